@@ -1,5 +1,5 @@
 # Thin: every target says what it does and how long each step took. The work is in .ci/.
-.PHONY: help setup build guests demo how-long test test-ways test-all test-clients test-browser setup-browser screenshots test-examples test-package soak fuzz bench bench-long bench-peers lint clean
+.PHONY: help setup build guests demo how-long test test-ways test-all test-clients test-browser setup-browser screenshots test-examples test-package soak fuzz bench bench-long bench-peers bench-dashboard lint clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -67,6 +67,9 @@ bench-long: guests ## the long workloads W7 and W8 too, and then turns, replay a
 bench-peers: guests ## hello-sequence in turn with the other engines that tests/bench/peers/install installed
 	@.ci/step "build the host as it is measured" .ci/measured
 	@.ci/step "bench, peers" cargo bench --locked --workspace --bench suite -- peers
+
+bench-dashboard: build guests ## each page of the dashboard over a million instances, and what ten viewers cost a busy host and an idle one; 10 minutes, where Node and sqlite3 are there
+	@.ci/step "bench, dashboard" .ci/bench-dashboard
 
 lint: ## what CI checks beside the tests
 	@.ci/lint

@@ -141,11 +141,11 @@ document.addEventListener("keydown", (event) => {
 
 // --- Live updates -------------------------------------------------------------------------------------------------------------------
 //
-// An element with `data-live` names a stream of server-sent events of the API. When something happened there, the page is read again, and
-// each element with `data-part` is replaced if it changed; not more often than `data-every` milliseconds, and not while nobody looks.
+// An element with `data-live` names a stream of the API that tells when something has changed. The page is read again then, and each element
+// with `data-part` is replaced if it changed; not while nobody looks. The stream decides how often, because only the host knows what it costs.
 
 const live = document.querySelector("[data-live]");
-let stream, timer, reading, stale, wanted = true;
+let stream, reading, stale, wanted = true;
 
 function state(name, text) {
   for (const shown of document.querySelectorAll(".live")) {
@@ -173,7 +173,7 @@ function open() {
       changed();
     }
   };
-  for (const kind of ["instance", "history", "ended", "value", "message"]) stream.addEventListener(kind, changed);
+  stream.addEventListener("changed", changed);
   stream.addEventListener("unauthorized", () => location.reload());
 }
 
@@ -195,18 +195,22 @@ function toggleLive() {
 }
 
 function changed() {
-  stale = true;
-  if (timer || reading || document.hidden) return;
-  timer = setTimeout(refresh, Number(live?.dataset.every ?? 1000));
+  if (document.hidden) return;
+  if (reading) stale = true;
+  else refresh();
+}
+
+/** The page as it is now. The header tells the host that it is looked at, not opened. */
+export function again() {
+  return fetch(location.href, { headers: { accept: "text/html", "x-read-again": "1" }, credentials: "same-origin" });
 }
 
 /** Reads the page again, and replaces the parts that changed. */
 export async function refresh() {
-  timer = undefined;
   stale = false;
   reading = true;
   try {
-    const answer = await fetch(location.href, { headers: { accept: "text/html" }, credentials: "same-origin" });
+    const answer = await again();
     if (answer.status === 401) return location.reload();
     if (!answer.ok && answer.status !== 404) return;
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");

@@ -1,6 +1,6 @@
 // The pages of one instance: payloads of forms are checked while they are written, and forms follow the status of the instance.
 
-import { prepare, refresh } from "./app.js";
+import { again, prepare, refresh } from "./app.js";
 
 /** Says at the field what is wrong with its JSON. */
 function check(field) {
@@ -35,7 +35,7 @@ async function follow(key) {
     section.querySelector(".outdated").hidden = false;
     return;
   }
-  const answer = await fetch(location.href, { headers: { accept: "text/html" }, credentials: "same-origin" });
+  const answer = await again();
   if (!answer.ok) return;
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   const fresh = page.getElementById("actions");

@@ -42,6 +42,14 @@ impl Page {
         format!("{mount}/api/v1{below}{join}taskHub={hub}")
     }
 
+    /// The stream that tells when a page is to be read again, for its `data-live`: at most once in so many seconds, after changes of the
+    /// instances that the query selects.
+    pub(crate) fn live(&self, seconds: u32, query: &[(&str, &str)]) -> String {
+        let every = seconds.to_string();
+        let query = query.iter().copied().chain([("every", &*every)]);
+        self.api(&format!("/live/changed{}", link::query(query)))
+    }
+
     /// Whether the visitor may change something.
     pub(crate) fn may_change(&self) -> bool {
         self.visitor.may_change()

@@ -24,7 +24,7 @@ async fn workers(page: Page) -> Shown {
         p.hint {
             "Programs written with the Durable Task SDKs that run orchestrations and activities of this hub. Components need none: the host runs them."
         }
-        div data-live=(page.api("/live")) data-every="3000" {
+        div data-live=(page.live(3, &[])) {
             div data-part="waiting" { (waiting(&found.waiting)) }
             div data-part="workers" { (connected(&page, &found.connected)) }
             p.live {}

@@ -29,6 +29,7 @@ use crate::engine::clock::{Clock, SystemClock};
 use crate::engine::{CommitTimings, Engine, HostStats, Request, brief};
 use crate::shortage::Shortage;
 use crate::store::{self, Reader, Reply, StoreError};
+use crate::timed::Account;
 
 #[cfg(test)]
 pub(crate) use error::one_of_each as one_error_of_each_kind;
@@ -59,7 +60,9 @@ pub(crate) use instances::family::FAMILY_BYTES_MAX;
 pub use instances::family::InstanceFamily;
 pub use instances::filter::Filter;
 #[cfg(feature = "http")]
-pub(crate) use instances::follow::{Change, ChangeCursor, Changed, Changes, Cursor, Found};
+pub(crate) use instances::follow::{
+    Change, ChangeCursor, Changed, Changes, Cursor, Found, Notices, NoticesOf,
+};
 pub use instances::history::HistoryEvent;
 #[cfg(feature = "http")]
 pub(crate) use instances::history_query::HISTORY_BYTES_MAX;
@@ -405,6 +408,8 @@ impl Client {
         &self,
         read: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T> {
+        let account = Account::of_task();
+        let read = move |reader: &Reader| account.charge(|| read(reader));
         let result = match self.backend.clone() {
             Backend::Engine(engine) => {
                 // A panic while reading becomes an error, as in a process that reads the file.

@@ -1,4 +1,4 @@
-//! Limits the processor time that followers of live streams may cost.
+//! Limits the processor time that followers of live streams may cost, and that visitors who look at live pages may cost.
 //!
 //! Invariants: all work for followers is on the bill: reading, serializing, encrypting and sending; no further work starts until earlier
 //! work is paid; the feed readers and the followers that are behind each have their own queue, served in order.
@@ -14,8 +14,14 @@ use tokio::sync::MutexGuard;
 use crate::http::closing::Closing;
 use crate::timed::timed;
 
-/// Followers may use one part in this many of the processor time.
+/// Followers may use one part in this many of the processor time of all processors.
 const PART: u32 = 8;
+
+/// Pages that are read again may use one part in this many of one processor.
+const LOOKS_PART: u32 = 100;
+
+/// Looks that are owed at most: so a page that is expensive to read is never more than so many times [`LOOKS_PART`] behind.
+const LOOKS_OWED_MAX: Duration = Duration::from_millis(200);
 
 /// How much may be spent before it is paid. It lets a few followers be served at once, because a timer is coarser than their cost.
 const CREDIT: Duration = Duration::from_millis(5);
@@ -46,7 +52,10 @@ pub(crate) struct Follows(pub(crate) Arc<Bill>);
 
 #[derive(Debug)]
 pub(crate) struct Bill {
+    /// The processors of which one part in `part` pays.
     processors: u32,
+    part: u32,
+    owed_max: Duration,
     closing: Arc<Closing>,
     owed: Mutex<Owed>,
     feeds: tokio::sync::Mutex<()>,
@@ -72,8 +81,20 @@ pub(crate) struct Counted(Arc<Bill>);
 impl Bill {
     pub(crate) fn new(closing: Arc<Closing>) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let processors = u32::try_from(processors).unwrap_or(u32::MAX);
+        Self::of(processors, PART, Duration::MAX, closing)
+    }
+
+    /// The bill of pages that are read again.
+    pub(crate) fn of_looks(closing: Arc<Closing>) -> Self {
+        Self::of(1, LOOKS_PART, LOOKS_OWED_MAX, closing)
+    }
+
+    fn of(processors: u32, part: u32, owed_max: Duration, closing: Arc<Closing>) -> Self {
         Self {
-            processors: u32::try_from(processors).unwrap_or(u32::MAX),
+            processors,
+            part,
+            owed_max,
             closing,
             owed: Mutex::new(Owed {
                 at: Instant::now(),
@@ -112,7 +133,7 @@ impl Bill {
 
     fn waits(&self) -> Option<Duration> {
         let owed = self.owed(|owed| owed.time).checked_sub(CREDIT)?;
-        Some(owed * PART / self.processors).filter(|waits| !waits.is_zero())
+        Some(owed * self.part / self.processors).filter(|waits| !waits.is_zero())
     }
 
     /// Charges the assumed cost of sending `bytes` to each of `followers`.
@@ -135,7 +156,7 @@ impl Bill {
         self.owed(|owed| {
             let expected = time.min(owed.expected);
             owed.expected -= expected;
-            owed.time += time - expected;
+            owed.time = (owed.time + (time - expected)).min(self.owed_max);
         });
     }
 
@@ -168,7 +189,7 @@ impl Bill {
     fn owed<T>(&self, then: impl FnOnce(&mut Owed) -> T) -> T {
         let mut owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let paid = (now - owed.at).saturating_mul(self.processors) / PART;
+        let paid = (now - owed.at).saturating_mul(self.processors) / self.part;
         owed.at = now;
         owed.time = owed.time.saturating_sub(paid);
         then(&mut owed)
@@ -218,6 +239,17 @@ mod tests {
         let least = (cost - CREDIT) * PART / bill.processors;
         assert!(begun.elapsed() >= least, "{:?}", begun.elapsed());
         assert_eq!(bill.spent(), cost);
+    }
+
+    #[test]
+    fn looks_are_paid_by_a_small_part_of_one_processor_and_never_for_long() {
+        let looks = Bill::of_looks(Arc::default());
+        assert_eq!(looks.waits(), None);
+        looks.charge(CREDIT + Duration::from_millis(20));
+        let waits = looks.waits().unwrap();
+        assert!(waits > Duration::from_millis(1_900) && waits <= Duration::from_secs(2));
+        looks.charge(Duration::from_secs(3600));
+        assert!(looks.waits().unwrap() < Duration::from_secs(20));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Invariants: pages get a [`Visitor`] with what the key of the request permits and nothing else; a key in a cookie admits reading the API,
 //! and changing something only through the pages, which ask for the token of their forms; a body is read only for those who may change
-//! something, and for signing in.
+//! something, and for signing in; pages that are read again after changes cost a bounded part of a processor.
 
 use std::fmt::Write as _;
 use std::sync::{Arc, OnceLock};
@@ -26,12 +26,16 @@ use crate::http::query::Query;
 use crate::http::secret::{COOKIE, cookie, secret};
 use crate::http::{Api, body, compat, native, unsupported, wire};
 use crate::limits::COMPONENT_BYTES;
+use crate::timed::accounted;
 
 /// The path of the pages.
 pub(super) const BASE: &str = "/ui";
 
 /// The part of a path that stands for no hub: names of hubs have no underscore.
 const NO_HUB: &str = "_";
+
+/// The header of a request for a page that is read again after a change. What such requests cost makes notices of changes rarer.
+const AGAIN: &str = "x-read-again";
 
 /// Who asks for a page, and what they may see and do. Pages find it among the extensions of a request.
 #[derive(Clone, Debug)]
@@ -187,7 +191,15 @@ async fn admit(State(api): State<Arc<Api>>, request: Request, next: Next) -> Res
         }
     };
     head.extensions.insert(visitor);
-    let response = next.run(Request::from_parts(head, body)).await;
+    let is_again = reads && head.headers.contains_key(AGAIN);
+    let answer = next.run(Request::from_parts(head, body));
+    let response = if is_again {
+        let (response, took) = accounted(answer).await;
+        api.live().looks().charge(took);
+        response
+    } else {
+        answer.await
+    };
     body::bounded(&api, response).unwrap_or_else(|Spent| compat::full())
 }
 

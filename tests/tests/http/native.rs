@@ -432,6 +432,54 @@ async fn changes_are_followed_and_taken_up_again() {
 }
 
 /// So many events of a stream.
+/// The event that says that something has changed.
+fn changed() -> (String, String, Value) {
+    ("changed".to_owned(), String::new(), serde_json::json!({}))
+}
+
+#[tokio::test]
+async fn that_something_changed_is_told_without_what() {
+    let wire = Wire::new().await;
+    wire.ended("HelloSequence", "before", ()).await;
+    let (all, one, prefix) = (
+        format!("GET {API}/live/changed?every=0.1"),
+        format!("GET {API}/live/changed?every=0.1&id=one"),
+        format!("GET {API}/live/changed?every=0.1&idPrefix=on"),
+    );
+    let told = async {
+        tokio::join!(
+            events_n(&wire, &all, 1),
+            events_n(&wire, &one, 1),
+            events_n(&wire, &prefix, 1),
+        )
+    };
+    let ((all, one, prefix), ()) = tokio::join!(told, async {
+        wire.ended("HelloSequence", "other", ()).await;
+        wire.ended("HelloSequence", "one", ()).await;
+    });
+    for told in [all, one, prefix] {
+        assert_eq!(told, [changed()]);
+    }
+}
+
+#[tokio::test]
+async fn notices_of_others_are_not_told() {
+    let wire = Wire::new().await;
+    let none = format!("GET {API}/live/changed?every=0.1&id=nobody");
+    let response = tower::ServiceExt::oneshot(wire.router.clone(), request(&none))
+        .await
+        .unwrap();
+    let mut body = response.into_body();
+    let all = format!("GET {API}/live/changed?every=0.1");
+    let (told, ()) = tokio::join!(
+        events_n(&wire, &all, 1),
+        wire.ended("HelloSequence", "somebody", ())
+    );
+    assert_eq!(told, [changed()]);
+    let next = futures::FutureExt::now_or_never(body.frame());
+    assert!(next.is_none(), "{next:?}");
+}
+
 async fn events_n(wire: &Wire, text: &str, n: usize) -> Vec<(String, String, Value)> {
     let response = tower::ServiceExt::oneshot(wire.router.clone(), request(text))
         .await

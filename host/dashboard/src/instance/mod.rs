@@ -101,7 +101,7 @@ pub(crate) fn frame(page: &Page, status: &InstanceStatus, tab: Tab, body: &Marku
         _ => format!("{} · {id}", tab.name()),
     };
     let whole = html! {
-        div.instance data-live=(stream(page, status)) data-every="1000" {
+        div.instance data-live=(page.live(1, &[("id", &status.instance_id)])) {
             (header(page, status))
             nav.tabs aria-label="Instance" {
                 @for other in Tab::ALL {
@@ -113,13 +113,6 @@ pub(crate) fn frame(page: &Page, status: &InstanceStatus, tab: Tab, body: &Marku
         }
     };
     layout::page(page, StatusCode::OK, &title, "Instances", &whole)
-}
-
-/// The stream of changes of instances, which neither repeats the history nor ends when the instance does. It also tells of other instances
-/// whose ids begin with this one, which only costs a look.
-fn stream(page: &Page, status: &InstanceStatus) -> String {
-    let query = link::query([("idPrefix", &*status.instance_id), ("name", &*status.name)]);
-    page.api(&format!("/live{query}"))
 }
 
 fn header(page: &Page, status: &InstanceStatus) -> Markup {

@@ -1,5 +1,7 @@
 //! The page with the list, and the counts of what matches.
 
+use std::time::{Duration, Instant};
+
 use axum::http::StatusCode;
 use axum::response::Response;
 use maud::{Markup, html};
@@ -11,6 +13,9 @@ use crate::instances::{filters, table};
 use crate::page::Page;
 use crate::refused::{OnPage, Refused, Shown};
 use crate::{change, layout, show};
+
+/// How long a page without any instance is followed by the next one at once.
+const GO_ON_FOR: Duration = Duration::from_millis(100);
 
 /// What was found, or why nothing could be looked for.
 enum Found {
@@ -26,8 +31,10 @@ pub(super) async fn page(page: Page) -> Shown {
         Found::Page(_) => StatusCode::OK,
         Found::Refused(refused) => refused.status,
     };
+    // It knows fewer conditions than the list; what it tells of other instances only makes the page be read again.
+    let prefix = search.of("idPrefix").next().unwrap_or_default();
     let body = html! {
-        div data-live=(page.api(&format!("/live{}", search.live_query()))) data-every="3000" {
+        div data-live=(page.live(3, &[("idPrefix", prefix)])) {
             div.row.spread.heading {
                 h1 { "Instances" }
                 div.row {
@@ -56,7 +63,17 @@ async fn find(page: &Page, search: &Search) -> Result<Found, Refused> {
     if let Some(token) = &search.after {
         list = list.continuation_token(token);
     }
-    match list.await {
+    let mut found = list.clone().await;
+    // A page on which nothing was found is no use to anybody, as long as the next one comes soon.
+    let begun = Instant::now();
+    while let Ok(none) = &found
+        && none.instances.is_empty()
+        && let Some(token) = &none.continuation_token
+        && begun.elapsed() < GO_ON_FOR
+    {
+        found = list.clone().continuation_token(token).await;
+    }
+    match found {
         Ok(found) => Ok(Found::Page(found)),
         Err(error) if is_stale_token(search, &error) => {
             let message = "This link belongs to another list, or to one of an earlier hub. Apply the filter to begin again.";

@@ -401,12 +401,6 @@ impl Search {
         let known = ORDERS.iter().find(|(.., order)| *order == self.order);
         known.map_or("", |(name, ..)| *name)
     }
-
-    /// The query of the API's stream of changes: it knows fewer conditions, and what it tells of other instances does no harm.
-    pub(super) fn live_query(&self) -> String {
-        let of = |name| self.of(name).next().unwrap_or_default();
-        link::query([("name", of("name")), ("idPrefix", of("idPrefix"))])
-    }
 }
 
 impl Field {

@@ -40,7 +40,7 @@ async fn overview(page: Page) -> Shown {
     let body = html! {
         div.row.spread { h1 { "Overview" } p.live {} }
         (change::notice(&page))
-        div data-live=(page.api("/live")) data-every="3000" {
+        div data-live=(page.live(3, &[])) {
             div data-part="counts" { (counts(&page, &seen)) }
             section.card data-part="chart" { (flow(&page, &seen, name)) }
             div.grid data-part="now" { (activities(&page, &seen)) (failures(&page, &seen)) (orchestrations(&page, &seen)) (host(seen.host.as_ref())) }

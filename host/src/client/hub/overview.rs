@@ -1,5 +1,6 @@
 //! The overview of a task hub: what a first page about it shows.
 
+use std::collections::VecDeque;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::time::{Duration, Instant};
@@ -28,8 +29,13 @@ const BUCKETS: u32 = 48;
 /// The window by default.
 const LAST: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long a result is given to other callers too.
+/// How long a result is given to other callers too, at least: in a large hub for this many times the processor time that it took, so that
+/// overviews cost the same part of a processor however large a hub is, and how many look.
 const SHARED_FOR: Duration = Duration::from_secs(1);
+const SHARED_TIMES: u32 = 100;
+
+/// The most results that are kept.
+const SHARED_MAX: usize = 8;
 
 /// The most activities of each list.
 const ACTIVITIES_MAX: usize = 10;
@@ -177,15 +183,23 @@ pub struct OverviewQuery {
     buckets: u32,
 }
 
-/// The last result of a client and its clones, which callers that ask for the same within a second share.
+/// The last results of a client and its clones, the oldest first, which callers that ask for the same soon afterwards share.
 #[derive(Default)]
-pub(in crate::client) struct Shared(Mutex<Option<(Span, u32, Instant, Overview)>>);
+pub(in crate::client) struct Shared(Mutex<VecDeque<Recent>>);
+
+/// What was asked for, the result, and until when it is given to others.
+struct Recent {
+    span: Span,
+    buckets: u32,
+    until: Instant,
+    overview: Overview,
+}
 
 impl Client {
     /// An overview of the task hub: counts, what started and ended in the last day or another window, and what its activities do.
     ///
     /// It looks at a bounded number of rows, however large the hub is: see [`Overview::partial`]. Callers that ask the same client or its
-    /// clones for the same within a second share one result.
+    /// clones for the same within a second, or within a hundred times the processor time that it took, share one result.
     ///
     /// ```no_run
     /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
@@ -271,17 +285,25 @@ impl OverviewQuery {
         let window = self.window()?;
         // While one caller reads, the others wait for its result.
         let mut shared = self.client.overviews.0.lock().await;
-        if let Some((span, buckets, at, overview)) = &*shared
-            && (*span, *buckets) == (self.span, self.buckets)
-            && at.elapsed() < SHARED_FOR
-        {
-            return Ok(overview.clone());
+        let now = Instant::now();
+        shared.retain(|one| now < one.until);
+        let is_same = |one: &&Recent| (one.span, one.buckets) == (self.span, self.buckets);
+        if let Some(known) = shared.iter().find(is_same) {
+            return Ok(known.overview.clone());
         }
         let host = self.client.engine().cloned();
         let read = move |reader: &Reader| read(reader, window, host.as_deref());
-        let mut overview = self.client.read(read).await?;
+        let (mut overview, took) = self.client.timed_read(read).await?;
         overview.host = self.client.host_stats();
-        *shared = Some((self.span, self.buckets, Instant::now(), overview.clone()));
+        if shared.len() >= SHARED_MAX {
+            shared.pop_front();
+        }
+        shared.push_back(Recent {
+            span: self.span,
+            buckets: self.buckets,
+            until: Instant::now() + SHARED_FOR.max(took.saturating_mul(SHARED_TIMES)),
+            overview: overview.clone(),
+        });
         Ok(overview)
     }
 }

@@ -1,11 +1,13 @@
 //! Subscriptions to changes of instances and to new events of histories.
 
 use std::collections::BTreeSet;
+use std::future::Future;
+use std::pin::Pin;
 use std::time::Duration;
 
 use perennial_core::Timestamp;
 use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use crate::client::instances::history::events_of;
 use crate::client::instances::status::{Show, read_status};
@@ -194,6 +196,20 @@ impl Client {
         })
     }
 
+    /// Subscribes to notices of changes from now on: of one instance, or of those whose ids begin with a prefix.
+    pub(crate) fn notices(&self, of: NoticesOf) -> Notices {
+        let told = match (&self.backend, &of) {
+            (Backend::Engine(_), NoticesOf::One(id)) => Told::One(Box::pin(self.changed(id))),
+            (Backend::Engine(engine), NoticesOf::Prefix(_)) => Told::All(engine.watch_all()),
+            (Backend::File(_) | Backend::Remote(_), _) => Told::Nothing(Changes::now()),
+        };
+        Notices {
+            client: self.clone(),
+            of,
+            told,
+        }
+    }
+
     /// Parses the id of a change.
     ///
     /// # Errors
@@ -219,7 +235,7 @@ impl Client {
     }
 
     /// Reads, and measures the processor time of the read.
-    async fn timed_read<T: Send + 'static>(
+    pub(in crate::client) async fn timed_read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<(T, Duration)> {
@@ -371,6 +387,96 @@ impl Changes {
             Ok((changes, ids))
         };
         self.client.timed_read(read).await
+    }
+}
+
+/// The instances of [`Notices`].
+#[derive(Clone, Debug)]
+pub(crate) enum NoticesOf {
+    /// The one with this id.
+    One(String),
+    /// Those whose ids begin so; all with an empty text.
+    Prefix(String),
+}
+
+impl NoticesOf {
+    fn contains(&self, id: &str) -> bool {
+        match self {
+            Self::One(one) => one == id,
+            Self::Prefix(prefix) => id.starts_with(prefix),
+        }
+    }
+}
+
+/// Tells that something has changed, without reading what: it costs next to nothing in a hub where much changes.
+pub(crate) struct Notices {
+    client: Client,
+    of: NoticesOf,
+    told: Told,
+}
+
+/// How notices come.
+enum Told {
+    /// The next change of one instance.
+    One(Pin<Box<dyn Future<Output = ()> + Send>>),
+    /// The ids of all instances that change.
+    All(Receiver<std::sync::Arc<str>>),
+    /// Another process runs the hub: what was updated after this is read.
+    Nothing(ChangeCursor),
+}
+
+impl Notices {
+    /// Waits until something has changed since the last notice. Can be dropped and called again without missing any.
+    ///
+    /// # Errors
+    /// If the hub cannot be read, or the host has stopped.
+    pub(crate) async fn next(&mut self) -> Result<()> {
+        loop {
+            match &mut self.told {
+                Told::One(changed) => {
+                    changed.await;
+                    // Subscribed anew at once, so that changes while the caller does something else count.
+                    if let NoticesOf::One(id) = &self.of {
+                        self.told = Told::One(Box::pin(self.client.changed(id)));
+                    }
+                    return Ok(());
+                }
+                Told::All(told) => {
+                    let mut next = told.recv().await;
+                    let mut is_wanted = false;
+                    loop {
+                        match next {
+                            Ok(id) => is_wanted |= self.of.contains(&id),
+                            Err(RecvError::Lagged(_)) => is_wanted = true,
+                            Err(RecvError::Closed) => {
+                                return Err(Error::store(&self.client.hub, StoreError::Closed));
+                            }
+                        }
+                        next = match told.try_recv() {
+                            Ok(id) => Ok(id),
+                            Err(TryRecvError::Empty) => break,
+                            Err(TryRecvError::Lagged(by)) => Err(RecvError::Lagged(by)),
+                            Err(TryRecvError::Closed) => Err(RecvError::Closed),
+                        };
+                    }
+                    if is_wanted {
+                        return Ok(());
+                    }
+                    // Others change: it is not worth waking up for each of them.
+                    tokio::time::sleep(LOOK_EVERY).await;
+                }
+                Told::Nothing(since) => {
+                    tokio::time::sleep(LOOK_EVERY).await;
+                    let found = self.client.changed_after(*since).await?;
+                    let places = found.changes.iter().map(Change::place);
+                    *since = places.fold(*since, Ord::max);
+                    let mut changed = found.changes.iter().map(|one| &one.instance.instance_id);
+                    if changed.any(|id| self.of.contains(id)) {
+                        return Ok(());
+                    }
+                }
+            }
+        }
     }
 }
 

@@ -66,6 +66,10 @@ impl Told {
         }
     }
 
+    pub(super) fn closing(&self) -> Arc<Closing> {
+        Arc::clone(&self.closing)
+    }
+
     /// Bytes for followers; large ones take their size from the budget, and give up the turn if they must wait for it. `None` at shutdown.
     pub(super) async fn piece(&self, text: String, turn: &mut Option<Held<'_>>) -> Option<Bytes> {
         // Copied, because the string has spare capacity that the budget would not count.

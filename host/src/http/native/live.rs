@@ -65,9 +65,15 @@ pub(in crate::http) struct Live {
     told: Arc<Told>,
     histories: Arc<Feeds<(String, String), HistoryPiece>>,
     changes: Arc<Feeds<String, ChangesPiece>>,
+    looks: Bill,
 }
 
 impl Live {
+    /// The bill of those who read something again when they are told that it changed.
+    pub(in crate::http) fn looks(&self) -> &Bill {
+        &self.looks
+    }
+
     /// The bill of all followers.
     pub(in crate::http) fn bill(&self) -> &Bill {
         &self.told.bill
@@ -79,10 +85,12 @@ impl Live {
     }
 
     pub(in crate::http) fn new(told: Told) -> Self {
+        let looks = Bill::of_looks(told.closing());
         Self {
             told: Arc::new(told),
             histories: Arc::default(),
             changes: Arc::default(),
+            looks,
         }
     }
 }

@@ -13,6 +13,7 @@ mod hub;
 mod instances;
 mod live;
 mod modules;
+mod notices;
 mod reply;
 mod requests;
 mod sent;
@@ -55,6 +56,7 @@ fn operations() -> Vec<Operation> {
     all.extend(bulk::operations());
     all.extend(histories::operations());
     all.extend(live::operations());
+    all.extend(notices::operations());
     all.extend(modules::operations());
     all
 }

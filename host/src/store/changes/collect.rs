@@ -11,9 +11,12 @@ use crate::store::StoreError;
 use crate::store::codec::uint;
 use crate::store::types::CollectedModule;
 
-/// All digests that are referred to. Statuses: 3 is Completed, 5 Terminated.
-const POINTED_TO: &str = "SELECT digest FROM module_name UNION SELECT digest FROM definition
-     UNION SELECT module FROM instance WHERE status IN (0, 1, 2, 4) AND module IS NOT NULL
+/// All digests that names refer to.
+const NAMED: &str = "SELECT digest FROM module_name UNION SELECT digest FROM definition";
+
+/// All digests that work refers to. Statuses: 3 is Completed, 5 Terminated.
+const PINNED: &str =
+    "SELECT module FROM instance WHERE status IN (0, 1, 2, 4) AND module IS NOT NULL
      UNION SELECT module FROM task WHERE module IS NOT NULL";
 
 /// References from versions of orchestrations, as part of a query.
@@ -39,8 +42,10 @@ pub(crate) fn collectable(
     db: &Connection,
     old: OldVersions,
 ) -> Result<Vec<CollectedModule>, StoreError> {
+    // Only for a module without a name all work is looked through, which takes long in a large hub.
     let mut query = db.prepare(&format!(
-        "SELECT digest, length(component) FROM module WHERE digest NOT IN ({POINTED_TO} UNION {}) ORDER BY stored_at, digest",
+        "SELECT digest, length(component) FROM module
+         WHERE CASE WHEN digest IN ({NAMED} UNION {}) THEN 0 ELSE digest NOT IN ({PINNED}) END ORDER BY stored_at, digest",
         versions(old)
     ))?;
     let found = query.query_map([], |row| {

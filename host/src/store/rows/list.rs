@@ -9,12 +9,20 @@ use crate::store::codec::uint;
 use crate::store::rows::filter::{InstanceFilter, ListPlace, ListQuery, Order};
 use crate::store::rows::instances;
 use crate::store::rows::looks::{LOOKED_MAX, Looks};
+use crate::store::rows::overview::count_between;
 use crate::store::rows::queries::{COLUMNS, instance_of};
-use crate::store::rows::walks::Sql;
+use crate::store::rows::walks::{Few, Sql};
 use crate::store::{InstanceKey, InstanceRow, Reader, StoreError};
 
 /// Up to this many ids with a prefix are looked up and sorted. With more, a walk in the order of time soon fills a page.
 const FEW: u32 = 1_000;
+
+/// The same for instances that ended in a span of time, because a walk in the order of creation may pass most of a hub before it comes to
+/// one of them.
+const FEW_ENDED: u64 = 50_000;
+
+/// Entries of an index that a page walks: some 50 ms. Few in the tests of this crate, so that they cover it.
+pub(in crate::store) const WALKED_MAX: u32 = if cfg!(test) { 2_000 } else { 100_000 };
 
 /// A page ends early once its rows have this many bytes.
 pub(crate) const PAGE_BYTES_MAX: usize = 2 << 20;
@@ -160,7 +168,8 @@ impl Reader {
                 filter: narrowed,
                 ..query.clone()
             };
-            let page = Sql::page(query, query.limit, few(db, &query.filter)?);
+            let few = few(db, &query.filter)?;
+            let page = Sql::page(query, query.limit, WALKED_MAX, few);
             for sql in [page, Sql::counts(&query.filter)] {
                 let mut explain = db.prepare(&format!("EXPLAIN QUERY PLAN {}", sql.text))?;
                 let detail = |row: &rusqlite::Row<'_>| row.get::<_, String>(3);
@@ -207,16 +216,22 @@ fn walk(
     } else {
         query.limit
     };
-    let Sql { text, values } = Sql::page(query, candidates.saturating_add(1), few(db, filter)?);
+    let few = few(db, filter)?;
+    let Sql { text, values } = Sql::page(query, candidates.saturating_add(1), WALKED_MAX + 1, few);
     let mut statement = db.prepare_cached(&text)?;
     let mut rows = statement.query(params_from_iter(values))?;
-    let (mut count, mut last) = (0, None);
+    let (mut count, mut walked, mut last) = (0, 0, None);
     while let Some(row) = rows.next()? {
-        if count == query.limit || looks.as_ref().is_some_and(Looks::are_over) {
+        let is_over = walked == WALKED_MAX || looks.as_ref().is_some_and(Looks::are_over);
+        if count == query.limit || is_over {
             return Ok(last);
         }
+        walked += 1;
         let place = (Timestamp(uint(row.get(0)?)), row.get(1)?);
         last = Some(place);
+        if !row.get::<_, bool>(2)? {
+            continue;
+        }
         let status = match &mut looks {
             Some(looks) => match looks.look(place.1)? {
                 None => continue,
@@ -230,8 +245,19 @@ fn walk(
     Ok(None)
 }
 
-/// Whether at most [`FEW`] ids have the prefix, so that looking them up is best.
-fn few(db: &Connection, filter: &InstanceFilter) -> Result<bool, StoreError> {
+/// The condition that few instances fulfil, if there is one.
+fn few(db: &Connection, filter: &InstanceFilter) -> Result<Few, StoreError> {
+    Ok(if is_prefix_of_few(db, filter)? {
+        Few::Prefix
+    } else if have_few_ended(db, filter)? {
+        Few::Ended
+    } else {
+        Few::None
+    })
+}
+
+/// Whether at most [`FEW`] ids have the prefix.
+fn is_prefix_of_few(db: &Connection, filter: &InstanceFilter) -> Result<bool, StoreError> {
     let Some(prefix) = filter.prefix() else {
         return Ok(false);
     };
@@ -244,4 +270,30 @@ fn few(db: &Connection, filter: &InstanceFilter) -> Result<bool, StoreError> {
     let mut count = db.prepare_cached(&text)?;
     let found: u32 = count.query_row(params_from_iter(sql.values), |row| row.get(0))?;
     Ok(found <= FEW)
+}
+
+/// Whether only ended instances are wanted, and at most [`FEW_ENDED`] of them ended in the wanted time.
+fn have_few_ended(db: &Connection, filter: &InstanceFilter) -> Result<bool, StoreError> {
+    let is_end = |status: &Status| status.is_end();
+    let only_ended = !filter.statuses.is_empty() && filter.statuses.iter().all(is_end);
+    if !filter.is_of_ended() && !(only_ended && filter.is_timed()) {
+        return Ok(false);
+    }
+    let from = filter.ended_from.max(filter.updated_from);
+    let ends = [filter.ended_to, filter.updated_to].into_iter().flatten();
+    let span = (
+        from.unwrap_or_default(),
+        ends.min().unwrap_or(Timestamp(u64::MAX)),
+    );
+    let mut left = FEW_ENDED;
+    for status in Status::ALL.into_iter().filter(is_end) {
+        if filter.statuses.is_empty() || filter.statuses.contains(&status) {
+            let found = count_between(db, Some(status), span, left)?;
+            match left.checked_sub(found) {
+                Some(rest) => left = rest,
+                None => return Ok(false),
+            }
+        }
+    }
+    Ok(true)
 }

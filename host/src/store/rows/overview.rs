@@ -256,7 +256,7 @@ const ENDED: &str = "SELECT count(*) FROM (SELECT 1 FROM instance INDEXED BY ins
 const OF_NAME: &str = "SELECT count(*) FROM (SELECT 1 FROM instance INDEXED BY instance_name WHERE name = ?1 AND status = ?2 LIMIT ?3)";
 
 /// The instances that ended in a span with a status, or were created in it. Counts no more than one beyond `at_most`.
-fn count_between(
+pub(super) fn count_between(
     db: &Connection,
     status: Option<Status>,
     (from, to): (Timestamp, Timestamp),

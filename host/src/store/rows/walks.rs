@@ -1,7 +1,8 @@
 //! The queries of lists and counts: which index each walks.
 //!
 //! Invariant: each query names its index, chosen here, so that no list walks all instances because SQLite guessed wrong. An index that
-//! begins with a status is walked once per requested status, and the pages are merged.
+//! begins with a status is walked once per requested status, and these walks are merged as they go. A condition that the index does not
+//! answer becomes a column of each entry, so that whoever reads them sees how far a walk has come and can end it.
 
 use perennial_core::Status;
 use rusqlite::types::Value;
@@ -27,19 +28,34 @@ enum Walk {
     Prefix,
     /// By status and time of the end; only ended instances.
     Ended,
+    /// As by the end, where few ended in the wanted time; sorted by the time of their creation afterwards.
+    EndedFew,
+}
+
+/// A condition that so few instances fulfil that all of them are looked up and sorted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Few {
+    None,
+    /// The prefix of the id.
+    Prefix,
+    /// The time of the end.
+    Ended,
 }
 
 impl Walk {
-    fn of(filter: &InstanceFilter, by_prefix: bool) -> Self {
-        if by_prefix {
-            Self::Prefix
-        } else if !filter.tags.is_empty() {
+    fn of(filter: &InstanceFilter, few: Few) -> Self {
+        match few {
+            Few::Prefix => return Self::Prefix,
+            Few::Ended => return Self::EndedFew,
+            Few::None => {}
+        }
+        if !filter.tags.is_empty() {
             Self::Tag
         } else if filter.name.is_some() {
             Self::Name
         } else if filter.version.is_some() {
             Self::Version
-        } else if !filter.statuses.is_empty() {
+        } else if !filter.statuses.is_empty() || filter.is_of_ended() {
             Self::Status
         } else {
             Self::Created
@@ -54,7 +70,7 @@ impl Walk {
             Self::Version => "instance AS i INDEXED BY instance_version",
             Self::Tag => "instance_tag AS t CROSS JOIN instance AS i ON i.key = t.instance",
             Self::Prefix => "instance AS i INDEXED BY instance_id",
-            Self::Ended => "instance AS i INDEXED BY instance_ended",
+            Self::Ended | Self::EndedFew => "instance AS i INDEXED BY instance_ended",
         }
     }
 
@@ -71,8 +87,13 @@ impl Walk {
     fn by_status(self) -> bool {
         matches!(
             self,
-            Self::Status | Self::Name | Self::Version | Self::Ended
+            Self::Status | Self::Name | Self::Version | Self::Ended | Self::EndedFew
         )
+    }
+
+    /// Whether only ended instances are walked, by the time of the end.
+    fn by_end(self) -> bool {
+        matches!(self, Self::Ended | Self::EndedFew)
     }
 }
 
@@ -92,60 +113,72 @@ pub(super) struct Sql {
 }
 
 impl Sql {
-    /// A page of places, as time and key.
-    pub(super) fn page(query: &ListQuery, limit: u32, few: bool) -> Self {
+    /// Places in the order of a page, as time, key, and whether the instance there matches. At most `limit`, or `walked_max` where an
+    /// entry of the index may not match.
+    pub(super) fn page(query: &ListQuery, limit: u32, walked_max: u32, few: Few) -> Self {
         let (mut sql, filter) = (Self::default(), &query.filter);
         let walk = match query.order {
             Order::EndedFirst => Walk::Ended,
             Order::NewestFirst | Order::OldestFirst => Walk::of(filter, few),
         };
         let (at, key) = walk.place();
-        let mut clauses = sql.clauses(filter, walk, Looked::Afterwards);
+        let Clauses {
+            mut indexed,
+            others,
+        } = sql.clauses(filter, walk, Looked::Afterwards);
         let (direction, beyond) = match query.order {
             Order::NewestFirst => ("DESC", "<"),
             Order::OldestFirst | Order::EndedFirst => ("ASC", ">"),
         };
         if let Some((after, after_key)) = query.after {
             let (after, after_key) = (sql.value(int(after.0)), sql.value(after_key));
-            clauses.push(format!("({at}, {key}) {beyond} ({after}, {after_key})"));
+            indexed.push(format!("({at}, {key}) {beyond} ({after}, {after_key})"));
         }
+        let limit = if others.is_empty() { limit } else { walked_max };
         let select = |status: Option<Status>| {
-            let mut clauses = clauses.clone();
+            let mut clauses = indexed.clone();
             clauses.extend(status.map(|s| format!("i.status = {}", instances::status_number(s))));
             format!(
-                "SELECT {at} AS at, {key} AS key FROM {} WHERE {} ORDER BY {at} {direction}, {key} {direction} LIMIT {limit}",
+                "SELECT {at} AS at, {key} AS key, ({}) IS TRUE AS fits FROM {} WHERE {}",
+                all(&others),
                 walk.source(),
                 all(&clauses)
             )
         };
-        sql.text = match statuses(filter, walk) {
-            None => select(None),
-            // Only live ones are wanted, in the order of their ends.
-            Some(statuses) if statuses.is_empty() => {
-                sql.values.clear();
-                "SELECT 0 AS at, 0 AS key WHERE 0".to_owned()
-            }
-            Some(statuses) if statuses.len() == 1 => select(statuses.first().copied()),
-            Some(statuses) => {
-                let pages = statuses
-                    .into_iter()
-                    .map(|status| format!("SELECT * FROM ({})", select(Some(status))));
-                let pages = pages.collect::<Vec<_>>().join(" UNION ALL ");
-                format!("{pages} ORDER BY at {direction}, key {direction} LIMIT {limit}")
-            }
+        let selects: Vec<String> = match statuses(filter, walk) {
+            None => vec![select(None)],
+            Some(statuses) => statuses.into_iter().map(|s| select(Some(s))).collect(),
         };
+        if selects.is_empty() {
+            // Only live ones are wanted, in the order of their ends.
+            sql.values.clear();
+            sql.text = "SELECT 0 AS at, 0 AS key, 0 AS fits WHERE 0".to_owned();
+        } else {
+            sql.text = format!(
+                "{} ORDER BY at {direction}, key {direction} LIMIT {limit}",
+                selects.join(" UNION ALL ")
+            );
+        }
         sql
     }
 
     /// Counts as rows of status and number; a status may occur several times or with zero.
     pub(super) fn counts(filter: &InstanceFilter) -> Self {
         let mut sql = Self::default();
-        let walk = match Walk::of(filter, filter.prefix().is_some()) {
+        let few = match filter.prefix() {
+            Some(_) => Few::Prefix,
+            None => Few::None,
+        };
+        let walk = match Walk::of(filter, few) {
             // The index by time alone does not contain the status; the one by status and time does, and is as small.
             Walk::Created => Walk::Status,
             other => other,
         };
-        let clauses = sql.clauses(filter, walk, Looked::No);
+        let Clauses {
+            indexed: mut clauses,
+            others,
+        } = sql.clauses(filter, walk, Looked::No);
+        clauses.extend(others);
         sql.text = match statuses(filter, walk) {
             None => format!(
                 "SELECT i.status, count(*) FROM {} WHERE {} GROUP BY i.status",
@@ -177,66 +210,74 @@ impl Sql {
     }
 
     /// The conditions of the filter, except statuses that are walked separately.
-    fn clauses(&mut self, filter: &InstanceFilter, walk: Walk, looks: Looked) -> Vec<String> {
+    fn clauses(&mut self, filter: &InstanceFilter, walk: Walk, looks: Looked) -> Clauses {
+        let mut clauses = Clauses::default();
+        self.ends(filter, walk, looks, &mut clauses);
+        if let Some(prefix) = filter.prefix() {
+            let range = self.prefix(prefix);
+            clauses.of(walk == Walk::Prefix).extend(range);
+        }
+        if let Some(name) = &filter.name {
+            let is_name = format!("i.name = {}", self.value(name.clone()));
+            clauses.of(walk == Walk::Name).push(is_name);
+        }
+        if let Some(version) = &filter.version {
+            let is_version = format!("i.version = {}", self.value(version.clone()));
+            clauses.of(walk == Walk::Version).push(is_version);
+        }
+        for (i, (tag, value)) in filter.tags.iter().enumerate() {
+            let (tag, value) = (self.value(tag.clone()), self.value(value.clone()));
+            if i == 0 && walk == Walk::Tag {
+                clauses
+                    .indexed
+                    .push(format!("t.tag = {tag} AND t.value = {value}"));
+            } else {
+                clauses.others.push(format!(
+                    "EXISTS (SELECT 1 FROM instance_tag WHERE tag = {tag} AND value = {value} AND created_at = i.created_at AND instance = i.key)"
+                ));
+            }
+        }
         let at = match walk {
             Walk::Tag => "t.created_at",
             _ => "i.created_at",
         };
-        let mut clauses = Vec::new();
-        if walk == Walk::Ended || filter.is_of_ended() {
-            // As in the index of ended instances, so that it can be used.
-            clauses.push("i.status >= 3".to_owned());
-        }
-        if let Some(from) = filter.ended_from {
-            clauses.push(format!("i.updated_at >= {}", self.value(int(from.0))));
-        }
-        if let Some(to) = filter.ended_to {
-            clauses.push(format!("i.updated_at < {}", self.value(int(to.0))));
-        }
-        if looks == Looked::No || walk == Walk::Ended {
-            if let Some(from) = filter.updated_from {
-                clauses.push(format!("i.updated_at >= {}", self.value(int(from.0))));
+        let by_creation = walk != Walk::Prefix && !walk.by_end();
+        for (time, beside) in [(filter.created_from, ">="), (filter.created_to, "<")] {
+            if let Some(time) = time {
+                let bound = format!("{at} {beside} {}", self.value(int(time.0)));
+                clauses.of(by_creation).push(bound);
             }
-            if let Some(to) = filter.updated_to {
-                clauses.push(format!("i.updated_at < {}", self.value(int(to.0))));
-            }
-        }
-        if let Some(prefix) = filter.prefix() {
-            clauses.extend(self.prefix(prefix));
-        }
-        if let Some(name) = &filter.name {
-            clauses.push(format!("i.name = {}", self.value(name.clone())));
-        }
-        if let Some(version) = &filter.version {
-            clauses.push(format!("i.version = {}", self.value(version.clone())));
-        }
-        for (i, (tag, value)) in filter.tags.iter().enumerate() {
-            let (tag, value) = (self.value(tag.clone()), self.value(value.clone()));
-            clauses.push(if i == 0 && walk == Walk::Tag {
-                format!("t.tag = {tag} AND t.value = {value}")
-            } else {
-                format!(
-                    "EXISTS (SELECT 1 FROM instance_tag WHERE tag = {tag} AND value = {value} AND created_at = i.created_at AND instance = i.key)"
-                )
-            });
-        }
-        if let Some(from) = filter.created_from {
-            clauses.push(format!("{at} >= {}", self.value(int(from.0))));
-        }
-        if let Some(to) = filter.created_to {
-            clauses.push(format!("{at} < {}", self.value(int(to.0))));
         }
         if !walk.by_status() && !filter.statuses.is_empty() {
             let numbers = filter
                 .statuses
                 .iter()
                 .map(|s| instances::status_number(*s).to_string());
-            clauses.push(format!(
-                "i.status IN ({})",
-                numbers.collect::<Vec<_>>().join(", ")
-            ));
+            let numbers = numbers.collect::<Vec<_>>().join(", ");
+            clauses.others.push(format!("i.status IN ({numbers})"));
         }
         clauses
+    }
+
+    /// The conditions about the time of the end and of the last update.
+    fn ends(&mut self, filter: &InstanceFilter, walk: Walk, looks: Looked, clauses: &mut Clauses) {
+        if walk.by_end() {
+            // As in the index of ended instances, so that it can be used.
+            clauses.indexed.push("i.status >= 3".to_owned());
+        } else if filter.is_of_ended() && !walk.by_status() {
+            clauses.others.push("i.status >= 3".to_owned());
+        }
+        let (mut from, mut to) = (vec![filter.ended_from], vec![filter.ended_to]);
+        if looks == Looked::No || walk.by_end() {
+            from.push(filter.updated_from);
+            to.push(filter.updated_to);
+        }
+        for (times, beside) in [(from, ">="), (to, "<")] {
+            for time in times.into_iter().flatten() {
+                let bound = format!("i.updated_at {beside} {}", self.value(int(time.0)));
+                clauses.of(walk.by_end()).push(bound);
+            }
+        }
     }
 
     /// The conditions of a prefix.
@@ -253,12 +294,31 @@ impl Sql {
     }
 }
 
+/// The conditions of a query.
+#[derive(Debug, Default)]
+struct Clauses {
+    /// Those that say where in the index a walk begins and ends.
+    indexed: Vec<String>,
+    /// Those that each entry in between may fulfil or not.
+    others: Vec<String>,
+}
+
+impl Clauses {
+    fn of(&mut self, is_indexed: bool) -> &mut Vec<String> {
+        if is_indexed {
+            &mut self.indexed
+        } else {
+            &mut self.others
+        }
+    }
+}
+
 /// The statuses that are walked separately: all if the index begins with the status and the filter names none.
 fn statuses(filter: &InstanceFilter, walk: Walk) -> Option<Vec<Status>> {
     walk.by_status().then(|| {
         let asked =
             |status: &Status| filter.statuses.is_empty() || filter.statuses.contains(status);
-        let can_be = |status: &Status| walk != Walk::Ended || status.is_end();
+        let can_be = |status: &Status| status.is_end() || !(walk.by_end() || filter.is_of_ended());
         Status::ALL
             .into_iter()
             .filter(can_be)
