@@ -29,6 +29,8 @@ pub(crate) const HISTORY_BYTES_MAX: usize = 4 << 20;
 pub struct HistoryQuery {
     client: Client,
     id: String,
+    /// The number of the first event.
+    from: u64,
     hide_inputs: bool,
     hide_outputs: bool,
 }
@@ -51,6 +53,7 @@ impl Client {
         HistoryQuery {
             client: self.clone(),
             id: id.into(),
+            from: 0,
             hide_inputs: false,
             hide_outputs: false,
         }
@@ -93,6 +96,12 @@ impl PageCursor {
 }
 
 impl HistoryQuery {
+    /// Begins with the event of this number instead of the first one, without reading those before it.
+    pub fn from(mut self, number: u64) -> Self {
+        self.from = number;
+        self
+    }
+
     /// Omits the inputs of calls, as `showInput=false` does in the Durable Functions API.
     pub fn hide_inputs(mut self) -> Self {
         self.hide_inputs = true;
@@ -130,7 +139,7 @@ impl HistoryQuery {
         ))
     }
 
-    /// Reads a page of some MiB: the first, or the one that a token of the previous page denotes.
+    /// Reads a page of some MiB: the first, or the one that a token of the previous page denotes. Give later pages the same options.
     ///
     /// ```no_run
     /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
@@ -146,23 +155,29 @@ impl HistoryQuery {
     pub async fn page(&self, after: Option<&str>) -> Result<HistoryPage> {
         if let Some(remote) = self.client.remote() {
             let hide = (self.hide_inputs, self.hide_outputs);
-            let page = remote.history(&self.id, hide, after).await?;
-            return page.ok_or_else(|| Error::rejected(&self.id, Rejection::NotFound));
+            let page = remote.history(&self.id, self.from, hide, after).await?;
+            let mut page = page.ok_or_else(|| Error::rejected(&self.id, Rejection::NotFound))?;
+            // Hosts that do not know the parameter send all events.
+            page.events.retain(|event| event.number >= self.from);
+            return Ok(page);
         }
         let after = match after {
             Some(token) => Some(PageCursor::of_token(token).ok_or_else(Error::token)?),
             None => None,
         };
-        let id = self.id.clone();
+        let (id, from_event) = (self.id.clone(), self.from);
         let read = self.client.read(move |reader| {
             let Some(row) = reader.instance(&id)? else {
                 return Ok(None);
             };
             let of = (row.key, row.execution, row.generation);
-            let from = after.map_or(0, |place| place.next_turn);
             if after.is_some_and(|place| place.of != of) {
                 return Ok(Some((of, row.status, None)));
             }
+            let from = match after {
+                Some(place) => place.next_turn,
+                None => reader.turn_with_event(&row, from_event)?,
+            };
             let turns =
                 reader.turns_within(row.key, row.execution, from, TURNS, HISTORY_BYTES_MAX)?;
             Ok(Some((of, row.status, Some(turns))))
@@ -173,6 +188,7 @@ impl HistoryQuery {
         let turns = turns.ok_or_else(|| Error::moved_on(&self.id, status))?;
         let next = turns.last().map(|turn| turn.number + 1);
         let mut events = events_of(turns);
+        events.retain(|event| event.number >= self.from);
         for event in &mut events {
             hide(&mut event.event, self.hide_inputs, self.hide_outputs);
         }
