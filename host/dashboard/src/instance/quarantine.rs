@@ -3,9 +3,9 @@
 use maud::{Markup, html};
 use perennial::Quarantine;
 
-use super::cut;
 use crate::page::Page;
 use crate::show;
+use crate::show::cut;
 
 /// Lines of each side that are shown.
 const LINES: usize = 200;
@@ -23,7 +23,7 @@ pub(super) fn card(page: &Page, why: &Quarantine) -> Markup {
                 @if let Some(event) = why.event { dt { "Event" } dd { (event) } }
                 @if let Some(module) = &why.module {
                     dt { "Module" }
-                    dd { a href=(page.path("/modules")) { code { (short(&module.to_string())) } } }
+                    dd { a href=(page.path("/modules")) { code { (module.short()) } } }
                 }
                 dt { "Noticed" } dd { (show::time(why.at)) " by " (cut(&why.host, 200)) }
             }
@@ -35,11 +35,6 @@ pub(super) fn card(page: &Page, why: &Quarantine) -> Markup {
             }
         }
     }
-}
-
-/// The first digits of a digest.
-pub(super) fn short(digest: &str) -> &str {
-    digest.get(..12).unwrap_or(digest)
 }
 
 fn sides(recorded: &str, asked: &str) -> Markup {

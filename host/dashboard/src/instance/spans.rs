@@ -2,13 +2,17 @@
 //!
 //! Invariants: a span begins no later than it ends; attempts begin within their span and do not overlap; there are at most [`SPANS_MAX`]
 //! spans.
+#![warn(
+    clippy::match_wildcard_for_single_variants,
+    clippy::wildcard_enum_match_arm
+)]
 
 use std::collections::BTreeMap;
 
 use perennial::{AttemptRun, Event, HistoryEvent, InstanceStatus, TaskId, Timestamp, Wait};
 use serde::Serialize;
 
-use super::cut;
+use crate::show::cut;
 
 /// The most spans of a timeline. Later ones are left out.
 pub(super) const SPANS_MAX: usize = 20_000;
@@ -229,7 +233,27 @@ impl Spans {
             Event::TaskCanceled { task } => {
                 self.change(*task, |span| span.end_as(at, Outcome::Canceled))
             }
-            _ => {}
+            Event::TurnStarted { .. }
+            | Event::ExecutionStarted(_)
+            | Event::EventSent { .. }
+            | Event::InstanceStarted { .. }
+            | Event::InstanceStartSkipped { .. }
+            | Event::CustomStatusSet { .. }
+            | Event::ValueSet { .. }
+            | Event::TagSet { .. }
+            | Event::CallDetails { .. }
+            | Event::ActivityOptions { .. }
+            | Event::InstanceOptions { .. }
+            | Event::ChildCommanded { .. }
+            | Event::CancellationRequested(_)
+            | Event::ContinuedAsNew { .. }
+            | Event::ExecutionReturned { .. }
+            | Event::ExecutionCompleted { .. }
+            | Event::ExecutionFailed { .. }
+            | Event::ExecutionTerminated { .. }
+            | Event::ExecutionSuspended { .. }
+            | Event::ExecutionResumed { .. }
+            | Event::ExecutionTimedOut { .. } => {}
         }
     }
 

@@ -4,9 +4,10 @@ use axum::extract::Path;
 use maud::{Markup, html};
 use perennial::{InstanceStatus, RequestState, RequestStatus};
 
-use super::{Tab, actions, brief, cut, frame, quarantine, waits};
+use super::{Tab, actions, frame, pending, quarantine, waits};
 use crate::page::Page;
 use crate::refused::{OnPage, Refused, Shown};
+use crate::show::{brief, cut};
 use crate::{link, show};
 
 /// Requests, values and tags that are shown.
@@ -17,10 +18,12 @@ pub(super) async fn page(page: Page, Path((_, id)): Path<(String, String)>) -> S
     let status = status.ok_or_else(|| Refused::no_instance(&id).on(&page))?;
     // A purge in between is told on the next look.
     let requests = page.client.requests(&id).await.unwrap_or_default();
+    let pending = pending::find(&page, &status).await;
     let body = html! {
         div data-part="state" data-key=(actions::key(&status)) {
             @if let Some(why) = &status.quarantine { (quarantine::card(&page, why)) }
             (waits::card(&page, &status))
+            (pending::card(&page, &status, &pending))
         }
         div.columns {
             div data-part="payloads" { (payloads(&status)) (values(&status)) (answers(&status, &requests)) (rewinds(&status)) }
@@ -127,7 +130,7 @@ fn facts(page: &Page, status: &InstanceStatus) -> Markup {
             dt { "Orchestration" } dd { (status.name) @if let Some(version) = &status.version { " " span.hint { "version " (version) } } }
             @if let Some(module) = &status.module {
                 dt { "Module" }
-                dd { a href=(page.path("/modules")) title=(module) { code { (quarantine::short(&module.to_string())) } } }
+                dd { a href=(page.path("/modules")) title=(module) { code { (module.short()) } } }
             }
             dt { "Created" } dd { (show::time(status.created_at)) }
             @if let Some(at) = status.scheduled_for { dt { "Scheduled for" } dd { (show::time(at)) } }

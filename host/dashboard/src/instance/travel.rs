@@ -4,7 +4,6 @@
 //! are bounded too; the history is read in parts.
 
 mod lab;
-mod line;
 mod replace;
 mod spread;
 mod states;

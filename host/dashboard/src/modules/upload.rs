@@ -361,7 +361,7 @@ fn report(page: &Page, report: &CheckReport) -> Markup {
 
 fn why(outcome: &CheckOutcome) -> String {
     match outcome {
-        CheckOutcome::Differs(why) => why.to_string().chars().take(1_000).collect(),
+        CheckOutcome::Differs(why) => show::cut(&why.to_string(), 1_000),
         CheckOutcome::NotDefined => "The component does not define its orchestration.".to_owned(),
         CheckOutcome::Busy => "It changed too fast to be checked.".to_owned(),
         CheckOutcome::Ended | CheckOutcome::Compatible { .. } => String::new(),

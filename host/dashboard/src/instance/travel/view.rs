@@ -3,10 +3,10 @@
 use maud::{Markup, html};
 use perennial::{Event, InstanceStatus, Json, TaskId, Wait};
 
-use super::line::{self, Line};
 use super::states::{Open, Phase, State, What};
 use super::walk::Chosen;
 use super::{replace, what_if_of};
+use crate::instance::event::{self, About};
 use crate::page::Page;
 use crate::show;
 use crate::show::cut;
@@ -93,7 +93,7 @@ pub(super) fn events(
     page: &Page,
     id: &str,
     events: &[perennial::HistoryEvent],
-    lines: &[Line],
+    lines: &[About],
     room: &mut Room,
 ) -> Markup {
     html! {
@@ -103,7 +103,7 @@ pub(super) fn events(
                     div.row {
                         a href=(page.instance(id, &format!("/history/{}", of.number))) title="Event of the history" { span.num { (of.number) } }
                         strong { (of.event.name()) }
-                        (about(page, line))
+                        span { (line.show(page)) }
                         @if page.may_change() && replace::is_replaceable(&of.event) {
                             a.chip href=(what_if_of(page, id, of.number)) { "What if it were different?" }
                         }
@@ -119,26 +119,16 @@ pub(super) fn events(
     }
 }
 
-/// What the line of an event says.
-pub(super) fn about(page: &Page, line: &Line) -> Markup {
-    html! {
-        @if let Some(name) = &line.name { span { (name) } }
-        @if let Some(task) = line.task { span.hint { "task " (task) } }
-        @if let Some(other) = &line.instance { a href=(page.instance(other, "")) { (cut(other, 120)) } }
-        @if !line.text.is_empty() { span.hint { (line.text) } }
-    }
-}
-
 /// The payload or the failure of an event.
-fn content(page: &Page, id: &str, number: u64, event: &Event, room: &mut Room) -> Markup {
+fn content(page: &Page, id: &str, number: u64, of: &Event, room: &mut Room) -> Markup {
     let whole = || page.instance(id, &format!("/history/{number}"));
-    if let Some(failure) = crate::instance::event::failure(event) {
+    if let Some(failure) = event::failure(of) {
         return match room.take(failure.size()) {
             true => show::failure(failure),
             false => html! { p { a href=(whole()) { "The failure" } } },
         };
     }
-    match line::payload(event) {
+    match event::payload(of) {
         None => html! {},
         Some(json) => payload(json, &format!("payload-{number}"), Some(&whole()), room),
     }

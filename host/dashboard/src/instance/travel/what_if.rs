@@ -11,13 +11,14 @@ use perennial::{
 };
 
 use super::lab::Lab;
-use super::line::{self, Line};
 use super::replace::{self, Instead};
 use super::told::Told;
-use super::walk::{Candidate, candidates, event};
+use super::walk::{Candidate, candidates};
 use super::{Tab, found, frame, spread, view, what_if_of};
 use crate::change::Sent;
 use crate::fields::Fields;
+use crate::instance::event::{self, About};
+use crate::instance::events;
 use crate::page::{Page, data};
 use crate::refused::{OnPage, Refused, Shown};
 use crate::show;
@@ -177,12 +178,12 @@ fn as_recorded(event: &Event, instead: Instead) -> Instead {
     match instead {
         Instead::Value(Some(new)) => {
             let text = spread::compact(new.as_str());
-            let old = line::payload(event).flatten();
+            let old = event::payload(event).flatten();
             let same = old.filter(|old| spread::compact(old.as_str()) == text);
             Instead::Value(Some(same.cloned().unwrap_or_else(|| Json::from_text(text))))
         }
         Instead::Value(None) => Instead::Value(None),
-        Instead::Failure(new) => Instead::Failure(match crate::instance::event::failure(event) {
+        Instead::Failure(new) => Instead::Failure(match event::failure(event) {
             Some(old) => Failure {
                 kind: new.kind,
                 message: lines(&old.message, new.message),
@@ -234,7 +235,7 @@ async fn shown(page: &Page, lab: &Lab, status: &InstanceStatus, shows: Shows) ->
         None => page.query.text("event"),
     };
     let chosen = match number.and_then(|number| number.parse().ok()) {
-        Some(number) => event(&page.client, id, number).await.on(page)?,
+        Some(number) => events::one(&page.client, id, number).await.on(page)?,
         None => None,
     };
     let chosen = chosen.filter(|(of, _)| replace::is_replaceable(&of.event));
@@ -392,7 +393,7 @@ fn candidate(page: &Page, id: &str, one: &Candidate) -> Markup {
             td.num { a href=(to) { (one.number) } }
             td.num { (one.turn) }
             td.tight { (show::time(one.at)) }
-            td { strong { (one.kind) } " " (view::about(page, &one.line)) }
+            td { strong { (one.kind) } " " (one.line.show_with_failure(page)) }
             td.num { @match one.size { Some(size) => (show::bytes(size as u64)), None => span.none { "–" } } }
         }
     }
@@ -419,9 +420,9 @@ impl Entry {
                 retryable: sent.is_set("retryable"),
             };
         }
-        let value = line::payload(event).flatten();
+        let value = event::payload(event).flatten();
         let value = value.filter(|json| json.size() <= EDITED_BYTES);
-        let failure = crate::instance::event::failure(event);
+        let failure = event::failure(event);
         Self {
             is_failure: failure.is_some(),
             value: value.map_or_else(String::new, |json| spread::spread(json.as_str())),
@@ -437,26 +438,26 @@ fn editor(
     status: &InstanceStatus,
     known: &[Module],
     of: &HistoryEvent,
-    line: &Line,
+    line: &About,
     sent: Option<&Fields>,
 ) -> Markup {
     let id = &status.instance_id;
     let entry = Entry::of(&of.event, sent);
     let can_fail = replace::can_fail(&of.event);
-    let size = line::payload(&of.event).flatten().map_or(0, Json::size);
+    let size = event::payload(&of.event).flatten().map_or(0, Json::size);
     let mut room = view::Room::default();
     html! {
         section.card aria-labelledby="editor-title" {
             h2 #editor-title { "What if event " (of.number) " were different?" }
             p.row {
-                strong { (of.event.name()) } (view::about(page, line))
+                strong { (of.event.name()) } span { (line.show(page)) }
                 a href=(page.instance(id, &format!("/turns?turn={}", of.turn))) { "turn " (of.turn) }
                 a href=(page.instance(id, "/what-if")) { "choose another event" }
             }
             h3 { "Recorded" }
-            @match crate::instance::event::failure(&of.event) {
+            @match event::failure(&of.event) {
                 Some(failure) => (show::failure(failure)),
-                None => (view::payload(line::payload(&of.event).flatten(), "recorded", Some(&page.instance(id, &format!("/history/{}", of.number))), &mut room)),
+                None => (view::payload(event::payload(&of.event).flatten(), "recorded", Some(&page.instance(id, &format!("/history/{}", of.number))), &mut room)),
             }
             h3 { "Instead" }
             form.what-if method="post" action=(page.instance(id, "/what-if")) {
