@@ -91,6 +91,7 @@ mod engine;
 mod foreign;
 #[cfg(feature = "grpc")]
 pub(crate) mod grpc;
+mod guest_lines;
 mod histogram;
 #[cfg(feature = "http")]
 pub mod http;
@@ -106,22 +107,24 @@ mod timed;
 pub mod wasm;
 
 pub use client::{
-    AccessKey, ActivityCounts, AtWorker, Bulk, BulkProgress, Client, CommandOutcome, CopyProgress,
-    DEFAULT_TASK_HUB, Deploy, Deployment, DroppedEvent, DroppedTask, Error, FailureCount, Filter,
-    Heartbeat, HistoryEvent, HistoryPage, HistoryQuery, HttpManagementPayload, HubInfo, HubOwner,
-    HubStats, Hubs, InstanceCommand, InstanceFamily, InstanceStatus, List, Module, ModuleInfo,
-    NamedValue, NewAccessKey, OpenActivity, OrchestrationCount, Overview, OverviewBucket,
-    OverviewQuery, OwnerState, Page, Purge, RECORDED_BYTES_MAX, RearmedActivity, RecordedHistory,
-    RemainingFailure, RequestState, RequestStatus, Restart, Result, Retention, Rewind,
-    RewindRecord, Rewound, Role, SendRequest, Start, Started, StatusQuery, StoredModule, TagChange,
-    TaskKind, Wait, Waited, WaitedValue, WaitingWork, Worker, WorkerItem, WorkerName, Workers,
-    parse_json, parse_time,
+    AccessKey, ActivityCounts, ActivityDurations, AtWorker, Bulk, BulkProgress, Client,
+    CommandOutcome, CopyProgress, DEFAULT_TASK_HUB, Deploy, Deployment, DroppedEvent, DroppedTask,
+    Error, FailureCount, Filter, Heartbeat, HistoryEvent, HistoryPage, HistoryQuery,
+    HttpManagementPayload, HubInfo, HubOwner, HubStats, Hubs, InstanceCommand, InstanceFamily,
+    InstanceLogs, InstanceStatus, List, LogLine, Module, ModuleInfo, NamedValue, NewAccessKey,
+    OpenActivity, OrchestrationCount, Overview, OverviewBucket, OverviewQuery, OwnerState, Page,
+    PendingEvent, Purge, RECORDED_BYTES_MAX, RearmedActivity, RecordedHistory, RemainingFailure,
+    RequestState, RequestStatus, Restart, Result, Retention, Rewind, RewindRecord, Rewound, Role,
+    SendRequest, Start, Started, StatusQuery, StoredModule, TagChange, TaskKind, Wait, WaitWord,
+    Waited, WaitedValue, WaitingWork, Worker, WorkerItem, WorkerName, Workers, parse_json,
+    parse_time,
 };
 pub use descriptors::{check_process_limits, raise_descriptor_limit};
 pub use engine::clock::{Clock, OnJump, SimClock, SystemClock};
 pub use engine::executor::HeartbeatError;
 pub use engine::{CommitTimings, HostStats, ModuleLimits, Quotas};
 pub use engine::{executor, spans};
+pub use guest_lines::LogLevel;
 pub use histogram::Buckets;
 /// The rules of the engine, and all types that histories and guests are made of.
 pub use perennial_core as core;

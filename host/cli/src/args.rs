@@ -28,7 +28,7 @@ pub(crate) use durable::{
 pub(crate) use manage::{DeleteTaskHub, FilterArgs, Hubs, HubsCommand, HubsSet, Purge, Selection};
 pub(crate) use modules::{GrantsArgs, Modules, ModulesVerb, RemoveModule, SaveModule};
 pub(crate) use project::{Build, Completions, Dev, Inspect, Man, New};
-pub(crate) use requests::{OrStart, Request, Requests};
+pub(crate) use requests::{Logs, OrStart, PendingEvents, Request, Requests};
 pub(crate) use serve::{Http, Keys, QuotaArgs, Serve};
 pub(crate) use values::{Tag, Values};
 
@@ -143,6 +143,12 @@ pub(crate) enum Command {
     /// Show what an instance was asked, and its answers
     #[command(after_help = requests::REQUESTS)]
     Requests(Requests),
+    /// Show the events that an instance has received and not used
+    #[command(after_help = requests::PENDING_EVENTS)]
+    PendingEvents(PendingEvents),
+    /// Show what an instance has logged since the host started
+    #[command(after_help = requests::LOGS)]
+    Logs(Logs),
     /// Ask an instance, or many, to end in good order
     #[command(after_help = help::CANCEL)]
     Cancel(Cancel),
@@ -362,6 +368,15 @@ pub(crate) struct Status {
 pub(crate) struct History {
     /// Id of the instance
     pub(crate) id: String,
+    /// Begin with the event of this number
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = 0,
+        hide_default_value = true,
+        conflicts_with = "timeline"
+    )]
+    pub(crate) from: u64,
     /// When each task began, how long it took, and how often it was tried
     #[arg(long)]
     pub(crate) timeline: bool,

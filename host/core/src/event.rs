@@ -500,50 +500,31 @@ impl Event {
                 | Self::TaskCanceled { .. } => 0,
             }
     }
+}
 
-    /// The name of the kind of event, as in `ActivityScheduled`.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::TurnStarted { .. } => "TurnStarted",
-            Self::ExecutionStarted(_) => "ExecutionStarted",
-            Self::ActivityCompleted { .. } => "ActivityCompleted",
-            Self::ActivityFailed { .. } => "ActivityFailed",
-            Self::ChildCompleted { .. } => "ChildCompleted",
-            Self::ChildFailed { .. } => "ChildFailed",
-            Self::TimerFired { .. } => "TimerFired",
-            Self::ExternalEventRaised { .. } => "ExternalEventRaised",
-            Self::ActivityScheduled { .. } => "ActivityScheduled",
-            Self::ChildScheduled { .. } => "ChildScheduled",
-            Self::TimerSet { .. } => "TimerSet",
-            Self::TaskCanceled { .. } => "TaskCanceled",
-            Self::EventSent { .. } => "EventSent",
-            Self::InstanceStarted { .. } => "InstanceStarted",
-            Self::CustomStatusSet { .. } => "CustomStatusSet",
-            Self::ExecutionReturned { .. } => "ExecutionReturned",
-            Self::ExecutionCompleted { .. } => "ExecutionCompleted",
-            Self::ExecutionFailed { .. } => "ExecutionFailed",
-            Self::ExecutionTerminated { .. } => "ExecutionTerminated",
-            Self::ContinuedAsNew { .. } => "ContinuedAsNew",
-            Self::ExecutionSuspended { .. } => "ExecutionSuspended",
-            Self::ExecutionResumed { .. } => "ExecutionResumed",
-            Self::InstanceStartSkipped { .. } => "InstanceStartSkipped",
-            Self::ChildRetryScheduled { .. } => "ChildRetryScheduled",
-            Self::ChildRetried { .. } => "ChildRetried",
-            Self::AttemptFailed { .. } => "AttemptFailed",
-            Self::CallDetails { .. } => "CallDetails",
-            Self::ValueSet { .. } => "ValueSet",
-            Self::TagSet { .. } => "TagSet",
-            Self::ActivityOptions { .. } => "ActivityOptions",
-            Self::TimerSetAt { .. } => "TimerSetAt",
-            Self::InstanceOptions { .. } => "InstanceOptions",
-            Self::ChildCommanded { .. } => "ChildCommanded",
-            Self::CancellationRequested(_) => "CancellationRequested",
-            Self::ExecutionTimedOut { .. } => "ExecutionTimedOut",
-            Self::RequestReceived { .. } => "RequestReceived",
-            Self::RequestAnswered { .. } => "RequestAnswered",
-            Self::RequestSent { .. } => "RequestSent",
-            Self::RequestCompleted { .. } => "RequestCompleted",
-            Self::RequestFailed { .. } => "RequestFailed",
+/// Names the kinds of events, each once: the list and the match are one text, so that neither lacks a kind.
+macro_rules! names {
+    ($($name:ident)*) => {
+        impl Event {
+            /// The names of all kinds of events, in the order of the alphabet.
+            pub const NAMES: &'static [&'static str] = &[$(stringify!($name)),*];
+
+            /// The name of the kind of event, as in `ActivityScheduled`.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$name { .. } => stringify!($name),)*
+                }
+            }
         }
-    }
+    };
+}
+
+names! {
+    ActivityCompleted ActivityFailed ActivityOptions ActivityScheduled AttemptFailed CallDetails
+    CancellationRequested ChildCommanded ChildCompleted ChildFailed ChildRetried ChildRetryScheduled
+    ChildScheduled ContinuedAsNew CustomStatusSet EventSent ExecutionCompleted ExecutionFailed
+    ExecutionResumed ExecutionReturned ExecutionStarted ExecutionSuspended ExecutionTerminated
+    ExecutionTimedOut ExternalEventRaised InstanceOptions InstanceStartSkipped InstanceStarted
+    RequestAnswered RequestCompleted RequestFailed RequestReceived RequestSent TagSet TaskCanceled
+    TimerFired TimerSet TimerSetAt TurnStarted ValueSet
 }

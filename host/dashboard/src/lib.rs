@@ -6,7 +6,7 @@
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let host = perennial::Host::builder().start().await?;
-//! let app = axum::Router::new().nest("/flows", perennial_dashboard::router(host.client()));
+//! let app = axum::Router::new().nest_service("/flows", perennial_dashboard::router(host.client()));
 //! let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
 //! axum::serve(listener, app).await?;
 //! # Ok(())
@@ -25,6 +25,7 @@
 mod admit;
 mod assets;
 mod change;
+mod export;
 mod fields;
 mod guard;
 mod instance;

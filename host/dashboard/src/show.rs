@@ -122,6 +122,14 @@ pub(crate) fn count(number: u64) -> String {
     text
 }
 
+/// Characters of a name or an id that a line shows.
+const BRIEF: usize = 120;
+
+/// A text that fits in a line.
+pub(crate) fn brief(text: &str) -> String {
+    cut(text, BRIEF)
+}
+
 /// At most so many characters of a text, with an ellipsis if there are more.
 pub(crate) fn cut(text: &str, chars: usize) -> String {
     match text.char_indices().nth(chars) {
@@ -246,6 +254,12 @@ pub(crate) fn failure(failure: &Failure) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        assert_eq!(cut("ééé", 3), "ééé");
+        assert_eq!(cut("éééé", 3), "ééé…");
+    }
 
     #[test]
     fn spans_and_sizes_have_two_units_at_most() {

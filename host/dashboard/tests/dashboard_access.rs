@@ -195,8 +195,13 @@ async fn pages_have_a_strict_policy_and_assets_are_kept() {
 #[tokio::test]
 async fn below_a_path_of_another_program_all_links_stay_below_it() {
     let world = World::new().await;
-    let router = Router::new().nest("/flows", perennial_dashboard::router(world.client()));
-    let front = get(&router, "/flows", "").await;
+    let router = Router::new().nest_service("/flows", perennial_dashboard::router(world.client()));
+    for mount in ["/flows", "/flows/"] {
+        let front = get(&router, mount, "").await;
+        assert_eq!(front.header(header::LOCATION), "http://localhost/flows/ui/");
+    }
+    let nested = Router::new().nest("/flows", perennial_dashboard::router(world.client()));
+    let front = get(&nested, "/flows", "").await;
     assert_eq!(front.header(header::LOCATION), "http://localhost/flows/ui/");
     for path in ["/flows/ui/default/", "/flows/ui/default/workers"] {
         let page = get(&router, path, "").await;

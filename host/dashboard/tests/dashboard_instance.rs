@@ -140,7 +140,7 @@ async fn pages_say_what_an_instance_is_and_waits_for_without_markup_of_others() 
         .unwrap();
     let summary = world.page(HOSTILE, "").await;
     for text in [
-        "the external event",
+        "external event ",
         "Decision",
         "Raise an event",
         "Approve",
@@ -255,7 +255,56 @@ async fn a_long_history_of_large_payloads_makes_small_pages() {
             begun.elapsed()
         );
     }
+    exports_have_all_of_it(&world, "long").await;
+    pages_of_the_newest_follow_each_other(&world, "long").await;
     world.end().await;
+}
+
+async fn exports_have_all_of_it(world: &World, id: &str) {
+    let all = world.client.history(id).await.unwrap().unwrap();
+    let exported = world.page(id, "/history.json").await;
+    let exported: Vec<perennial::HistoryEvent> = serde_json::from_str(&exported).unwrap();
+    assert_eq!(exported.len(), all.len());
+    assert_eq!(exported.last().unwrap().number, all.last().unwrap().number);
+    let raised = all
+        .iter()
+        .filter(|of| of.event.name() == "ExternalEventRaised");
+    let raised = raised.count();
+    let query = "?event=ExternalEventRaised";
+    let lines = world.page(id, &format!("/history.jsonl{query}")).await;
+    assert_eq!(lines.lines().count(), raised);
+    let csv = world.page(id, &format!("/history.csv{query}")).await;
+    assert_eq!(csv.matches("\r\n").count(), raised + 1);
+    assert_eq!(world.get(id, "/history.xml").await.0, StatusCode::NOT_FOUND);
+    let recorded = world.page(id, "/recorded.json").await;
+    let recorded = perennial::RecordedHistory::from_json(recorded.as_bytes()).unwrap();
+    assert_eq!(Some(recorded), world.client.export(id).await.unwrap());
+    for from in [0, 1, 2, 255, 256, 5_001, all.len() - 1, all.len()] {
+        let some = world.client.history(id).from(from as u64).await.unwrap();
+        assert_eq!(some.unwrap(), all[from..], "from {from}");
+    }
+}
+
+async fn pages_of_the_newest_follow_each_other(world: &World, id: &str) {
+    let all = world.client.history(id).await.unwrap().unwrap();
+    let begun = |of: &&perennial::HistoryEvent| of.event.name() == "TurnStarted";
+    let expected: Vec<u64> = all.iter().filter(begun).map(|of| of.number).rev().collect();
+    let (mut found, mut below) = (
+        Vec::new(),
+        "/history?event=TurnStarted&order=newest".to_owned(),
+    );
+    loop {
+        let page = world.page(id, &below).await;
+        let numbers = page.split("<td class=\"num\"><a href=").skip(1);
+        let number = |cell: &str| cell.split(['>', '<']).nth(1)?.parse::<u64>().ok();
+        found.extend(numbers.filter_map(number));
+        let Some((_, next)) = page.split_once("rel=\"next\" href=\"") else {
+            break;
+        };
+        let next = next.split('"').next().unwrap().replace("&amp;", "&");
+        below = format!("/history{}", &next[next.find('?').unwrap()..]);
+    }
+    assert_eq!(found, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -284,5 +333,69 @@ async fn a_family_is_a_list_and_a_graph() {
     assert!(child.contains("/instances/report/tree"), "{child}");
     let timeline = world.page("report", "/timeline").await;
     assert!(timeline.contains("/instances/report-North"), "{timeline}");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_were_not_used_are_shown_with_their_payloads() {
+    let world = World::with(&["human-approval"]).await;
+    world.approval("a").await;
+    let raise = async |name: &str, data: &str| {
+        world.client.raise_event("a", name, data).await.unwrap();
+    };
+    raise("Decison", "<b>yes</b>").await;
+    let taken = |status: &perennial::InstanceStatus| !status.events_without_effect.is_empty();
+    let limit = Duration::from_secs(20);
+    world.client.wait_until("a", limit, taken).await.unwrap();
+    let page = world.page("a", "").await;
+    assert!(page.contains("Events without effect"), "{page}");
+    assert!(page.contains("&lt;b&gt;yes&lt;/b&gt;"), "{page}");
+    let pending = world.client.pending_events("a").await.unwrap();
+    let number = pending[0].event_number.unwrap();
+    assert!(page.contains(&format!("/history/{number}\"")), "{page}");
+    world.client.suspend("a", None).await.unwrap();
+    raise("Later", &"x".repeat(2_000)).await;
+    let pending = world.client.pending_events("a").await.unwrap();
+    let names: Vec<&str> = pending.iter().map(|event| &*event.name).collect();
+    assert_eq!(names, ["Decison", "Later"]);
+    assert_eq!(
+        (pending[1].event_number, pending[1].data_bytes),
+        (None, 2_002)
+    );
+    assert!(pending[0].received_at <= pending[1].received_at);
+    let page = world.page("a", "").await;
+    assert!(page.contains("not taken yet"), "{page}");
+    assert!(!page.contains("xxxx"), "a large payload is a link: {page}");
+    let none = world.client.pending_events("none").await;
+    assert!(none.unwrap_err().is_not_found());
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_guests_log_is_a_tab() {
+    let world = World::with(&["golden-chain"]).await;
+    assert_eq!(world.get("x", "/logs").await.0, StatusCode::NOT_FOUND);
+    for id in ["l", "other"] {
+        world.client.start("Chain").id(id).input(&6).await.unwrap();
+        let limit = Duration::from_secs(20);
+        world.client.wait_for_completion(id, limit).await.unwrap();
+    }
+    let logs = world.client.logs("l").await.unwrap();
+    let lines: Vec<&str> = logs.lines.iter().map(|line| &line.message[..6]).collect();
+    assert_eq!(
+        lines,
+        ["step 0", "step 1", "step 2", "step 3", "step 4", "step 5"]
+    );
+    assert!(!logs.partial && logs.since.unwrap() <= logs.lines[0].at);
+    let page = world.page("l", "/logs").await;
+    assert!(
+        page.contains("since the host started") && page.contains("step 5"),
+        "{page}"
+    );
+    // Lines of a run that was replaced are not those of the new one.
+    world.client.restart("l").await.unwrap();
+    let limit = Duration::from_secs(20);
+    world.client.wait_for_completion("l", limit).await.unwrap();
+    assert_eq!(world.client.logs("l").await.unwrap().lines.len(), 6);
     world.end().await;
 }

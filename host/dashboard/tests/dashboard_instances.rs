@@ -114,13 +114,9 @@ impl Hub {
         let given = self.send("/bulk", fields).await;
         assert_eq!(given.status, StatusCode::SEE_OTHER, "{}", given.text);
         let to = given.to.unwrap();
-        loop {
-            let result = self.get(&to).await.text;
-            if !result.contains(": running") {
-                return result;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        let result = self.get(&format!("{to}?wait=20")).await.text;
+        assert!(!result.contains(": running"), "{result}");
+        result
     }
 
     async fn status(&self, id: &str) -> Option<Status> {
@@ -186,6 +182,7 @@ async fn an_empty_hub_says_what_to_do() {
     );
     assert_eq!(hub.get("/instances.csv").await.text.lines().count(), 1);
     assert_eq!(hub.get("/instances.jsonl").await.text, "");
+    assert_eq!(hub.get("/instances.json").await.text, "[\n]\n");
     assert_eq!(
         hub.get("/instances.csv?tag=x").await.status,
         StatusCode::BAD_REQUEST
@@ -224,6 +221,9 @@ async fn ids_and_tags_are_text_everywhere() {
         csv.contains("\r\n'=1+1,Approve,") && csv.contains("\r\n\"<b>\"\"x\"\"<i>\","),
         "{csv}"
     );
+    let json = hub.get("/instances.json").await.text;
+    let json: Vec<InstanceStatus> = serde_json::from_str(&json).unwrap();
+    assert_eq!(json.len(), 3);
     assert_eq!(
         hub.get("/instances.jsonl?payloads=yes")
             .await

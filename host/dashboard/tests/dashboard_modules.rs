@@ -264,6 +264,8 @@ async fn a_component_is_previewed_deployed_granted_started_and_removed() {
     let status = site.client.status("a b").await.unwrap().unwrap();
     assert_eq!(status.tags, [("k".to_owned(), "v".to_owned())]);
 
+    runs_again_with_another_input(&site).await;
+
     let checked = site.upload("/deploy/check?name=hello", &bytes).await;
     assert!(checked.text.contains("\n\n<p"), "{}", checked.text);
     let removed = site
@@ -361,5 +363,79 @@ async fn a_module_is_rolled_back_after_a_preview_and_a_check() {
         let gone = site.get(gone).await;
         assert_eq!(gone.status, StatusCode::NOT_FOUND);
         assert!(!gone.text.contains("<script>x"), "{}", gone.text);
+    }
+}
+
+/// The instance `a b` has the tag `k=v`.
+async fn runs_again_with_another_input(site: &Site) {
+    let limit = std::time::Duration::from_secs(20);
+    let ended = async |id: &str| site.client.wait_for_completion(id, limit).await.unwrap();
+    ended("a b").await;
+    let form = site.get("/start?of=a%20b").await.text;
+    assert!(form.contains("Run again with another input"), "{form}");
+    assert!(form.contains("name=\"of\" value=\"a b\""), "{form}");
+    assert!(form.contains("k=v</textarea>"), "{form}");
+    let same = [
+        ("of", "a b"),
+        ("as", "json"),
+        ("input", "{\"new\":1}"),
+        ("tags", "k=v"),
+        ("id-as", "same"),
+    ];
+    let started = site.post("/start", &same).await;
+    assert!(
+        started.to.starts_with("/ui/default/instances/a%20b"),
+        "{}",
+        started.text
+    );
+    ended("a b").await;
+    let status = site
+        .client
+        .status("a b")
+        .show_input()
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(status.input.unwrap().as_str(), "{\"new\":1}");
+    assert_eq!(status.tags, [("k".to_owned(), "v".to_owned())]);
+    let given = [("of", "a b"), ("as", "json"), ("id-as", "given")];
+    let refused = site.post("/start", &given).await;
+    assert!(
+        refused.text.contains("Type the id of the new run."),
+        "{}",
+        refused.text
+    );
+    let given = [
+        ("of", "a b"),
+        ("as", "json"),
+        ("id-as", "given"),
+        ("id", "a b"),
+    ];
+    let refused = site.post("/start", &given).await;
+    assert!(
+        refused.text.contains("Nothing was started."),
+        "{}",
+        refused.text
+    );
+    let given = [
+        ("of", "a b"),
+        ("as", "json"),
+        ("id-as", "given"),
+        ("id", "c"),
+    ];
+    let started = site.post("/start", &given).await;
+    assert!(
+        started.to.starts_with("/ui/default/instances/c"),
+        "{}",
+        started.text
+    );
+    let new = site.post("/start", &[("of", "a b"), ("as", "json")]).await;
+    assert!(new.to.starts_with("/ui/default/instances/"), "{}", new.text);
+    assert_eq!(
+        site.get("/start?of=none").await.status,
+        StatusCode::NOT_FOUND
+    );
+    for id in ["a b", "c"] {
+        ended(id).await;
     }
 }

@@ -42,8 +42,8 @@ pub(crate) use hub::keys::{KeyHash, hash as key_hash};
 pub use hub::management::HttpManagementPayload;
 pub use hub::modules::{Deploy, Deployment, Module, ModuleInfo};
 pub use hub::overview::{
-    ActivityCounts, FailureCount, OpenActivity, OrchestrationCount, Overview, OverviewBucket,
-    OverviewQuery,
+    ActivityCounts, ActivityDurations, FailureCount, OpenActivity, OrchestrationCount, Overview,
+    OverviewBucket, OverviewQuery,
 };
 pub use hub::owner::{HubOwner, OwnerState};
 pub use hub::retention::Retention;
@@ -70,6 +70,8 @@ pub use instances::history_query::{HistoryPage, HistoryQuery};
 #[cfg(feature = "http")]
 pub(crate) use instances::list::PAGE_BYTES_MAX;
 pub use instances::list::{List, Page};
+pub use instances::logs::{InstanceLogs, LogLine};
+pub use instances::pending::PendingEvent;
 pub use instances::purge::Purge;
 pub use instances::recorded::{RECORDED_BYTES_MAX, RecordedHistory};
 pub use instances::requests::{RequestState, RequestStatus, SendRequest};
@@ -78,6 +80,7 @@ pub use instances::status::{InstanceStatus, RewindRecord, StatusQuery};
 pub use instances::tags::TagChange;
 pub use instances::values::{NamedValue, WaitedValue};
 pub use instances::wait::Waited;
+pub use instances::wait_words::WaitWord;
 pub use instances::waits::{AtWorker, Heartbeat, Wait};
 pub use moment::parse_time;
 #[cfg(feature = "http")]

@@ -46,6 +46,8 @@ pub(super) mod rank {
     pub(crate) const REMOTE: u8 = 14;
     /// The heartbeats that are not written yet. Nothing is locked while it is held.
     pub(crate) const HEARTBEATS: u8 = 15;
+    /// The durations of activities. Nothing is locked while it is held.
+    pub(crate) const DURATIONS: u8 = 16;
 }
 
 /// A mutex with a place in the [order](self). A panic does not poison it.

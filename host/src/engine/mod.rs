@@ -54,10 +54,12 @@ use crate::engine::tasks::backoff::Backoff;
 use crate::engine::tasks::timers::Timers;
 use crate::engine::turn::load;
 use crate::engine::upkeep::counts::Counts;
+use crate::engine::upkeep::durations::ActivityDurations;
 use crate::engine::upkeep::retention::Retention;
 pub(crate) use crate::engine::workers::threads::SHUT_DOWN_MAX;
 use crate::engine::workers::threads::{Queue, UnderWay};
 use crate::foreign::Listener;
+use crate::guest_lines::GuestLines;
 use crate::outage::Outage;
 use crate::shortage::Shortages;
 use crate::store::{
@@ -114,6 +116,8 @@ pub(crate) struct EngineParts {
     pub(crate) activity_executor: Arc<dyn ActivityExecutor>,
     /// Receives the spans of executions and attempts that ended.
     pub(crate) spans: Option<Arc<dyn SpanSink>>,
+    /// Where the executors keep the log lines of guests.
+    pub(crate) lines: Option<Arc<GuestLines>>,
     /// Names of the activities that the embedding program registered.
     pub(crate) native: BTreeSet<String>,
     pub(crate) runtime: tokio::runtime::Handle,
@@ -157,6 +161,8 @@ pub(crate) struct Engine {
     pub(crate) trouble: Trouble,
     spans: Option<Listener<Span>>,
     pub(crate) counts: Counts,
+    pub(crate) durations: ActivityDurations,
+    pub(crate) lines: Option<Arc<GuestLines>>,
     pub(crate) end: End,
 }
 
@@ -286,6 +292,8 @@ impl Engine {
             trouble: Trouble::default(),
             spans: parts.spans.map(spans::listener),
             counts: Counts::default(),
+            durations: ActivityDurations::default(),
+            lines: parts.lines,
             end: End::default(),
             clock,
             config,

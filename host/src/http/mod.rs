@@ -66,7 +66,7 @@ pub use tls::Tls;
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// let host = perennial::Host::builder().start().await?;
-/// let app = axum::Router::new().nest("/flows", perennial::http::router(host.client()));
+/// let app = axum::Router::new().nest_service("/flows", perennial::http::router(host.client()));
 /// let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
 /// axum::serve(listener, app).await?;
 /// # Ok(())

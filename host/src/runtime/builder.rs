@@ -18,6 +18,7 @@ use crate::engine::executor::{ActivityExecutor, Executor, Fault};
 use crate::engine::remote::WorkerTimes;
 use crate::engine::spans::SpanSink;
 use crate::engine::{Engine, EngineConfig, EngineParts, Quotas};
+use crate::guest_lines::GuestLines;
 use crate::runtime::native::{Activities, ActivityContext, Management, NativeActivity};
 use crate::runtime::{Host, fault, listener};
 use crate::shortage::{Resource, Shortage};
@@ -209,7 +210,9 @@ impl HostBuilder {
             let modules = Arc::new(Modules::new(path.clone(), Arc::clone(&deployments)));
             let grants = Arc::clone(&modules);
             let builtin_grants = Arc::clone(&modules);
-            let wasm = Wasm::new(
+            let lines = Arc::new(GuestLines::new(Arc::clone(&self.clock)));
+            let wasm = Wasm::keeping_lines(
+                Some(Arc::clone(&lines)),
                 wasm_config,
                 Arc::new(move |digest| modules.component(digest)),
                 Arc::new(move |digest| grants.grants(digest)),
@@ -239,6 +242,7 @@ impl HostBuilder {
                 executor: wasm as Arc<dyn Executor>,
                 activity_executor: Arc::new(activities),
                 spans: self.spans,
+                lines: Some(lines),
                 native,
                 runtime,
                 deployments,

@@ -213,10 +213,12 @@ async fn run(
     place: AttemptPermit,
 ) -> Result<Option<Json>, AttemptError> {
     watch.check().map_err(|stopped| stopped.failure(attempt))?;
-    let log = Arc::new(Mutex::new(GuestLog::loud(attempt.instance_id.as_str())));
+    let kept = shared.lines.as_ref();
+    let log = GuestLog::loud(attempt.instance_id.as_str()).kept_in(kept);
+    let log = Arc::new(Mutex::new(log));
     let ambient = || {
-        Ambient::new(attempt, grants, shared.config.activity_memory_bytes, &log)
-            .map_err(AttemptError::of_fault)
+        let memory_bytes = shared.config.activity_memory_bytes;
+        Ambient::new(attempt, grants, memory_bytes, &log, kept).map_err(AttemptError::of_fault)
     };
     let calls = place.clone();
     let called = calls.in_turns(async {

@@ -10,6 +10,7 @@ use super::guest_log::{GuestLog, HasLog, Output};
 use super::limiter::MemoryLimiter;
 use super::output::Lines;
 use crate::engine::executor::{Attempt, Fault, Grants, Heart, Shortage};
+use crate::guest_lines::GuestLines;
 use crate::limits::ATTEMPT_RESOURCES;
 
 /// The state of one attempt.
@@ -32,6 +33,7 @@ impl Ambient {
         grants: &Grants,
         memory_bytes: u64,
         lines: &Arc<Mutex<GuestLog>>,
+        kept: Option<&Arc<GuestLines>>,
     ) -> Result<Self, Fault> {
         let mut wasi = WasiCtx::builder();
         // Only attempts with granted directories have operations that block, and those run on a blocking thread.
@@ -63,7 +65,7 @@ impl Ambient {
             wasi: wasi.build(),
             table,
             files_said: false,
-            log: GuestLog::loud(attempt.instance_id.as_str()),
+            log: GuestLog::loud(attempt.instance_id.as_str()).kept_in(kept),
             limiter: MemoryLimiter::new(memory_bytes),
             heart: attempt.heart.clone(),
         })

@@ -1,4 +1,4 @@
-//! Forwards the log lines of guests to `tracing`.
+//! Forwards the log lines of guests to `tracing`, and keeps the newest in memory.
 //!
 //! Each entry is one escaped line, so that no guest starts a line of its own in the host's log or moves a terminal's cursor, and stays
 //! within the limits of [`log_budget`](super::log_budget).
@@ -10,6 +10,7 @@ use perennial_core::text::{bounded, shortened, visible};
 use tracing::enabled;
 
 use super::log_budget::{Allowance, TARGET};
+use crate::guest_lines::{GuestLines, LogLevel};
 
 /// A partial line is broken at this size, so that a guest that never ends a line holds no memory of the host. Smaller than the maximum
 /// line, so that nothing is cut.
@@ -48,6 +49,8 @@ pub(super) struct GuestLog {
     /// Lines of a turn that is not committed yet, if lines wait for the commit. Bounded by the allowance.
     held: Option<Vec<(Level, String)>>,
     allowance: Allowance,
+    /// Where lines are kept beside the log.
+    lines: Option<Arc<GuestLines>>,
 }
 
 /// Guest state with a log.
@@ -83,7 +86,14 @@ impl GuestLog {
             panicking: None,
             kept: None,
             held: None,
+            lines: None,
         }
+    }
+
+    /// Keeps what it says there too.
+    pub(super) fn kept_in(mut self, lines: Option<&Arc<GuestLines>>) -> Self {
+        self.lines = lines.cloned();
+        self
     }
 
     /// As [`new`](Self::new), but holds lines until they are [let go](Self::let_go): a turn that is not committed runs again, and logs the
@@ -142,7 +152,8 @@ impl GuestLog {
     pub(super) fn line(&mut self, level: Level, message: &str) {
         self.keep(message.as_bytes());
         self.keep(b"\n");
-        if self.silent || !level.is_enabled() {
+        let is_kept = self.lines.is_some() && level.is_kept();
+        if self.silent || !(is_kept || level.is_enabled()) {
             return;
         }
         let message = one_line(message);
@@ -156,6 +167,9 @@ impl GuestLog {
     }
 
     fn say(&self, level: Level, message: &str) {
+        if let Some(lines) = &self.lines {
+            lines.push(&self.instance_id, level.into(), message);
+        }
         let instance = &*self.instance_id;
         match level {
             Level::Trace => tracing::trace!(target: TARGET, instance, "{message}"),
@@ -228,7 +242,12 @@ fn one_line(message: &str) -> String {
 }
 
 impl Level {
-    /// Whether a subscriber records lines of this level. Other lines do not use the allowance.
+    /// Whether lines of this level are kept in memory, also if no subscriber records them.
+    fn is_kept(self) -> bool {
+        matches!(self, Self::Info | Self::Warn | Self::Error)
+    }
+
+    /// Whether a subscriber records lines of this level. Lines that are neither recorded nor kept do not use the allowance.
     fn is_enabled(self) -> bool {
         match self {
             Self::Trace => enabled!(target: TARGET, tracing::Level::TRACE),
@@ -236,6 +255,18 @@ impl Level {
             Self::Info => enabled!(target: TARGET, tracing::Level::INFO),
             Self::Warn => enabled!(target: TARGET, tracing::Level::WARN),
             Self::Error => enabled!(target: TARGET, tracing::Level::ERROR),
+        }
+    }
+}
+
+impl From<Level> for LogLevel {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Trace => Self::Trace,
+            Level::Debug => Self::Debug,
+            Level::Info => Self::Info,
+            Level::Warn => Self::Warn,
+            Level::Error => Self::Error,
         }
     }
 }

@@ -23,6 +23,7 @@ use super::sandbox::{Sandbox, Virtual};
 use super::ticker::Ticker;
 use crate::engine::executor::{Fault, Grants};
 use crate::engine::workers::processors::Pace;
+use crate::guest_lines::GuestLines;
 
 /// Returns the stored bytes of a module.
 pub type Source = Arc<dyn Fn(Digest) -> Result<Vec<u8>, Fault> + Send + Sync>;
@@ -41,6 +42,8 @@ pub(super) struct Shared {
     pub(super) config: WasmConfig,
     pub(super) engines: Engines,
     pub(super) grants: GrantsOf,
+    /// Where log lines of guests are kept.
+    pub(super) lines: Option<Arc<GuestLines>>,
     /// One permit for each attempt that may run.
     pub(super) permits: Arc<Semaphore>,
     pub(super) ticker: Ticker,
@@ -102,6 +105,16 @@ impl Wasm {
     /// # Errors
     /// [`WasmError`] if this system cannot run WebAssembly as configured. A cache directory that cannot be used is only a warning.
     pub fn new(config: WasmConfig, source: Source, grants: GrantsOf) -> Result<Self, WasmError> {
+        Self::keeping_lines(None, config, source, grants)
+    }
+
+    /// As [`new`](Self::new), and keeps the log lines of guests.
+    pub(crate) fn keeping_lines(
+        lines: Option<Arc<GuestLines>>,
+        config: WasmConfig,
+        source: Source,
+        grants: GrantsOf,
+    ) -> Result<Self, WasmError> {
         let engines =
             Engines::new(&config).map_err(|error| WasmError::Engine(format!("{error:#}")))?;
         let cache = Arc::new(CodeCache::open(config.cache_dir.clone()));
@@ -109,6 +122,7 @@ impl Wasm {
         let source: Source = Arc::new(move |module| undamaged(module, source(module)?));
         Ok(Self {
             shared: Arc::new(Shared {
+                lines,
                 grants,
                 permits: Arc::new(Semaphore::new(config.activities_max.max(1) as usize)),
                 ticker: Ticker::new([engines.activities.clone(), engines.spare_activities.clone()])

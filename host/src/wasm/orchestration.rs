@@ -34,7 +34,8 @@ impl Wasm {
         began: Timestamp,
     ) -> Result<Instance, Fault> {
         let start = |pre: &OrchestrationsPre<Sandbox>, engine: &Engine| {
-            let sandbox = Sandbox::new(began, GuestLog::holding(instance_id), limits.memory_bytes);
+            let log = GuestLog::holding(instance_id).kept_in(self.shared.lines.as_ref());
+            let sandbox = Sandbox::new(began, log, limits.memory_bytes);
             let mut store = sandbox.into_store(engine, START_FUEL)?;
             let mut touched = Touched::default();
             let started = touched.by(|| pre.instantiate(&mut store));

@@ -161,6 +161,7 @@ purgeHistoryDeleteUri, restartPostUri, suspendPostUri, resumePostUri}";
 pub(super) const HISTORY: &str = "\
 Examples:
   perennial history order-17
+  perennial history order-17 --from 4000
   perennial history order-17 --timeline
   perennial history order-17 --json | jq '.[] | select(.event == \"ActivityFailed\")'
 

@@ -1,4 +1,4 @@
-//! Arguments of `request` and `requests`.
+//! Arguments of `request`, `requests`, `pending-events` and `logs`.
 
 use clap::Args;
 
@@ -54,6 +54,39 @@ pub(crate) struct Requests {
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = value::limit, requires = "wait")]
     pub(crate) timeout: Limit,
 }
+
+#[derive(Debug, Args)]
+pub(crate) struct Logs {
+    /// Id of the instance
+    pub(crate) id: String,
+}
+
+pub(super) const LOGS: &str = "\
+Shows what an orchestration and its activities logged since the host started, the newest 200 lines. They are only in the memory of the host, \
+so this command asks it: with --url.
+
+Examples:
+  perennial --url http://localhost:7071 logs order-17
+
+Stdout: a line for each.
+JSON: {sinceTime, lines: [{time, level: trace|debug|info|warn|error, message}], partial}; partial: the host has dropped older lines.";
+
+#[derive(Debug, Args)]
+pub(crate) struct PendingEvents {
+    /// Id of the instance
+    pub(crate) id: String,
+}
+
+pub(super) const PENDING_EVENTS: &str = "\
+Shows the external events that an instance has received and that had no effect so far, the oldest first, at most a hundred: it \
+is suspended, or waits for other events, for example because a name is misspelt. Each is kept until the instance awaits it.
+
+Examples:
+  perennial pending-events order-17
+
+Stdout: a table.
+JSON: [{name, receivedTime, eventNumber, data, dataBytes}]; eventNumber is that in the history, absent if no turn has taken the event; data \
+is left out after 4 MiB.";
 
 pub(super) const REQUEST: &str = "\
 The instance is asked, and its answer is printed. The request is on disk before it is delivered. It waits until the \

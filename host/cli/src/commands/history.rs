@@ -23,7 +23,7 @@ const MEASURED: usize = 1_000;
 
 pub(super) async fn history(args: History, session: &Session) -> anyhow::Result<Exit> {
     let (output, client) = (session.output(), session.client()?);
-    let mut events = client.history(&args.id).stream();
+    let mut events = client.history(&args.id).from(args.from).stream();
     let absent = |error: perennial::Error| match error.is_not_found() {
         true => anyhow::Error::from(missing(&args.id, session)),
         false => error.into(),
@@ -54,7 +54,12 @@ pub(super) async fn history(args: History, session: &Session) -> anyhow::Result<
             table.print(&std::mem::take(&mut some), output)?;
         }
     }
-    if table.begun.is_none() && some.is_empty() {
+    if table.begun.is_none() && some.is_empty() && args.from > 0 {
+        let (id, from) = (&args.id, args.from);
+        output.note(&format!(
+            "instance {id:?} has no event {from} yet, or it was cut off by a rewind"
+        ));
+    } else if table.begun.is_none() && some.is_empty() {
         let status = client.status(&args.id).await?;
         let status = status.ok_or_else(|| missing(&args.id, session))?;
         output.note(&format!(

@@ -14,6 +14,7 @@ mod hubs;
 mod keys;
 mod list;
 mod listen;
+mod logs;
 mod missing;
 pub(super) mod modules;
 mod remote;
@@ -70,6 +71,8 @@ pub(crate) async fn dispatch(command: Command, session: &Session) -> anyhow::Res
         Command::RaiseEvent(args) => change::raise_event(args, session).await,
         Command::Request(args) => requests::request(args, session).await,
         Command::Requests(args) => requests::requests(args, session).await,
+        Command::PendingEvents(args) => requests::pending_events(args, session).await,
+        Command::Logs(args) => logs::logs(&args, session).await,
         Command::Cancel(args) => change::cancel(args, session).await,
         Command::Terminate(args) => change::terminate(args, session).await,
         Command::Suspend(args) => change::suspend(args, session).await,

@@ -52,6 +52,8 @@ fn needs(command: &Command) -> Needs {
         | Command::RaiseEvent(_)
         | Command::Request(_)
         | Command::Requests(_)
+        | Command::PendingEvents(_)
+        | Command::Logs(_)
         | Command::Cancel(_)
         | Command::Terminate(_)
         | Command::Suspend(_)

@@ -1,8 +1,10 @@
-//! `perennial request` and `perennial requests`.
+//! `perennial request`, `perennial requests` and `perennial pending-events`.
 
-use perennial::{Client, Failure, Json, RequestState, RequestStatus, Start, Status, Wait, closest};
+use perennial::{
+    Client, Failure, Json, PendingEvent, RequestState, RequestStatus, Start, Status, Wait, closest,
+};
 
-use crate::args::{OrStart, Request, Requests};
+use crate::args::{OrStart, PendingEvents, Request, Requests};
 use crate::error::{CliError, Exit};
 use crate::format::time;
 use crate::output::{Cell, plain};
@@ -66,6 +68,33 @@ pub(super) async fn requests(args: Requests, session: &Session) -> anyhow::Resul
         return Err(CliError::new(Exit::WrongState, message).hint(hint).into());
     }
     show(&status, &client, session).await
+}
+
+pub(super) async fn pending_events(args: PendingEvents, session: &Session) -> anyhow::Result<Exit> {
+    let events = session.client()?.pending_events(&args.id).await?;
+    let output = session.output();
+    if output.is_json() {
+        output.json(&events)?;
+    } else {
+        let heads = ["NAME", "RECEIVED (UTC)", "EVENT", "DATA"];
+        output.table(&heads, events.iter().map(pending).collect())?;
+    }
+    Ok(Exit::Ok)
+}
+
+fn pending(event: &PendingEvent) -> Vec<Cell> {
+    let data = match &event.data {
+        Some(data) => plain(data.as_str()),
+        None if event.data_bytes > 0 => format!("{} bytes", event.data_bytes),
+        None => String::new(),
+    };
+    let number = event.event_number.map(|number| number.to_string());
+    vec![
+        Cell::new(plain(&event.name)),
+        Cell::new(event.received_at.map(time).unwrap_or_default()),
+        Cell::new(number.unwrap_or_default()),
+        Cell::new(data),
+    ]
 }
 
 /// Why a request has no answer yet, as far as the status of its instance says.

@@ -6,12 +6,12 @@ use axum::extract::Path;
 use axum::response::Response;
 use perennial::{Client, CommandOutcome, InstanceCommand, Json, RequestState, Rewound, parse_json};
 
-use super::{brief, cut};
 use crate::change::{self, Sent};
 use crate::fields::Fields;
 use crate::page::Page;
 use crate::refused::Refused;
 use crate::show;
+use crate::show::{brief, cut};
 
 /// How long a page waits for the answer to a request.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);

@@ -3,8 +3,8 @@
 use maud::{Markup, html};
 use perennial::{InstanceStatus, Status, Wait};
 
-use super::cut;
 use crate::page::Page;
+use crate::show::cut;
 use crate::{link, show};
 
 /// Awaited names that are proposed.
@@ -135,7 +135,8 @@ pub(super) fn section(page: &Page, status: &InstanceStatus) -> Markup {
             @for action in ACTIONS.iter().filter(|action| refusal(action.key, status).is_none()) { (form(page, status, action)) }
             p.hint {
                 "To run the orchestration with another input, "
-                a href=(page.path(&format!("/start{}", link::query([("name", &*status.name)])))) { "start a new instance" } "."
+                a href=(page.path(&format!("/start{}", link::query([("of", &*status.instance_id)])))) { "change the input and start it" }
+                ": with the same tags and version, under a new id or the same."
             }
             @if !impossible.is_empty() {
                 details #impossible {

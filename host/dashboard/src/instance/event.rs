@@ -1,4 +1,8 @@
-//! What an event of a history is about, in a line, and its payload.
+//! What an event of a history is about: the one place that says so, for all pages.
+#![warn(
+    clippy::match_wildcard_for_single_variants,
+    clippy::wildcard_enum_match_arm
+)]
 
 use std::collections::BTreeMap;
 
@@ -6,62 +10,226 @@ use maud::{Markup, html};
 use perennial::core::ChildCommand;
 use perennial::{Event, Failure, Json, TaskId};
 
-use super::{brief, cut};
 use crate::page::Page;
-use crate::show;
+use crate::show::{self, brief, cut};
 
-/// The types of events, for the filter.
-pub(super) const NAMES: [&str; 40] = [
-    "ActivityCompleted",
-    "ActivityFailed",
-    "ActivityOptions",
-    "ActivityScheduled",
-    "AttemptFailed",
-    "CallDetails",
-    "CancellationRequested",
-    "ChildCommanded",
-    "ChildCompleted",
-    "ChildFailed",
-    "ChildRetried",
-    "ChildRetryScheduled",
-    "ChildScheduled",
-    "ContinuedAsNew",
-    "CustomStatusSet",
-    "EventSent",
-    "ExecutionCompleted",
-    "ExecutionFailed",
-    "ExecutionResumed",
-    "ExecutionReturned",
-    "ExecutionStarted",
-    "ExecutionSuspended",
-    "ExecutionTerminated",
-    "ExecutionTimedOut",
-    "ExternalEventRaised",
-    "InstanceOptions",
-    "InstanceStartSkipped",
-    "InstanceStarted",
-    "RequestAnswered",
-    "RequestCompleted",
-    "RequestFailed",
-    "RequestReceived",
-    "RequestSent",
-    "TagSet",
-    "TaskCanceled",
-    "TimerFired",
-    "TimerSet",
-    "TimerSetAt",
-    "TurnStarted",
-    "ValueSet",
-];
+/// Names of tasks, and of requests, that are kept. An event that is further from its call shows only its number.
+const NAMES_MAX: usize = 20_000;
 
-/// Requests whose names are kept after their answers.
-const REQUESTS_MAX: usize = 10_000;
+/// Characters of a name that are kept.
+const NAME: usize = 200;
+
+/// Characters of a text that are kept.
+const TEXT: usize = 300;
+
+/// What an event holds, where events of several kinds hold the same.
+#[derive(Clone, Copy, Debug, Default)]
+struct Parts<'a> {
+    task: Option<TaskId>,
+    /// A name that somebody gave.
+    name: Option<&'a str>,
+    /// The id of another instance.
+    instance: Option<&'a str>,
+    /// `Some(None)` is a payload that is absent.
+    #[expect(
+        clippy::option_option,
+        reason = "a result without a value is not an event without one"
+    )]
+    payload: Option<Option<&'a Json>>,
+    failure: Option<&'a Failure>,
+}
+
+impl<'a> Parts<'a> {
+    fn task(task: TaskId) -> Self {
+        Self {
+            task: Some(task),
+            ..Self::default()
+        }
+    }
+
+    fn named(self, name: &'a str) -> Self {
+        let name = Some(name);
+        Self { name, ..self }
+    }
+
+    fn at(self, instance: &'a str) -> Self {
+        let instance = Some(instance);
+        Self { instance, ..self }
+    }
+
+    fn with(self, payload: &'a Option<Json>) -> Self {
+        let payload = Some(payload.as_ref());
+        Self { payload, ..self }
+    }
+
+    fn failed(self, failure: &'a Failure) -> Self {
+        let failure = Some(failure);
+        Self { failure, ..self }
+    }
+
+    #[expect(
+        clippy::too_many_lines,
+        reason = "it is a table, with an arm for each event"
+    )]
+    fn of(event: &'a Event) -> Self {
+        let none = Self::default();
+        match event {
+            Event::ExecutionStarted(start) => none.named(&start.name).with(&start.input),
+            Event::ActivityScheduled {
+                task, name, input, ..
+            } => Self::task(*task).named(name).with(input),
+            Event::ChildScheduled {
+                task,
+                name,
+                instance_id,
+                input,
+                ..
+            } => Self::task(*task).named(name).at(instance_id).with(input),
+            Event::RequestSent {
+                task,
+                name,
+                instance_id,
+                input,
+                refused,
+                ..
+            } => Self {
+                failure: refused.as_ref(),
+                ..Self::task(*task).named(name).at(instance_id).with(input)
+            },
+            Event::TimerSet { task, .. } | Event::TimerSetAt { task, .. } => {
+                Self::task(*task).named("timer")
+            }
+            Event::ActivityCompleted { task, output, .. }
+            | Event::ChildCompleted { task, output }
+            | Event::RequestCompleted { task, output } => Self::task(*task).with(output),
+            Event::ActivityFailed { task, failure, .. }
+            | Event::AttemptFailed { task, failure, .. }
+            | Event::ChildFailed { task, failure }
+            | Event::ChildRetryScheduled { task, failure, .. }
+            | Event::RequestFailed { task, failure } => Self::task(*task).failed(failure),
+            Event::ChildRetried {
+                task, instance_id, ..
+            }
+            | Event::ChildCommanded {
+                task, instance_id, ..
+            } => Self::task(*task).at(instance_id),
+            Event::TimerFired { task }
+            | Event::TaskCanceled { task }
+            | Event::CallDetails { task, .. }
+            | Event::ActivityOptions { task, .. } => Self::task(*task),
+            Event::InstanceOptions { task, .. } => Self {
+                task: *task,
+                ..none
+            },
+            Event::ExternalEventRaised { name, data, .. } => none.named(name).with(data),
+            Event::EventSent {
+                instance_id,
+                name,
+                data,
+            } => none.named(name).at(instance_id).with(data),
+            Event::InstanceStarted {
+                instance_id,
+                name,
+                input,
+                ..
+            } => none.named(name).at(instance_id).with(input),
+            Event::InstanceStartSkipped { instance_id, .. } => none.at(instance_id),
+            Event::ValueSet { name, value } => none.named(name).with(value),
+            Event::TagSet { key, .. } => none.named(key),
+            Event::RequestReceived { name, input, .. } => none.named(name).with(input),
+            Event::RequestAnswered { outcome, .. } => match outcome {
+                Ok(output) => none.with(output),
+                Err(failure) => none.failed(failure),
+            },
+            Event::CustomStatusSet { value: payload }
+            | Event::ExecutionReturned { output: payload }
+            | Event::ExecutionCompleted { output: payload }
+            | Event::ContinuedAsNew { input: payload, .. } => none.with(payload),
+            Event::ExecutionFailed { failure, .. } | Event::ExecutionTimedOut { failure } => {
+                none.failed(failure)
+            }
+            Event::TurnStarted { .. }
+            | Event::ExecutionTerminated { .. }
+            | Event::ExecutionSuspended { .. }
+            | Event::ExecutionResumed { .. }
+            | Event::CancellationRequested(_) => none,
+        }
+    }
+}
+
+/// The payload of an event, if events of its kind have one. `Some(None)` is a payload that is absent.
+#[expect(
+    clippy::option_option,
+    reason = "a result without a value is not an event without one"
+)]
+pub(super) fn payload(event: &Event) -> Option<Option<&Json>> {
+    Parts::of(event).payload
+}
+
+/// The failure of an event.
+pub(super) fn failure(event: &Event) -> Option<&Failure> {
+    Parts::of(event).failure
+}
+
+/// The JSON that an event carries: its payload, or the details of its failure.
+pub(super) fn carried(event: &Event) -> Option<&Json> {
+    let parts = Parts::of(event);
+    let details = || parts.failure.and_then(|failure| failure.details.as_ref());
+    parts.payload.flatten().or_else(details)
+}
 
 /// The names of the tasks and requests so far, which later events only number.
 #[derive(Debug, Default)]
 pub(super) struct Named {
     tasks: BTreeMap<TaskId, String>,
     requests: BTreeMap<String, String>,
+    /// The request that the last event answered. Its name is dropped with the next event: a request has one answer.
+    answered: Option<String>,
+}
+
+impl Named {
+    /// Takes the next event, in the order of the history.
+    pub(super) fn tell(&mut self, event: &Event) {
+        let parts = Parts::of(event);
+        if let (Some(task), Some(name)) = (parts.task, parts.name) {
+            self.tasks.insert(task, cut(name, NAME));
+            // The names must not grow with the history for ever. Task ids increase.
+            if self.tasks.len() > NAMES_MAX {
+                self.tasks.pop_first();
+            }
+        }
+        if let Some(answered) = self.answered.take() {
+            self.requests.remove(&answered);
+        }
+        if let Event::RequestReceived { id, name, .. } = event
+            && self.requests.len() < NAMES_MAX
+        {
+            self.requests.insert(id.clone(), cut(name, NAME));
+        }
+        if let Event::RequestAnswered { id, .. } = event {
+            self.answered = Some(id.clone());
+        }
+    }
+
+    /// What an event is about. Names of its task are those of events that were told before.
+    pub(super) fn about(&self, event: &Event) -> About {
+        let parts = Parts::of(event);
+        let of_task = || self.tasks.get(&parts.task?).cloned();
+        let of_request = || {
+            let Event::RequestAnswered { id, .. } = event else {
+                return None;
+            };
+            self.requests.get(id).cloned()
+        };
+        let name = parts.name.map(|name| cut(name, NAME));
+        About {
+            task: parts.task,
+            name: name.or_else(of_task).or_else(of_request),
+            instance: parts.instance.map(str::to_owned),
+            text: cut(&text(event), TEXT),
+            failure: parts.failure.map(|failure| cut(&failure.to_string(), TEXT)),
+        }
+    }
 }
 
 /// What the line of an event consists of.
@@ -74,314 +242,126 @@ pub(super) struct About {
     pub(super) instance: Option<String>,
     /// What else there is to say.
     pub(super) text: String,
-}
-
-impl Named {
-    /// Takes the next event, in the order of the history.
-    pub(super) fn tell(&mut self, event: &Event) {
-        match event {
-            Event::ActivityScheduled { task, name, .. }
-            | Event::ChildScheduled { task, name, .. }
-            | Event::RequestSent { task, name, .. } => {
-                self.tasks.insert(*task, cut(name, 200));
-            }
-            Event::TimerSet { task, .. } | Event::TimerSetAt { task, .. } => {
-                self.tasks.insert(*task, "timer".to_owned());
-            }
-            Event::RequestReceived { id, name, .. } => {
-                self.requests.insert(id.clone(), cut(name, 200));
-            }
-            // Few answers come so late that their names are gone; the map must not grow with the history for ever.
-            Event::RequestAnswered { id, .. } if self.requests.len() > REQUESTS_MAX => {
-                self.requests.remove(id);
-            }
-            _ => {}
-        }
-    }
-
-    fn task(&self, task: TaskId) -> About {
-        About {
-            task: Some(task),
-            name: self.tasks.get(&task).cloned(),
-            ..About::default()
-        }
-    }
-
-    /// What an event is about.
-    #[expect(
-        clippy::too_many_lines,
-        reason = "it is a table, with an arm for each event"
-    )]
-    pub(super) fn about(&self, event: &Event) -> About {
-        let attempt = |attempt: u32, text: &str| match attempt {
-            0 | 1 => text.to_owned(),
-            more => format!(
-                "attempt {more}{}{text}",
-                if text.is_empty() { "" } else { ": " }
-            ),
-        };
-        let said = |reason: &Option<String>| reason.clone().unwrap_or_default();
-        match event {
-            Event::TurnStarted { now, .. } => About {
-                text: format!("the orchestration's time is {}", show::utc(*now)),
-                ..About::default()
-            },
-            Event::ExecutionStarted(start) => About {
-                name: Some(start.name.clone()),
-                text: start.execution_id.clone(),
-                ..About::default()
-            },
-            Event::ActivityCompleted { task, run, .. } => About {
-                text: attempt(run.attempt, ""),
-                ..self.task(*task)
-            },
-            Event::ActivityFailed { task, failure, run } => About {
-                text: attempt(run.attempt, &line(failure)),
-                ..self.task(*task)
-            },
-            Event::AttemptFailed { task, failure, run } => About {
-                text: format!("attempt {}: {}", run.attempt, line(failure)),
-                ..self.task(*task)
-            },
-            Event::ChildScheduled {
-                task, instance_id, ..
-            }
-            | Event::RequestSent {
-                task, instance_id, ..
-            } => About {
-                instance: Some(instance_id.clone()),
-                ..self.task(*task)
-            },
-            Event::ChildRetried {
-                task,
-                attempt,
-                instance_id,
-            } => About {
-                instance: Some(instance_id.clone()),
-                text: format!("attempt {attempt}"),
-                ..self.task(*task)
-            },
-            Event::ChildRetryScheduled {
-                task,
-                attempt,
-                at,
-                failure,
-            } => About {
-                text: format!(
-                    "attempt {attempt} at {}, after {}",
-                    show::utc(*at),
-                    line(failure)
-                ),
-                ..self.task(*task)
-            },
-            Event::ChildFailed { task, failure } | Event::RequestFailed { task, failure } => {
-                About {
-                    text: line(failure),
-                    ..self.task(*task)
-                }
-            }
-            Event::ChildCommanded {
-                task,
-                instance_id,
-                command,
-                reason,
-            } => {
-                let told = match command {
-                    ChildCommand::Cancel => "told to cancel",
-                    ChildCommand::Terminate => "terminated",
-                };
-                About {
-                    instance: Some(instance_id.clone()),
-                    text: with(told, reason),
-                    ..self.task(*task)
-                }
-            }
-            Event::TimerSet { task, fire_at: at } | Event::TimerSetAt { task, at } => About {
-                text: format!("due {}", show::utc(*at)),
-                ..self.task(*task)
-            },
-            Event::ExternalEventRaised { name, .. } => About {
-                name: Some(name.clone()),
-                ..About::default()
-            },
-            Event::EventSent {
-                instance_id, name, ..
-            } => About {
-                name: Some(name.clone()),
-                instance: Some(instance_id.clone()),
-                ..About::default()
-            },
-            Event::InstanceStarted {
-                instance_id, name, ..
-            } => About {
-                name: Some(name.clone()),
-                instance: Some(instance_id.clone()),
-                ..About::default()
-            },
-            Event::InstanceStartSkipped {
-                instance_id,
-                reason,
-            } => About {
-                instance: Some(instance_id.clone()),
-                text: reason.clone(),
-                ..About::default()
-            },
-            Event::ValueSet { name, value } => {
-                let text = if value.is_none() { "cleared" } else { "" };
-                About {
-                    name: Some(name.clone()),
-                    text: text.to_owned(),
-                    ..About::default()
-                }
-            }
-            Event::TagSet { key, value } => {
-                let text = value.clone().unwrap_or_else(|| "removed".to_owned());
-                About {
-                    name: Some(key.clone()),
-                    text,
-                    ..About::default()
-                }
-            }
-            Event::RequestReceived { id, name, .. } => About {
-                name: Some(name.clone()),
-                text: id.clone(),
-                ..About::default()
-            },
-            Event::RequestAnswered { id, outcome, .. } => {
-                let text = outcome
-                    .as_ref()
-                    .err()
-                    .map_or_else(|| id.clone(), |failure| format!("{id}: {}", line(failure)));
-                About {
-                    name: self.requests.get(id).cloned(),
-                    text,
-                    ..About::default()
-                }
-            }
-            Event::ExecutionFailed { failure, .. } | Event::ExecutionTimedOut { failure } => {
-                About {
-                    text: line(failure),
-                    ..About::default()
-                }
-            }
-            Event::ExecutionTerminated { reason }
-            | Event::ExecutionSuspended { reason }
-            | Event::ExecutionResumed { reason } => About {
-                text: said(reason),
-                ..About::default()
-            },
-            Event::CancellationRequested(asked) => {
-                let by = if asked.timed_out {
-                    "its time limit is over"
-                } else {
-                    "somebody asked for it"
-                };
-                About {
-                    text: with(by, &asked.reason),
-                    ..About::default()
-                }
-            }
-            Event::ContinuedAsNew { execution_id, .. } => About {
-                text: format!("as {execution_id}"),
-                ..About::default()
-            },
-            Event::InstanceOptions {
-                task: Some(task), ..
-            }
-            | Event::ActivityScheduled { task, .. }
-            | Event::ChildCompleted { task, .. }
-            | Event::RequestCompleted { task, .. }
-            | Event::TimerFired { task }
-            | Event::TaskCanceled { task }
-            | Event::CallDetails { task, .. }
-            | Event::ActivityOptions { task, .. } => self.task(*task),
-            _ => About::default(),
-        }
-    }
-}
-
-fn with(text: &str, reason: &Option<String>) -> String {
-    match reason {
-        Some(reason) => format!("{text}: {reason}"),
-        None => text.to_owned(),
-    }
-}
-
-fn line(failure: &Failure) -> String {
-    cut(&failure.to_string(), 300)
+    /// Its failure, in a line.
+    pub(super) failure: Option<String>,
 }
 
 impl About {
     /// Whether a text in small letters occurs in it.
     pub(super) fn contains(&self, text: &str) -> bool {
         let has = |own: &str| own.to_lowercase().contains(text);
-        self.name.as_deref().is_some_and(has)
-            || self.instance.as_deref().is_some_and(has)
-            || has(&self.text)
+        let texts = [&self.name, &self.instance, &self.failure];
+        has(&self.text) || texts.into_iter().flatten().any(|own| has(own))
     }
 
+    /// All of it but the failure, which pages that show the event itself show in full.
     pub(super) fn show(&self, page: &Page) -> Markup {
         html! {
             @if let Some(name) = &self.name { b { (brief(name)) } " " }
             @if let Some(task) = self.task { span.hint { "task " (task) } " " }
             @if let Some(id) = &self.instance { a href=(page.instance(id, "")) { (brief(id)) } " " }
-            (cut(&self.text, 300))
+            (self.text)
+        }
+    }
+
+    /// All of it, for pages that do not show the event itself.
+    pub(super) fn show_with_failure(&self, page: &Page) -> Markup {
+        html! { (self.show(page)) @if let Some(failure) = &self.failure { " " span.bad { (failure) } } }
+    }
+
+    /// The line as a text, with the kind of its event.
+    pub(super) fn brief(&self, event: &Event) -> String {
+        let kind = event.name();
+        match &self.name {
+            Some(name) => format!("{kind} {}", cut(name, 60)),
+            None => kind.to_owned(),
         }
     }
 }
 
-/// The payload of an event.
-pub(super) fn payload(event: &Event) -> Option<&Json> {
+/// What there is to say of an event beside its parts.
+#[expect(
+    clippy::too_many_lines,
+    reason = "it is a table, with an arm for each event"
+)]
+fn text(event: &Event) -> String {
+    let later = |attempt: u32| match attempt {
+        0 | 1 => String::new(),
+        more => format!("attempt {more}"),
+    };
     match event {
-        Event::ExecutionStarted(start) => start.input.as_ref(),
-        Event::ActivityScheduled { input: payload, .. }
-        | Event::ChildScheduled { input: payload, .. }
-        | Event::InstanceStarted { input: payload, .. }
-        | Event::ContinuedAsNew { input: payload, .. }
-        | Event::ExternalEventRaised { data: payload, .. }
-        | Event::EventSent { data: payload, .. }
-        | Event::RequestReceived { input: payload, .. }
-        | Event::RequestSent { input: payload, .. }
-        | Event::ActivityCompleted {
-            output: payload, ..
+        Event::TurnStarted { now, .. } => {
+            format!("the orchestration's time is {}", show::utc(*now))
         }
-        | Event::ChildCompleted {
-            output: payload, ..
+        Event::ExecutionStarted(start) => start.execution_id.clone(),
+        Event::ActivityCompleted { run, .. } | Event::ActivityFailed { run, .. } => {
+            later(run.attempt)
         }
-        | Event::ExecutionReturned { output: payload }
-        | Event::ExecutionCompleted { output: payload }
-        | Event::RequestCompleted {
-            output: payload, ..
+        Event::AttemptFailed { run, .. } => format!("attempt {}", run.attempt),
+        Event::ChildRetried { attempt, .. } => format!("attempt {attempt}"),
+        Event::ChildRetryScheduled { attempt, at, .. } => {
+            format!("attempt {attempt} is due {}", show::utc(*at))
         }
-        | Event::CustomStatusSet { value: payload }
-        | Event::ValueSet { value: payload, .. }
-        | Event::RequestAnswered {
-            outcome: Ok(payload),
-            ..
-        } => payload.as_ref(),
-        other => failure(other).and_then(|failure| failure.details.as_ref()),
+        Event::TimerSet { fire_at: at, .. } | Event::TimerSetAt { at, .. } => {
+            format!("due {}", show::utc(*at))
+        }
+        Event::ChildCommanded {
+            command, reason, ..
+        } => {
+            let told = match command {
+                ChildCommand::Cancel => "is asked to end",
+                ChildCommand::Terminate => "is terminated",
+            };
+            because(told, reason)
+        }
+        Event::CancellationRequested(asked) => {
+            let by = match asked.timed_out {
+                true => "its time limit is over",
+                false => "it is asked to end",
+            };
+            because(by, &asked.reason)
+        }
+        Event::ExecutionTerminated { reason }
+        | Event::ExecutionSuspended { reason }
+        | Event::ExecutionResumed { reason } => reason.clone().unwrap_or_default(),
+        Event::InstanceStartSkipped { reason, .. } => reason.clone(),
+        Event::ValueSet { value: None, .. } => "cleared".to_owned(),
+        Event::TagSet { value, .. } => match value {
+            Some(value) => format!("= {value}"),
+            None => "removed".to_owned(),
+        },
+        Event::RequestReceived { id, .. } | Event::RequestAnswered { id, .. } => {
+            format!("request {id}")
+        }
+        Event::ContinuedAsNew { execution_id, .. } => format!("as {execution_id}"),
+        Event::ActivityScheduled { .. }
+        | Event::ChildScheduled { .. }
+        | Event::ChildCompleted { .. }
+        | Event::ChildFailed { .. }
+        | Event::TimerFired { .. }
+        | Event::TaskCanceled { .. }
+        | Event::ExternalEventRaised { .. }
+        | Event::EventSent { .. }
+        | Event::InstanceStarted { .. }
+        | Event::CustomStatusSet { .. }
+        | Event::ValueSet { .. }
+        | Event::ExecutionReturned { .. }
+        | Event::ExecutionCompleted { .. }
+        | Event::ExecutionFailed { .. }
+        | Event::ExecutionTimedOut { .. }
+        | Event::CallDetails { .. }
+        | Event::ActivityOptions { .. }
+        | Event::InstanceOptions { .. }
+        | Event::RequestSent { .. }
+        | Event::RequestCompleted { .. }
+        | Event::RequestFailed { .. } => String::new(),
     }
 }
 
-/// The failure of an event.
-pub(super) fn failure(event: &Event) -> Option<&Failure> {
-    match event {
-        Event::ActivityFailed { failure, .. }
-        | Event::AttemptFailed { failure, .. }
-        | Event::ChildFailed { failure, .. }
-        | Event::ChildRetryScheduled { failure, .. }
-        | Event::RequestFailed { failure, .. }
-        | Event::ExecutionFailed { failure, .. }
-        | Event::ExecutionTimedOut { failure }
-        | Event::RequestSent {
-            refused: Some(failure),
-            ..
-        }
-        | Event::RequestAnswered {
-            outcome: Err(failure),
-            ..
-        } => Some(failure),
-        _ => None,
+fn because(text: &str, reason: &Option<String>) -> String {
+    match reason {
+        Some(reason) => format!("{text}: {reason}"),
+        None => text.to_owned(),
     }
 }
 
@@ -402,5 +382,18 @@ mod tests {
         let about = named.about(&child);
         assert_eq!(about.name.as_deref(), Some("Ship"));
         assert!(about.contains("attempt 2") && about.contains("ship") && !about.contains("order"));
+    }
+
+    #[test]
+    fn names_do_not_grow_with_a_history() {
+        let mut named = Named::default();
+        for task in 0..2 * NAMES_MAX as u32 {
+            named.tell(&Event::TimerSet {
+                task: TaskId(task),
+                fire_at: perennial::Timestamp(0),
+            });
+        }
+        assert_eq!(named.tasks.len(), NAMES_MAX);
+        assert!(named.tasks.contains_key(&TaskId(2 * NAMES_MAX as u32 - 1)));
     }
 }

@@ -5,7 +5,10 @@
 mod act;
 mod actions;
 mod event;
+mod events;
 mod history;
+mod logs;
+mod pending;
 mod quarantine;
 mod spans;
 mod summary;
@@ -23,6 +26,7 @@ use perennial::InstanceStatus;
 
 use crate::page::Page;
 use crate::refused::{OnPage, Refused};
+use crate::show::brief;
 use crate::{change, layout, link, show};
 
 pub(crate) fn routes() -> Router {
@@ -34,11 +38,19 @@ pub(crate) fn routes() -> Router {
         .route("/{hub}/instances/{id}/timeline", get(timeline::page))
         .route("/{hub}/instances/{id}/timeline.json", get(timeline::json))
         .route("/{hub}/instances/{id}/history", get(history::page))
+        .route("/{hub}/instances/{id}/history.csv", get(history::csv))
+        .route("/{hub}/instances/{id}/history.json", get(history::json))
+        .route("/{hub}/instances/{id}/history.jsonl", get(history::lines))
+        .route(
+            "/{hub}/instances/{id}/recorded.json",
+            get(history::recorded),
+        )
         .route("/{hub}/instances/{id}/history/{number}", get(history::one))
         .route(
             "/{hub}/instances/{id}/history/{number}/payload",
             get(history::payload),
         )
+        .route("/{hub}/instances/{id}/logs", get(logs::page))
         .route("/{hub}/instances/{id}/tree", get(tree::page))
         .route("/{hub}/instances/{id}/do/{action}", post(act::act))
         .merge(travel::routes())
@@ -52,15 +64,17 @@ pub(crate) enum Tab {
     Timeline,
     History,
     Turns,
+    Logs,
     Tree,
 }
 
 impl Tab {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Summary,
         Self::Timeline,
         Self::History,
         Self::Turns,
+        Self::Logs,
         Self::Tree,
     ];
 
@@ -70,6 +84,7 @@ impl Tab {
             Self::Timeline => "Timeline",
             Self::History => "History",
             Self::Turns => "Turns",
+            Self::Logs => "Logs",
             Self::Tree => "Tree",
         }
     }
@@ -80,6 +95,7 @@ impl Tab {
             Self::Timeline => "/timeline",
             Self::History => "/history",
             Self::Turns => "/turns",
+            Self::Logs => "/logs",
             Self::Tree => "/tree",
         }
     }
@@ -153,31 +169,4 @@ fn lasts(status: &InstanceStatus) -> Option<String> {
         ),
         false => format!("for {}", show::span(show::now().since(started).0)),
     })
-}
-
-/// Characters of a text that a line shows.
-const BRIEF: usize = 120;
-
-/// A text that fits in a line.
-fn brief(text: &str) -> String {
-    cut(text, BRIEF)
-}
-
-/// At most so many characters of a text, with an ellipsis if there are more.
-fn cut(text: &str, chars: usize) -> String {
-    match text.char_indices().nth(chars) {
-        None => text.to_owned(),
-        Some((end, _)) => format!("{}…", &text[..end]),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_text_is_cut_between_characters() {
-        assert_eq!(cut("ééé", 3), "ééé");
-        assert_eq!(cut("éééé", 3), "ééé…");
-    }
 }

@@ -3,9 +3,9 @@
 use maud::{Markup, html};
 use perennial::Quarantine;
 
-use super::cut;
 use crate::page::Page;
 use crate::show;
+use crate::show::cut;
 
 /// Lines of each side that are shown.
 const LINES: usize = 200;

@@ -2,13 +2,17 @@
 //!
 //! Invariants: a span begins no later than it ends; attempts begin within their span and do not overlap; there are at most [`SPANS_MAX`]
 //! spans.
+#![warn(
+    clippy::match_wildcard_for_single_variants,
+    clippy::wildcard_enum_match_arm
+)]
 
 use std::collections::BTreeMap;
 
 use perennial::{AttemptRun, Event, HistoryEvent, InstanceStatus, TaskId, Timestamp, Wait};
 use serde::Serialize;
 
-use super::cut;
+use crate::show::cut;
 
 /// The most spans of a timeline. Later ones are left out.
 pub(super) const SPANS_MAX: usize = 20_000;
@@ -229,7 +233,27 @@ impl Spans {
             Event::TaskCanceled { task } => {
                 self.change(*task, |span| span.end_as(at, Outcome::Canceled))
             }
-            _ => {}
+            Event::TurnStarted { .. }
+            | Event::ExecutionStarted(_)
+            | Event::EventSent { .. }
+            | Event::InstanceStarted { .. }
+            | Event::InstanceStartSkipped { .. }
+            | Event::CustomStatusSet { .. }
+            | Event::ValueSet { .. }
+            | Event::TagSet { .. }
+            | Event::CallDetails { .. }
+            | Event::ActivityOptions { .. }
+            | Event::InstanceOptions { .. }
+            | Event::ChildCommanded { .. }
+            | Event::CancellationRequested(_)
+            | Event::ContinuedAsNew { .. }
+            | Event::ExecutionReturned { .. }
+            | Event::ExecutionCompleted { .. }
+            | Event::ExecutionFailed { .. }
+            | Event::ExecutionTerminated { .. }
+            | Event::ExecutionSuspended { .. }
+            | Event::ExecutionResumed { .. }
+            | Event::ExecutionTimedOut { .. } => {}
         }
     }
 
@@ -259,38 +283,39 @@ impl Spans {
     }
 
     fn wait(&mut self, wait: &Wait, first: Timestamp) {
-        match wait {
-            Wait::Activity {
-                task,
-                attempt,
-                running_since,
-                next_attempt_at,
-                failed_attempts,
-                ..
-            } => self.change(*task, |span| {
-                for failed in failed_attempts {
-                    span.attempt(failed.run, first, Some(&failed.failure.to_string()));
-                }
-                span.due = next_attempt_at.map(|at| at.since(first).0);
-                if let Some(since) = running_since {
-                    let start = since.since(first).0.max(span.start);
-                    span.attempts.push(Attempt {
-                        number: *attempt,
-                        start,
-                        end: None,
-                        failure: None,
-                    });
-                }
-            }),
-            Wait::ExternalEvent { name } => {
-                let since = self.turns.last().map_or(0, |turn| turn.1);
-                self.push(Span {
-                    outcome: Outcome::Awaited,
-                    ..Span::new(None, Kind::Event, name, since, None)
+        if let Wait::ExternalEvent { name } = wait {
+            let since = self.turns.last().map_or(0, |turn| turn.1);
+            self.push(Span {
+                outcome: Outcome::Awaited,
+                ..Span::new(None, Kind::Event, name, since, None)
+            });
+        }
+        let Wait::Activity {
+            task,
+            attempt,
+            running_since,
+            next_attempt_at,
+            failed_attempts,
+            ..
+        } = wait
+        else {
+            return;
+        };
+        self.change(*task, |span| {
+            for failed in failed_attempts {
+                span.attempt(failed.run, first, Some(&failed.failure.to_string()));
+            }
+            span.due = next_attempt_at.map(|at| at.since(first).0);
+            if let Some(since) = running_since {
+                let start = since.since(first).0.max(span.start);
+                span.attempts.push(Attempt {
+                    number: *attempt,
+                    start,
+                    end: None,
+                    failure: None,
                 });
             }
-            _ => {}
-        }
+        });
     }
 
     /// The place of a new span; `None` if there are too many.

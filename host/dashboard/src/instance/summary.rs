@@ -6,10 +6,11 @@ use maud::{Markup, html};
 use perennial::{InstanceStatus, RequestState, RequestStatus};
 
 use super::travel::{Lab, takeover};
-use super::{Tab, actions, brief, cut, frame, quarantine, waits};
+use super::{Tab, actions, frame, pending, quarantine, waits};
 use crate::change::Sent;
 use crate::page::Page;
 use crate::refused::{OnPage, Refused, Shown};
+use crate::show::{brief, cut};
 use crate::{link, show};
 
 /// Requests, values and tags that are shown.
@@ -42,11 +43,13 @@ async fn shown(page: &Page, status: &InstanceStatus, answer: &Markup) -> Shown {
     // A purge in between is told on the next look.
     let requests = page.client.requests(&status.instance_id).await;
     let requests = requests.unwrap_or_default();
+    let pending = pending::find(page, status).await;
     let modules = page.client.modules().await.on(page)?;
     let body = html! {
         div data-part="state" data-key=(actions::key(status)) {
             @if let Some(why) = &status.quarantine { (quarantine::card(page, why)) }
             (waits::card(page, status))
+            (pending::card(page, status, &pending))
         }
         (takeover::card(page, status, &modules, answer))
         div.columns {

@@ -5,7 +5,6 @@
 
 mod form;
 mod lab;
-mod line;
 mod modules;
 mod replace;
 mod spread;

@@ -6,10 +6,11 @@ use axum::extract::Path;
 use maud::{Markup, html};
 use perennial::{InstanceFamily, InstanceStatus};
 
-use super::{Tab, cut, found, frame};
+use super::{Tab, found, frame};
 use crate::page::Page;
 use crate::refused::{OnPage, Refused, Shown};
 use crate::show;
+use crate::show::cut;
 
 /// Instances that are shown.
 const MEMBERS: usize = 500;

@@ -1,11 +1,11 @@
 //! What an instance waits for, in sentences.
 
 use maud::{Markup, html};
-use perennial::{AtWorker, InstanceStatus, Wait};
+use perennial::{AtWorker, InstanceStatus, Wait, WaitWord};
 
-use super::{brief, cut};
 use crate::page::Page;
 use crate::show;
+use crate::show::{brief, cut};
 
 /// Waits that are shown one by one.
 const SHOWN: usize = 50;
@@ -26,20 +26,6 @@ pub(super) fn card(page: &Page, status: &InstanceStatus) -> Markup {
                 h2 #runs { "Still runs, though the instance has ended" }
                 (list(page, &status.still_runs.iter().collect::<Vec<_>>(), 0))
                 p.hint { "A recursive termination stops it; see the actions." }
-            }
-        }
-        @if !status.events_without_effect.is_empty() {
-            section.card.warning aria-labelledby="unused" {
-                h2 #unused { "Events without effect" }
-                p {
-                    "These events arrived, and the instance awaits none of them now. Each is kept until it does. Perhaps a name is misspelt."
-                }
-                p.row {
-                    @for name in status.events_without_effect.iter().take(SHOWN) { span.chip { (brief(name)) } }
-                    @if let Some(more) = status.events_without_effect.len().checked_sub(SHOWN).filter(|more| *more > 0) {
-                        span.hint { "and " (more) " more" }
-                    }
-                }
             }
         }
     }
@@ -81,88 +67,25 @@ fn rank(wait: &Wait) -> u8 {
     }
 }
 
+/// The sentence of a wait, in the words of the library.
 fn sentence(page: &Page, wait: &Wait) -> Markup {
-    match wait {
-        Wait::ExternalEvent { name } => {
-            html! { "the external event " b { (brief(name)) } ", which somebody must raise" }
-        }
-        Wait::Request { name } => {
-            html! { "a request " b { (brief(name)) } ", which it is ready to answer" }
-        }
-        Wait::Answer {
-            name, instance_id, ..
-        } => html! {
-            "the answer of " a href=(page.instance(instance_id, "")) { (brief(instance_id)) } " to its request " b { (brief(name)) }
-        },
-        Wait::Activity { .. } => activity(wait),
-        Wait::Worker {
-            name,
-            running_since: None,
-        } => html! { "a remote worker that runs " b { (brief(name)) } "; none has taken its turn" },
-        Wait::Worker {
-            running_since: Some(at),
-            ..
-        } => html! { "a remote worker, which has its turn since " (show::ago(*at)) },
-        Wait::Timer { due, .. } => html! { "a timer that is due " (show::ago(*due)) },
-        Wait::Start { due } => {
-            html! { "its start, which is scheduled for " (show::time(*due)) " (" (show::ago(*due)) ")" }
-        }
-        Wait::Child {
-            instance_id,
-            status,
-        } => html! {
-            "its child " a href=(page.instance(instance_id, "")) { (brief(instance_id)) } ", which is " (show::status(*status))
-        },
-        Wait::Note(note) => html! { (cut(note, 1_000)) },
-        Wait::Quarantine(why) => {
-            html! { "a person: the host does not continue it, because " (cut(&why.reason, 1_000)) }
-        }
-        Wait::Host => html! { "a host: no host runs this task hub" },
-        Wait::FirstTurn => html! { "its first turn, which the host has not come to" },
-        Wait::Nothing => html! {
-            "nothing that it names: no activity, timer, child or event. Only an event or a command from outside can move it on"
-        },
-        other => html! { (cut(&other.to_string(), 1_000)) },
-    }
+    html! { @for word in wait.words() { (part(page, word)) } }
 }
 
-fn activity(wait: &Wait) -> Markup {
-    let Wait::Activity {
-        name,
-        attempt,
-        running_since,
-        queued_since,
-        next_attempt_at,
-        heartbeat,
-        last_failure,
-        failed_attempts,
-        at_worker,
-        ..
-    } = wait
-    else {
-        return html! {};
-    };
-    let failure = failed_attempts
-        .last()
-        .map(|last| &last.failure)
-        .or(last_failure.as_ref());
-    html! {
-        "the activity " b { (brief(name)) }
-        @if *attempt > 1 { ", attempt " (attempt) }
-        @match (running_since, next_attempt_at, at_worker) {
-            (Some(at), ..) => { ", which runs since " (show::ago(*at)) @if at_worker.is_some() { " at a remote worker" } }
-            (None, Some(at), _) => { ", which is tried again " (show::ago(*at)) }
-            (None, None, Some(AtWorker::Waits)) => { ": no connected remote worker that runs it has room" }
-            (None, None, Some(_)) => { ", which a remote worker runs" }
-            (None, None, None) => { ", which waits for a free place" }
+fn part(page: &Page, word: WaitWord<'_>) -> Markup {
+    match word {
+        WaitWord::Words(words) => html! { (words) },
+        WaitWord::Number(number) => html! { (number) },
+        WaitWord::Name(name) => html! { b { (brief(name)) } },
+        WaitWord::Instance(id) => html! { a href=(page.instance(id, "")) { (brief(id)) } },
+        WaitWord::Status(status) => show::status(status),
+        WaitWord::Time(at) => show::ago(at),
+        WaitWord::Details(json) => html! { code { (cut(json.as_str(), 200)) } },
+        WaitWord::Failure(failure) => {
+            html! { strong { (brief(&failure.kind)) } @if !failure.message.is_empty() { ": " (cut(&failure.message, 500)) } }
         }
-        @if let Some(at) = queued_since { " since " (show::ago(*at)) }
-        @if let Some(beat) = heartbeat {
-            "; last heartbeat " (show::ago(beat.at))
-            @if let Some(details) = &beat.details { ": " code { (cut(details.as_str(), 200)) } }
-        }
-        @if let Some(failure) = failure {
-            div.failure { "The attempt before failed: " strong { (brief(&failure.kind)) } " " (cut(&failure.message, 500)) }
-        }
+        WaitWord::Text(text) => html! { (cut(text, 1_000)) },
+        // A word of a later version of the library says itself what it is.
+        other => html! { (cut(&other.to_string(), 1_000)) },
     }
 }

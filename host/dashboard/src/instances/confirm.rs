@@ -10,11 +10,12 @@ use perennial::{InstanceStatus, Status};
 use crate::change::Sent;
 use crate::fields::Fields;
 use crate::instances::command::{self, Action, Command};
+use crate::instances::filters;
 use crate::instances::jobs::{Jobs, Targets};
 use crate::instances::search::{SIZES, Search};
-use crate::instances::{filters, short};
 use crate::page::Page;
 use crate::refused::{OnPage, Refused, Shown};
+use crate::show::cut;
 use crate::{layout, show};
 
 /// Instances that are named.
@@ -260,7 +261,7 @@ fn concerned(page: &Page, asked: &Asked, preview: &Preview) -> Markup {
                 ul.concerned {
                     @for (id, status) in &preview.first {
                         li {
-                            a.mono href=(page.instance(id, "")) { (short(id, ID)) } " "
+                            a.mono href=(page.instance(id, "")) { (cut(id, ID)) } " "
                             @match status {
                                 Some(status) => (show::status(*status)),
                                 None => span.none { "does not exist" },

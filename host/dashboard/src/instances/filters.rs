@@ -4,9 +4,9 @@ use maud::{Markup, html};
 use perennial::{DefinitionKind, Status, WaitKind, parse_time};
 
 use crate::instances::search::{FIELDS, Field, Input, ORDERS, SIZES, Search};
-use crate::instances::short;
 use crate::page::Page;
 use crate::show;
+use crate::show::cut;
 
 /// Names that are proposed.
 const NAMES: usize = 200;
@@ -133,10 +133,10 @@ pub(super) fn chips(page: &Page, search: &Search) -> Markup {
                         (value.field.label) ": "
                         @match (value.field.input, parse_time(text)) {
                             (Input::Time, Some(at)) => (show::time(at)),
-                            _ => strong { (short(text, CHIP)) },
+                            _ => strong { (cut(text, CHIP)) },
                         }
                         a href=(list(search.query_without(value))) title="Remove this condition"
-                            aria-label=(format!("Remove the condition {}: {}", value.field.label, short(text, CHIP))) { "✕" }
+                            aria-label=(format!("Remove the condition {}: {}", value.field.label, cut(text, CHIP))) { "✕" }
                     }
                 }
                 li { a href=(list(search.query_without_all())) { "Clear all" } }

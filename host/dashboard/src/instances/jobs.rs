@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use perennial::{Client, Error, Filter, Order};
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
 
 use crate::instances::command::{Command, Effect, is_gone, is_of_one};
 
@@ -66,11 +67,23 @@ pub(super) enum End {
 
 /// What the task of a command and the pages share.
 #[derive(Debug, Default)]
-pub(super) struct State(Mutex<Report>);
+pub(super) struct State {
+    report: Mutex<Report>,
+    is_over: watch::Sender<bool>,
+}
+
+/// Ends a command with its task, also if that is broken off before it has begun.
+struct Running(Arc<State>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.end(End::Stopped);
+    }
+}
 
 impl State {
     fn report(&self) -> MutexGuard<'_, Report> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn note(&self, id: &str, is_failure: bool, why: String) {
@@ -89,8 +102,10 @@ impl State {
         }
     }
 
+    /// The first end counts.
     fn end(&self, end: End) {
         self.report().end.get_or_insert(end);
+        self.is_over.send_replace(true);
     }
 }
 
@@ -108,11 +123,14 @@ pub(super) struct Job {
 
 impl Job {
     pub(super) fn report(&self) -> Report {
-        if self.task.is_finished() {
-            // A task that ended without saying so was broken off.
-            self.state.end(End::Stopped);
-        }
         self.state.report().clone()
+    }
+
+    /// Waits for its end, for at most this long.
+    pub(super) async fn ended(&self, limit: Duration) {
+        let mut is_over = self.state.is_over.subscribe();
+        // Whether it has ended is read from its report.
+        let _ = tokio::time::timeout(limit, is_over.wait_for(|is_over| *is_over)).await;
     }
 
     pub(super) fn stop(&self) {
@@ -150,9 +168,8 @@ impl Jobs {
         command: Command,
         targets: Targets,
     ) -> Option<Arc<Job>> {
-        let (job, task) = self.spawn(client, query, command, targets)?;
-        // Whether it has ended is read from its report.
-        let _ = tokio::time::timeout(QUICK, task).await;
+        let job = self.spawn(client, query, command, targets)?;
+        job.ended(QUICK).await;
         Some(job)
     }
 
@@ -162,7 +179,7 @@ impl Jobs {
         query: String,
         command: Command,
         targets: Targets,
-    ) -> Option<(Arc<Job>, JoinHandle<()>)> {
+    ) -> Option<Arc<Job>> {
         let mut kept = self.kept();
         let running = kept.iter().filter(|job| !job.task.is_finished());
         if running.count() >= RUNNING_MAX {
@@ -178,7 +195,7 @@ impl Jobs {
             client.clone(),
             command.clone(),
             targets,
-            Arc::clone(&state),
+            Running(Arc::clone(&state)),
         ));
         // A key of an earlier process must not lead to another command.
         let key = RandomState::new().hash_one(Arc::as_ptr(&state) as usize);
@@ -191,11 +208,12 @@ impl Jobs {
             task: task.abort_handle(),
         });
         kept.push_back(Arc::clone(&job));
-        Some((job, task))
+        Some(job)
     }
 }
 
-async fn run(client: Client, command: Command, targets: Targets, state: Arc<State>) {
+async fn run(client: Client, command: Command, targets: Targets, running: Running) {
+    let state = &running.0;
     let done = match targets {
         Targets::Ids(ids) => {
             state.report().matched = Some(ids.len() as u64);
@@ -203,11 +221,11 @@ async fn run(client: Client, command: Command, targets: Targets, state: Arc<Stat
                 &client,
                 &command,
                 stream::iter(ids.into_iter().map(Ok)),
-                &state,
+                state,
             )
             .await
         }
-        Targets::Filter(filter) => all(&client, &command, filter, &state).await,
+        Targets::Filter(filter) => all(&client, &command, filter, state).await,
     };
     state.end(match done {
         Ok(()) => End::Finished,

@@ -7,6 +7,7 @@ use axum::response::Response;
 use maud::{Markup, html};
 use perennial::Status;
 
+use crate::export::{self, Format};
 use crate::instances::command::Action;
 use crate::instances::search::{Search, is_stale_token};
 use crate::instances::{filters, table};
@@ -193,14 +194,13 @@ fn pager(page: &Page, search: &Search, found: &perennial::Page) -> Markup {
 
 fn exports(page: &Page, search: &Search) -> Markup {
     let query = search.query();
-    let to = |kind: &str| page.path(&format!("/instances.{kind}{query}"));
     let join = if query.is_empty() { '?' } else { '&' };
+    let to = |format: Format| page.path(&format!("/instances.{}{query}", format.end()));
+    let payloads = to(Format::Lines) + &format!("{join}payloads=yes");
     html! {
         p.hint.exports {
-            "Export all that match: "
-            a href=(to("csv")) download { "CSV" } " · "
-            a href=(to("jsonl")) download { "JSON lines" } " · "
-            a href=(format!("{}{join}payloads=yes", to("jsonl"))) download { "JSON lines with inputs and outputs" }
+            "Export all that match: " (export::links(to)) " "
+            a href=(payloads) download { "JSON lines with inputs and outputs" }
         }
     }
 }

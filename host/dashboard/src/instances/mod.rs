@@ -23,6 +23,7 @@ pub(crate) fn routes() -> Router {
     Router::new()
         .route("/{hub}/instances", get(list::page))
         .route("/{hub}/instances.csv", get(export::csv))
+        .route("/{hub}/instances.json", get(export::json))
         .route("/{hub}/instances.jsonl", get(export::lines))
         .route("/{hub}/count", get(list::count))
         .route("/{hub}/bulk", get(confirm::to_list).post(confirm::run))
@@ -33,12 +34,4 @@ pub(crate) fn routes() -> Router {
         .route("/{hub}/bulk/{key}", get(result::page))
         .route("/{hub}/bulk/{key}/stop", post(result::stop))
         .with_state(Jobs::default())
-}
-
-/// A text that is cut off after some characters.
-fn short(text: &str, most: usize) -> std::borrow::Cow<'_, str> {
-    match text.char_indices().nth(most) {
-        None => text.into(),
-        Some((end, _)) => format!("{}…", &text[..end]).into(),
-    }
 }

@@ -1,4 +1,6 @@
-//! How far a command on many instances is, and what it did.
+//! How far a command on many instances is, and what it did. With `?wait=SECONDS` the answer comes when it has ended, or after that time.
+
+use std::time::Duration;
 
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -7,14 +9,17 @@ use maud::{Markup, html};
 
 use crate::change::Sent;
 use crate::instances::jobs::{End, Job, Jobs, NOTES_MAX, Report};
-use crate::instances::short;
 use crate::page::Page;
 use crate::refused::{OnPage, Refused, Shown};
+use crate::show::cut;
 use crate::{layout, show};
 
 /// Characters that are shown of an id, and of a reason.
 const ID: usize = 120;
 const WHY: usize = 400;
+
+/// The longest wait for the end.
+const WAIT_MAX: Duration = Duration::from_secs(20);
 
 /// Until it has ended, the browser reads the page again every few seconds, with or without scripts.
 const AGAIN: HeaderValue = HeaderValue::from_static("2");
@@ -25,6 +30,9 @@ pub(super) async fn page(
     Path((_, key)): Path<(String, String)>,
 ) -> Shown {
     let job = jobs.find(page.hub(), &key).ok_or_else(gone).on(&page)?;
+    if let Some(seconds) = page.query.text("wait").and_then(|text| text.parse().ok()) {
+        job.ended(Duration::from_secs(seconds).min(WAIT_MAX)).await;
+    }
     let report = job.report();
     let title = title(&job, &report);
     let body = html! {
@@ -137,9 +145,9 @@ fn notes(page: &Page, report: &Report) -> Markup {
                 div.scroll { table {
                     thead { tr { th scope="col" { "Id" } th.tight scope="col" { "Result" } th scope="col" { "Why" } } }
                     tbody { @for note in &report.notes { tr {
-                        td { a.mono href=(page.instance(&note.id, "")) { (short(&note.id, ID)) } }
+                        td { a.mono href=(page.instance(&note.id, "")) { (cut(&note.id, ID)) } }
                         td.tight { @if note.is_failure { strong { "refused" } } @else { "skipped" } }
-                        td { (short(&note.why, WHY)) }
+                        td { (cut(&note.why, WHY)) }
                     } } }
                 } }
                 @if all > NOTES_MAX as u64 { p.hint { "and " (show::count(all - NOTES_MAX as u64)) " more" } }

@@ -3,8 +3,8 @@
 use maud::{Markup, html};
 use perennial::{InstanceStatus, Status};
 
-use crate::instances::short;
 use crate::page::Page;
+use crate::show::cut;
 use crate::{link, show};
 
 /// Characters that are shown of an id, of a name and of a tag.
@@ -46,7 +46,7 @@ pub(super) fn table(page: &Page, instances: &[InstanceStatus]) -> Markup {
 
 fn row(page: &Page, instance: &InstanceStatus, may_select: bool) -> Markup {
     let id = &instance.instance_id;
-    let shown = short(id, ID);
+    let shown = cut(id, ID);
     let to = page.instance(id, "");
     html! {
         tr data-href=(to) {
@@ -56,7 +56,7 @@ fn row(page: &Page, instance: &InstanceStatus, may_select: bool) -> Markup {
             td.id {
                 a.mono href=(to) title=[(shown.len() != id.len()).then_some(id)] { (shown) }
                 @if let Some(parent) = &instance.parent_instance_id {
-                    div.hint { "child of " a href=(page.instance(parent, "")) { (short(parent, ID)) } }
+                    div.hint { "child of " a href=(page.instance(parent, "")) { (cut(parent, ID)) } }
                 }
             }
             td.tight {
@@ -75,25 +75,25 @@ fn row(page: &Page, instance: &InstanceStatus, may_select: bool) -> Markup {
 fn orchestration(page: &Page, instance: &InstanceStatus) -> Markup {
     let query = link::query([("name", &*instance.name)]);
     html! {
-        a.plain href=(page.path(&format!("/instances{query}"))) title="List its instances" { (short(&instance.name, NAME)) }
-        @if let Some(version) = &instance.version { " " span.chip title="Version" { (short(version, TAG)) } }
+        a.plain href=(page.path(&format!("/instances{query}"))) title="List its instances" { (cut(&instance.name, NAME)) }
+        @if let Some(version) = &instance.version { " " span.chip title="Version" { (cut(version, TAG)) } }
     }
 }
 
 /// The failure, the reason of a quarantine, or the custom status, in a short form.
 fn says(instance: &InstanceStatus) -> Markup {
     if let Some(failure) = &instance.failure {
-        let message = short(&failure.message, SAYS);
+        let message = cut(&failure.message, SAYS);
         return html! {
-            strong { (short(&failure.kind, NAME)) }
+            strong { (cut(&failure.kind, NAME)) }
             @if !message.is_empty() { ": " (message) }
         };
     }
     if let Some(quarantine) = &instance.quarantine {
-        return html! { (short(&quarantine.reason, SAYS)) };
+        return html! { (cut(&quarantine.reason, SAYS)) };
     }
     if let Some(custom) = &instance.custom_status {
-        return html! { code { (short(custom.as_str(), SAYS)) } };
+        return html! { code { (cut(custom.as_str(), SAYS)) } };
     }
     match instance.scheduled_for {
         Some(at) if instance.runtime_status == Status::Pending => {
@@ -110,10 +110,10 @@ fn tags(page: &Page, instance: &InstanceStatus) -> Markup {
             @let text = format!("{key}={value}");
             // A key with this sign could not be told from the value.
             @if key.contains('=') {
-                span.chip { (short(&text, TAG)) }
+                span.chip { (cut(&text, TAG)) }
             } @else {
                 a.chip href=(page.path(&format!("/instances{}", link::query([("tag", &*text)])))) title="List instances with this tag" {
-                    (short(&text, TAG))
+                    (cut(&text, TAG))
                 }
             }
             " "

@@ -39,7 +39,7 @@ pub(crate) async fn find(page: &Page, name: &str) -> Result<ModuleInfo, Refused>
     let by_name = modules.iter().find(|info| info.name == name);
     let found = by_name.or_else(|| modules.iter().find(|info| info.digest == name));
     found.cloned().ok_or_else(|| {
-        let name: String = name.chars().take(200).collect();
+        let name = show::cut(name, 200);
         let message = format!(
             "No module {name:?} is deployed. It may have been removed, or replaced by another one."
         );
@@ -177,12 +177,11 @@ fn version(one: &Definition) -> Markup {
 
 fn described(one: &Definition, schemas: &mut usize) -> Markup {
     let text = one.description.as_deref().unwrap_or_default();
-    let cut: String = text.chars().take(DESCRIPTION).collect();
     let schema = one.input_schema.as_deref().unwrap_or_default();
     let shown = schema.floor_char_boundary(SCHEMA.min(*schemas));
     *schemas -= shown;
     html! {
-        @if text.is_empty() { span.none { "–" } } @else { (cut) @if cut.len() < text.len() { "…" } }
+        @if text.is_empty() { span.none { "–" } } @else { (show::cut(text, DESCRIPTION)) }
         @if shown > 0 {
             details {
                 summary { "Schema of its input" }

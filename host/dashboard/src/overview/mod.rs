@@ -9,7 +9,7 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
 use maud::{Markup, html};
-use perennial::{HostStats, OpenActivity, Overview, Status};
+use perennial::{ActivityDurations, HostStats, OpenActivity, Overview, Status};
 
 use crate::page::Page;
 use crate::refused::{OnPage, Shown};
@@ -44,7 +44,7 @@ async fn overview(page: Page) -> Shown {
             div data-part="counts" { (counts(&page, &seen)) }
             section.card data-part="chart" { (flow(&page, &seen, name)) }
             div.grid data-part="now" { (activities(&page, &seen)) (failures(&page, &seen)) (orchestrations(&page, &seen)) (host(seen.host.as_ref())) }
-            div data-part="slow" { (open(&page, "Most retried activities", &seen.most_retried)) (open(&page, "Activities that run longest", &seen.longest_running)) }
+            div data-part="slow" { (open(&page, "Most retried activities", &seen.most_retried)) (open(&page, "Activities that run longest", &seen.longest_running)) (slowest(&seen.slowest)) }
         }
         (hubs(&page).await)
         p { a href=(page.path("/storage")) { "What this hub takes up on disk, and what could be freed" } }
@@ -212,6 +212,32 @@ fn open(page: &Page, title: &str, activities: &[OpenActivity]) -> Markup {
                             td.num { (one.attempt) }
                             td { (now(one)) }
                             td { @match &one.last_failure { Some(kind) => (kind), None => span.none { "–" } } }
+                        }
+                    } }
+                } }
+            }
+        }
+    }
+}
+
+fn slowest(activities: &[ActivityDurations]) -> Markup {
+    html! {
+        @if !activities.is_empty() {
+            section.card {
+                h2 { "Slowest activities" }
+                div.scroll { table {
+                    caption { "Attempts that ended since the host started" }
+                    thead { tr {
+                        th scope="col" { "Activity" } th.num scope="col" { "Attempts" } th.num scope="col" { "Failed" }
+                        th.num scope="col" { "Mean" } th.num scope="col" { "Slowest" }
+                    } }
+                    tbody { @for one in activities {
+                        tr {
+                            td { code { (show::brief(&one.name)) } }
+                            td.num { (show::count(one.attempts)) }
+                            td.num { (show::count(one.failed)) }
+                            td.num { (show::span(one.mean_millis)) }
+                            td.num { (show::span(one.slowest_millis)) }
                         }
                     } }
                 } }

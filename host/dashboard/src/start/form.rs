@@ -9,6 +9,7 @@ use serde_json::{Map, Number, Value};
 use super::schema::{Member, Scalar, Shape};
 use crate::fields::Fields;
 use crate::link;
+use crate::show::cut;
 
 /// What the names of these fields begin with.
 const PREFIX: &str = "in:";
@@ -202,6 +203,29 @@ fn shown(value: &Value) -> String {
         .map_or_else(|| value.to_string(), str::to_owned)
 }
 
+/// The fields that make this input, given as JSON; `None` if no fields of the form make it.
+pub(crate) fn filled(member: &Member, input: &str) -> Option<Vec<(String, String)>> {
+    let input: Value = serde_json::from_str(input).ok()?;
+    let mut pairs = Vec::new();
+    fill(member, "", &input, &mut pairs);
+    let made = read(member, &pairs.iter().cloned().collect());
+    (made == Ok(Some(input))).then_some(pairs)
+}
+
+fn fill(member: &Member, path: &str, value: &Value, pairs: &mut Vec<(String, String)>) {
+    match (&member.shape, value) {
+        (_, Value::Null) => {}
+        (Shape::Object(members), Value::Object(object)) => {
+            for member in members {
+                if let Some(value) = object.get(&member.name) {
+                    fill(member, &below(path, &member.name), value, pairs);
+                }
+            }
+        }
+        (shape, value) => pairs.push((format!("{PREFIX}{path}"), as_typed(value, shape))),
+    }
+}
+
 /// The input that the fields of a form make; `None` if there is none.
 ///
 /// # Errors
@@ -300,7 +324,7 @@ fn one(scalar: &Scalar, text: &str, must: bool) -> Result<Option<Value>, String>
 
 /// A value from a text that is not empty.
 fn of_text(scalar: &Scalar, text: &str) -> Result<Value, String> {
-    let short: String = text.chars().take(100).collect();
+    let short = cut(text, 100);
     match scalar {
         Scalar::Text { .. } => Ok(Value::String(text.to_owned())),
         Scalar::Whole => {

@@ -235,3 +235,18 @@ fn what_was_sent_is_shown_again() {
             .contains("value=\"1.5\"")
     );
 }
+
+#[test]
+fn an_input_fills_the_fields_that_make_it() {
+    let input = json!({
+        "customer": "Ann", "note": "two\nlines", "cents": 3, "gift": true, "size": "large", "tags": ["a", "b c"],
+        "address": { "street/no": "Road 1", "zip": "10" }, "rest": [{ "a": 1 }],
+    });
+    let filled = filled(&order(), &input.to_string()).unwrap();
+    let fields = filled.into_iter().collect();
+    assert_eq!(read(&order(), &fields), Ok(Some(input)));
+    // What the form has no field for, it must not lose.
+    let more = json!({ "customer": "Ann", "cents": 3, "gift": false, "size": "large", "tags": [], "more": 1 });
+    assert_eq!(super::filled(&order(), &more.to_string()), None);
+    assert_eq!(super::filled(&order(), "no json"), None);
+}

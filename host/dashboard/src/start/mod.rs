@@ -3,6 +3,7 @@
 //! Invariants: what was typed is never lost, a refused start shows the form as it was sent; the input is made on the server, so that the
 //! form works without scripts; a JSON text that was typed is kept as it is.
 
+mod again;
 mod form;
 mod schema;
 
@@ -20,7 +21,9 @@ use crate::fields::Fields;
 use crate::page::Page;
 use crate::refused::OnPage as _;
 use crate::refused::{Refused, Shown};
+use crate::show::cut;
 use crate::{layout, link};
+use again::Again;
 use schema::Member;
 
 /// Orchestrations in the list.
@@ -56,10 +59,12 @@ struct Asked {
     form: Option<Member>,
     /// Whether the input is typed as JSON although there is a form.
     as_json: bool,
+    /// The instance whose orchestration is to run again.
+    again: Option<Again>,
 }
 
 impl Asked {
-    async fn of(page: &Page, fields: &Fields) -> perennial::Result<Self> {
+    async fn of(page: &Page, fields: &Fields, again: Option<Again>) -> perennial::Result<Self> {
         let modules = page.client.modules().await?;
         let all = modules.into_iter().flat_map(|module| module.definitions);
         let mut known: Vec<Definition> = all
@@ -68,7 +73,8 @@ impl Asked {
         known.sort_by(|a, b| a.name.cmp(&b.name));
         known.dedup_by(|a, b| a.name == b.name);
         let only = (known.len() == 1).then(|| known[0].name.as_str());
-        let name = fields.text("name").or(only).map(str::to_owned);
+        let of = again.as_ref().map(Again::name);
+        let name = of.or(fields.text("name")).or(only).map(str::to_owned);
         let schema = match &name {
             Some(name) => schema::schema_of(&page.client, name).await?,
             None => None,
@@ -78,7 +84,18 @@ impl Asked {
             name,
             form: schema.as_ref().and_then(schema::form_of),
             as_json: fields.text("as") == Some("json"),
+            again,
         })
+    }
+
+    /// The fields with what the instance had that is to run again.
+    fn filled(&mut self, chosen: &Fields) -> Fields {
+        let Some(again) = &self.again else {
+            return chosen.clone();
+        };
+        let filled = again.fields(self.form.as_ref(), chosen);
+        self.as_json = filled.text("as") == Some("json");
+        filled
     }
 
     /// The fields for the input, if it is not typed as JSON.
@@ -100,12 +117,19 @@ async fn page(page: Page) -> Shown {
         )
         .on(&page));
     }
-    let asked = Asked::of(&page, &page.query).await.on(&page)?;
-    Ok(shown(&page, &asked, &page.query, false, None))
+    let again = Again::of(&page, &page.query).await.on(&page)?;
+    let Some(again) = again else {
+        let asked = Asked::of(&page, &page.query, None).await.on(&page)?;
+        return Ok(shown(&page, &asked, &page.query, false, None));
+    };
+    let mut asked = Asked::of(&page, &page.query, Some(again)).await.on(&page)?;
+    let filled = asked.filled(&page.query);
+    Ok(shown(&page, &asked, &filled, true, None))
 }
 
 async fn start(page: Page, Sent(fields): Sent) -> Shown {
-    let asked = Asked::of(&page, &fields).await.on(&page)?;
+    let again = Again::of(&page, &fields).await.on(&page)?;
+    let asked = Asked::of(&page, &fields, again).await.on(&page)?;
     match started(&page, &asked, &fields).await {
         Ok(id) => Ok(change::done(&page.instance(&id, ""), "Started")),
         Err(refused) => Ok(shown(&page, &asked, &fields, true, Some(&refused))),
@@ -115,12 +139,13 @@ async fn start(page: Page, Sent(fields): Sent) -> Shown {
 async fn started(page: &Page, asked: &Asked, fields: &Fields) -> Result<String, Refused> {
     let name = asked.name.as_deref();
     let name = name.ok_or_else(|| Refused::invalid("Choose an orchestration."))?;
-    let mut start = page
-        .client
-        .start(name)
-        .input_json(input(asked, fields)?)
-        .reuse(reuse(fields)?);
-    if let Some(id) = fields.text("id") {
+    let mut start = page.client.start(name).input_json(input(asked, fields)?);
+    let (id, reuse) = match &asked.again {
+        Some(again) => again.id(fields)?,
+        None => (fields.text("id"), reuse(fields)?),
+    };
+    start = start.reuse(reuse);
+    if let Some(id) = id {
         start = start.id(id);
     }
     if let Some(version) = fields.text("version") {
@@ -177,7 +202,7 @@ fn reuse(fields: &Fields) -> Result<Reuse, Refused> {
 fn tags(text: &str) -> Result<Vec<(&str, &str)>, Refused> {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let tags = lines.map(|line| {
-        let short: String = line.chars().take(100).collect();
+        let short = cut(line, 100);
         let pair = line
             .split_once('=')
             .map(|(key, value)| (key.trim(), value.trim()));
@@ -215,7 +240,7 @@ fn span(fields: &Fields, name: &str) -> Result<Option<Duration>, Refused> {
     let wrong = || {
         Refused::invalid(format!(
             "{:?} is no span of time; write a whole number.",
-            text.chars().take(40).collect::<String>()
+            cut(text, 40)
         ))
     };
     seconds
@@ -232,8 +257,9 @@ fn shown(
 ) -> Response {
     let status = refused.map_or(StatusCode::OK, |refused| refused.status);
     let body = html! {
-        h1 { "Start an instance" }
+        h1 { @if asked.again.is_some() { "Run again with another input" } @else { "Start an instance" } }
         (change::notice(page))
+        @if let Some(again) = &asked.again { (again.says(page)) }
         @if let Some(refused) = refused { p.error role="alert" { (refused.message) " Nothing was started." } }
         @if asked.known.is_empty() && asked.name.is_none() {
             div.empty {
@@ -241,7 +267,7 @@ fn shown(
                 p { "Deploy a module first: " a href=(page.path("/modules")) { "Modules" } }
             }
         } @else {
-            (choice(page, asked))
+            @if asked.again.is_none() { (choice(page, asked)) }
             @if let Some(name) = &asked.name { (details(page, asked, name, fields, is_sent)) }
         }
     };
@@ -280,10 +306,6 @@ fn choice(page: &Page, asked: &Asked) -> Markup {
     }
 }
 
-fn cut(text: &str, chars: usize) -> String {
-    text.chars().take(chars).collect()
-}
-
 fn details(page: &Page, asked: &Asked, name: &str, fields: &Fields, is_sent: bool) -> Markup {
     let mode = if asked.fields().is_some() {
         "form"
@@ -298,7 +320,7 @@ fn details(page: &Page, asked: &Asked, name: &str, fields: &Fields, is_sent: boo
             section.card aria-labelledby="input-title" {
                 div.row.spread {
                     h2 #input-title { "Input" }
-                    @if asked.form.is_some() { (switch(page, name, mode)) }
+                    @if asked.form.is_some() { (switch(page, asked, name, mode, fields)) }
                 }
                 @match asked.fields() {
                     Some(form) => (form::fields(form, is_sent.then_some(fields))),
@@ -312,12 +334,14 @@ fn details(page: &Page, asked: &Asked, name: &str, fields: &Fields, is_sent: boo
 }
 
 /// The way between the form for the input and its JSON.
-fn switch(page: &Page, name: &str, mode: &str) -> Markup {
+fn switch(page: &Page, asked: &Asked, name: &str, mode: &str, fields: &Fields) -> Markup {
     let (to, text) = match mode {
         "form" => ("json", "Type it as JSON instead"),
         _ => ("form", "Fill in a form instead"),
     };
-    html! { a href=(page.path(&format!("/start{}", link::query([("name", name), ("as", to)])))) { (text) } }
+    let of = asked.again.as_ref().and_then(|_| fields.text(again::OF));
+    let what = of.map_or(("name", name), |of| (again::OF, of));
+    html! { a href=(page.path(&format!("/start{}", link::query([what, ("as", to)])))) { (text) } }
 }
 
 fn json(fields: &Fields) -> Markup {
@@ -333,23 +357,12 @@ fn json(fields: &Fields) -> Markup {
 fn options(asked: &Asked, fields: &Fields) -> Markup {
     let before = |name: &str| fields.text(name).unwrap_or_default().to_owned();
     let known = asked.definition().and_then(|one| one.version.clone());
-    let reuse = fields.text("reuse").unwrap_or("ended");
     html! {
         section.card aria-labelledby="options-title" {
             h2 #options-title { "Options" }
+            @if let Some(again) = &asked.again { (again.id_field(fields)) }
             div.grid {
-                div {
-                    label for="id" { "Id" span.none { " (optional)" } }
-                    input #id name="id" value=(before("id")) autocomplete="off" spellcheck="false" aria-describedby="id-hint";
-                    p.hint #id-hint { "Without one, the host makes one." }
-                }
-                div {
-                    label for="reuse" { "If the id is taken" }
-                    select #reuse name="reuse" aria-describedby="reuse-hint" {
-                        @for (value, text) in REUSES { option value=(value) selected[value == reuse] { (text) } }
-                    }
-                    p.hint #reuse-hint { "An instance that is replaced loses its history; a live one is terminated first." }
-                }
+                @if asked.again.is_none() { (id_fields(fields)) }
                 div {
                     label for="version" { "Version" span.none { " (optional)" } }
                     input #version name="version" value=(before("version")) autocomplete="off" aria-describedby="version-hint";
@@ -364,6 +377,25 @@ fn options(asked: &Asked, fields: &Fields) -> Markup {
                 }
             }
             (times(fields))
+        }
+    }
+}
+
+fn id_fields(fields: &Fields) -> Markup {
+    let id = fields.text("id").unwrap_or_default();
+    let reuse = fields.text("reuse").unwrap_or("ended");
+    html! {
+        div {
+            label for="id" { "Id" span.none { " (optional)" } }
+            input #id name="id" value=(id) autocomplete="off" spellcheck="false" aria-describedby="id-hint";
+            p.hint #id-hint { "Without one, the host makes one." }
+        }
+        div {
+            label for="reuse" { "If the id is taken" }
+            select #reuse name="reuse" aria-describedby="reuse-hint" {
+                @for (value, text) in REUSES { option value=(value) selected[value == reuse] { (text) } }
+            }
+            p.hint #reuse-hint { "An instance that is replaced loses its history; a live one is terminated first." }
         }
     }
 }

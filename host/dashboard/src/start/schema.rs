@@ -9,6 +9,8 @@ use std::collections::HashSet;
 use perennial::{Client, DefinitionKind};
 use serde_json::{Map, Value};
 
+use crate::show::cut;
+
 /// Fields of one form.
 const MEMBERS: usize = 200;
 
@@ -101,10 +103,10 @@ impl<'a> Reading<'a> {
             let value = schema.get(key).or_else(|| found.get(key));
             value.and_then(Value::as_str)
         };
-        let description = text("description").map(|text| text.chars().take(DESCRIPTION).collect());
+        let description = text("description").map(|text| cut(text, DESCRIPTION));
         let title = match text("title") {
             // The title of a whole type is its name in the program, which says nothing about a field.
-            Some(title) if found.get("properties").is_none() => title.chars().take(100).collect(),
+            Some(title) if found.get("properties").is_none() => cut(title, 100),
             _ => name.to_owned(),
         };
         let default = schema.get("default").or_else(|| found.get("default"));
@@ -232,7 +234,7 @@ fn choice(schema: &Value) -> Option<Scalar> {
     let is_scalar = |value: &Value| !value.is_object() && !value.is_array();
     let described = |part: &Value| {
         let said = part.get("description").and_then(Value::as_str);
-        let said = said.map(|said| said.chars().take(100).collect::<String>());
+        let said = said.map(|said| cut(said, 100));
         let values = match (part.get("const"), part.get("enum")) {
             (Some(value), _) => vec![value.clone()],
             (None, Some(Value::Array(values))) => values.clone(),

@@ -71,6 +71,10 @@ pub struct Overview {
     pub most_retried: Vec<OpenActivity>,
     /// The activities whose attempt has been running for the longest time, that one first, at most 10.
     pub longest_running: Vec<OpenActivity>,
+    /// The activities with the slowest attempts that ended since the host started, that one first, at most 20. Empty if no host in the process
+    /// that answers runs the hub.
+    #[serde(default)]
+    pub slowest: Vec<ActivityDurations>,
     /// The orchestrations with the most live instances, the most first, at most 20.
     pub orchestrations: Vec<OrchestrationCount>,
     /// Counters of the host, if it is in the process that answers.
@@ -149,6 +153,23 @@ pub struct OpenActivity {
     pub next_attempt_at: Option<Timestamp>,
     /// The kind of the failure of the last attempt that failed.
     pub last_failure: Option<String>,
+}
+
+/// How long the attempts of an activity took that ended since the host started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct ActivityDurations {
+    /// The name of the activity.
+    pub name: String,
+    /// The number of its attempts that ended.
+    pub attempts: u64,
+    /// The number of them that failed.
+    pub failed: u64,
+    /// How long an attempt took on average, in milliseconds.
+    pub mean_millis: u64,
+    /// How long the slowest one took, in milliseconds.
+    pub slowest_millis: u64,
 }
 
 /// The live instances of an orchestration.
@@ -357,6 +378,7 @@ fn read(reader: &Reader, window: Window, host: Option<&Engine>) -> Result<Overvi
             .flatten()
             .collect(),
         longest_running: running.longest(reader, host)?,
+        slowest: host.map(slowest).unwrap_or_default(),
         orchestrations: (names.counts.into_iter())
             .map(|(name, counts)| OrchestrationCount {
                 name,
@@ -366,6 +388,19 @@ fn read(reader: &Reader, window: Window, host: Option<&Engine>) -> Result<Overvi
             .collect(),
         host: None,
     })
+}
+
+/// The activities with the slowest attempts.
+fn slowest(host: &Engine) -> Vec<ActivityDurations> {
+    let slowest = host.durations.slowest(NAMES_MAX).into_iter();
+    let shown = slowest.map(|(name, of)| ActivityDurations {
+        name,
+        attempts: of.attempts,
+        failed: of.failed,
+        mean_millis: of.total_ms / of.attempts.max(1),
+        slowest_millis: of.slowest_ms,
+    });
+    shown.collect()
 }
 
 impl OverviewBucket {

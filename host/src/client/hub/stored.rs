@@ -54,13 +54,13 @@ impl StoredModule {
     pub(crate) fn name_or_error(&self) -> Result<String> {
         let name = self.likely_name().map(str::to_owned);
         name.ok_or_else(|| {
-            let names = match &self.deployed_as[..] {
-                [] => &self.versions_of,
-                names => names,
+            let names = match self.deployed_as.is_empty() {
+                true => &self.versions_of,
+                false => &self.deployed_as,
             };
-            let why = match &names[..] {
-                [] => "no deployed module defines any of its names".to_owned(),
-                names => format!("it may be a version of any of these: {}", names.join(", ")),
+            let why = match names.is_empty() {
+                true => "no deployed module defines any of its names".to_owned(),
+                false => format!("it may be a version of any of these: {}", names.join(", ")),
             };
             Error::invalid(format!(
                 "give a name under which the stored module {} is deployed: {why}",

@@ -29,6 +29,8 @@ pub(crate) const HISTORY_BYTES_MAX: usize = 4 << 20;
 pub struct HistoryQuery {
     client: Client,
     id: String,
+    /// The number of the first event.
+    from: u64,
     hide_inputs: bool,
     hide_outputs: bool,
     before_rewind: Option<u32>,
@@ -52,6 +54,7 @@ impl Client {
         HistoryQuery {
             client: self.clone(),
             id: id.into(),
+            from: 0,
             hide_inputs: false,
             hide_outputs: false,
             before_rewind: None,
@@ -95,6 +98,12 @@ impl PageCursor {
 }
 
 impl HistoryQuery {
+    /// Begins with the event of this number instead of the first one, without reading those before it.
+    pub fn from(mut self, number: u64) -> Self {
+        self.from = number;
+        self
+    }
+
     /// Omits the inputs of calls, as `showInput=false` does in the Durable Functions API.
     pub fn hide_inputs(mut self) -> Self {
         self.hide_inputs = true;
@@ -139,7 +148,7 @@ impl HistoryQuery {
         ))
     }
 
-    /// Reads a page of some MiB: the first, or the one that a token of the previous page denotes.
+    /// Reads a page of some MiB: the first, or the one that a token of the previous page denotes. Give later pages the same options.
     ///
     /// ```no_run
     /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
@@ -155,15 +164,18 @@ impl HistoryQuery {
     pub async fn page(&self, after: Option<&str>) -> Result<HistoryPage> {
         if let Some(remote) = self.client.remote() {
             let hide = (self.hide_inputs, self.hide_outputs);
-            let page = remote.history(&self.id, hide, self.before_rewind, after);
+            let page = remote.history(&self.id, self.from, hide, self.before_rewind, after);
             let page = page.await?;
-            return page.ok_or_else(|| Error::rejected(&self.id, Rejection::NotFound));
+            let mut page = page.ok_or_else(|| Error::rejected(&self.id, Rejection::NotFound))?;
+            // Hosts that do not know the parameter send all events.
+            page.events.retain(|event| event.number >= self.from);
+            return Ok(page);
         }
         let after = match after {
             Some(token) => Some(PageCursor::of_token(token).ok_or_else(Error::token)?),
             None => None,
         };
-        let (id, before_rewind) = (self.id.clone(), self.before_rewind);
+        let (id, from_event, before_rewind) = (self.id.clone(), self.from, self.before_rewind);
         let read = self.client.read(move |reader| {
             let Some(row) = reader.instance(&id)? else {
                 return Ok(None);
@@ -172,11 +184,16 @@ impl HistoryQuery {
             if after.is_some_and(|place| place.of != of) {
                 return Ok(Some((of, row.status, None)));
             }
+            let from = match (after, before_rewind) {
+                (Some(place), _) => place.next_turn,
+                (None, None) => reader.turn_with_event(&row, from_event)?,
+                (None, Some(_)) => 0,
+            };
             let turns = reader.turns_of(&TurnsQuery {
                 key: row.key,
                 execution: row.execution,
                 before_rewind,
-                from: after.map_or(0, |place| place.next_turn),
+                from,
                 limit: TURNS,
                 bytes_max: HISTORY_BYTES_MAX,
             })?;
@@ -199,6 +216,7 @@ impl HistoryQuery {
         let turns = turns.ok_or_else(|| Error::moved_on(&self.id, status))?;
         let next = turns.last().map(|turn| turn.number + 1);
         let mut events = events_of(turns);
+        events.retain(|event| event.number >= self.from);
         for event in &mut events {
             hide(&mut event.event, self.hide_inputs, self.hide_outputs);
         }

@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use futures::Stream;
 use perennial_core::{
     Corrupt, Digest, Event, Rejection, Start, State, Status, Timestamp, Turn, check_known_id,
 };
@@ -114,6 +115,14 @@ impl RecordedTurn {
             next: None,
         })
     }
+}
+
+/// Where a text goes on.
+enum Place {
+    Begin,
+    /// After the page with this token.
+    After(String),
+    End,
 }
 
 impl RecordedHistory {
@@ -235,6 +244,30 @@ impl RecordedHistory {
         })
     }
 
+    /// A page as a piece of the text of the whole, and where the next one begins.
+    fn piece(mut self, is_first: bool) -> Result<(String, Place)> {
+        let next = match self.continuation_token.take() {
+            Some(token) => Place::After(token),
+            None => Place::End,
+        };
+        let failed = |error: serde_json::Error| Error::json("the recorded history", &error);
+        let mut text = String::new();
+        if is_first {
+            text = serde_json::to_string(&self).map_err(failed)?;
+            // The turns are the last field, so that more can follow.
+            text.truncate(text.len() - "]}".len());
+        } else {
+            for turn in &self.turns {
+                text.push(',');
+                text.push_str(&serde_json::to_string(turn).map_err(failed)?);
+            }
+        }
+        if matches!(next, Place::End) {
+            text.push_str("]}");
+        }
+        Ok((text, next))
+    }
+
     /// Bytes of its JSON, roughly.
     fn size(&self) -> u64 {
         let size = |turn: &RecordedTurn| turn.received.len() + turn.produced.len() + 200;
@@ -268,6 +301,41 @@ impl Client {
             }
         }
         Ok(Some(whole))
+    }
+
+    /// The JSON of a recorded history in pieces of some MiB, however long it is: together they are what [`export`](Self::export) serializes to,
+    /// except that the status is the one at the beginning. Nothing is read unless a piece is asked for, and memory holds one at a time.
+    ///
+    /// ```no_run
+    /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
+    /// use futures::TryStreamExt;
+    ///
+    /// let mut pieces = client.export_text("order-17");
+    /// while let Some(piece) = pieces.try_next().await? {
+    ///     print!("{piece}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`], with the first piece; [`Error::is_wrong_state`] if the instance was rewound or began another execution
+    /// meanwhile. What was read until then is no file. The stream ends after an error.
+    pub fn export_text(
+        &self,
+        id: &str,
+    ) -> impl Stream<Item = Result<String>> + Send + Unpin + use<> {
+        let state = (self.clone(), id.to_owned(), Place::Begin);
+        Box::pin(futures::stream::try_unfold(state, |state| async move {
+            let (client, id, place) = state;
+            let (page, is_first) = match place {
+                Place::Begin => (client.export_page(&id, None).await?, true),
+                Place::After(token) => (client.export_page(&id, Some(&token)).await?, false),
+                Place::End => return Ok(None),
+            };
+            let (text, next) = page.piece(is_first)?;
+            Ok(Some((text, (client, id, next))))
+        }))
     }
 
     /// Reads a page of a recorded history: the first, or the one that a token of the previous page denotes.

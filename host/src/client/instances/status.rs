@@ -3,7 +3,7 @@
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 
-use perennial_core::{Digest, Event, Failure, Json, Message, Quarantine, Status, Tags, Timestamp};
+use perennial_core::{Digest, Failure, Json, Message, Quarantine, Status, Tags, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_with::{FromInto, Map, serde_as, skip_serializing_none};
@@ -11,6 +11,7 @@ use serde_with::{FromInto, Map, serde_as, skip_serializing_none};
 use crate::client::instances::history::{HistoryEvent, events_of};
 use crate::client::instances::history_query::hide;
 use crate::client::instances::open_work;
+use crate::client::instances::pending::names_without_effect;
 use crate::client::instances::waits::{KnownWaits, Wait};
 use crate::client::json::{
     FailureJson, HexDigest, Payload, Present, QuarantineJson, StatusName, TimeText,
@@ -18,12 +19,6 @@ use crate::client::json::{
 use crate::client::{Client, Result};
 use crate::engine::Engine;
 use crate::store::{InstanceRow, Reader, StoreError};
-
-/// How many of the latest turns are searched for events without effect. That is enough soon after an event was sent.
-const TURNS_LOOKED_AT: u32 = 16;
-
-/// The most such events that a status lists.
-const EVENTS_MAX: u32 = 100;
 
 /// Turns per read.
 const TURNS_PAGE: u32 = 512;
@@ -112,6 +107,7 @@ pub struct InstanceStatus {
     pub still_runs: Vec<Wait>,
     /// Names of external events without effect so far: the instance is suspended, or waits for other events, for example because a name is
     /// misspelt. Such an event is kept until the instance awaits it. Up to a hundred, from the latest turns. Empty in lists.
+    /// [`Client::pending_events`] tells more of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events_without_effect: Vec<String>,
     /// The number of events in its history.
@@ -298,7 +294,7 @@ pub(crate) fn complete(
     } else {
         open_work::waits(reader, &row, host)?
     };
-    let events_without_effect = without_effect(reader, &row)?;
+    let events_without_effect = names_without_effect(reader, &row)?;
     let input = if show.input {
         input(reader, &row)?
     } else {
@@ -366,35 +362,4 @@ pub(crate) fn history(reader: &Reader, row: &InstanceRow) -> Result<Vec<HistoryE
             return Ok(events);
         }
     }
-}
-
-/// External events in the latest turns and the inbox that had no effect. Searched only if the instance waits for events or is suspended, to
-/// save reads.
-fn without_effect(reader: &Reader, row: &InstanceRow) -> Result<Vec<String>, StoreError> {
-    let is_held = row.status == Status::Suspended;
-    if row.status.is_end() || !is_held && row.waiting.events.is_empty() {
-        return Ok(Vec::new());
-    }
-    let from = row.turns.saturating_sub(TURNS_LOOKED_AT);
-    let mut names = Vec::new();
-    for turn in reader.turns(row.key, row.execution, from, TURNS_LOOKED_AT)? {
-        // An awaited event is excluded: an earlier one of that name was used, or the instance would not wait.
-        let is_awaited =
-            |name: &str| (row.waiting.events.iter()).any(|other| other.eq_ignore_ascii_case(name));
-        if turn.produced.is_empty() {
-            names.extend(turn.received.into_iter().filter_map(|event| {
-                let Event::ExternalEventRaised { name, .. } = event else {
-                    return None;
-                };
-                (!is_awaited(&name)).then_some(name)
-            }));
-        }
-    }
-    let inbox = reader.inbox(row.key, 0, EVENTS_MAX)?.envelopes.into_iter();
-    names.extend(inbox.filter_map(|envelope| match envelope.message {
-        Message::ExternalEvent { name, .. } => Some(name),
-        _ => None,
-    }));
-    names.truncate(EVENTS_MAX as usize);
-    Ok(names)
 }

@@ -1,8 +1,7 @@
-//! What an instance can wait for, for people and as JSON.
+//! What an instance can wait for, and that as JSON; `wait_words.rs` says it in words.
 
 use std::borrow::Cow;
 
-use perennial_core::text::shortened;
 use perennial_core::{FailedAttempt, Failure, Json, Quarantine, Status, TaskId, Timestamp};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -129,90 +128,6 @@ pub enum AtWorker {
     Runs,
     /// Only the host's process knows whether a worker has it.
     Unknown,
-}
-
-/// Bytes of the details of a heartbeat that a text shows.
-const DETAILS_SHOWN: usize = 200;
-
-impl std::fmt::Display for Wait {
-    #[expect(
-        clippy::too_many_lines,
-        reason = "it is a table, with an arm for each wait"
-    )]
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::ExternalEvent { name } => write!(f, "external event {name:?}"),
-            Self::Request { name } => write!(f, "request {name:?}"),
-            Self::Answer {
-                task,
-                name,
-                instance_id,
-            } => {
-                let of = format_args!("instance {instance_id:?} to request {name:?}");
-                write!(f, "the answer of {of} (task {task})")
-            }
-            Self::Activity {
-                task,
-                name,
-                attempt,
-                running_since,
-                queued_since,
-                next_attempt_at,
-                heartbeat,
-                last_failure,
-                failed_attempts,
-                at_worker,
-            } => {
-                write!(f, "activity {name:?} (task {task}, attempt {attempt}")?;
-                match (running_since, next_attempt_at, at_worker) {
-                    (Some(at), _, None) => write!(f, ", running since {at}")?,
-                    (Some(at), _, Some(_)) => write!(f, ", at a worker since {at}")?,
-                    (None, Some(at), _) => write!(f, " at {at}")?,
-                    (None, None, None) => f.write_str(", queued")?,
-                    (None, None, Some(AtWorker::Waits)) => f.write_str(", waits for a worker")?,
-                    (None, None, Some(_)) => f.write_str(", for a worker")?,
-                }
-                if let Some(at) = queued_since {
-                    write!(f, " since {at}")?;
-                }
-                if let Some(Heartbeat { at, details }) = heartbeat {
-                    write!(f, "; last heartbeat {at}")?;
-                    if let Some(details) = details {
-                        write!(f, ": {}", shortened(details.as_str(), DETAILS_SHOWN))?;
-                    }
-                }
-                // A cut-off attempt is not a failure of the activity.
-                let last = failed_attempts.last().map(|last| &last.failure);
-                if let Some(failure) = last.or(last_failure.as_ref()) {
-                    write!(f, "; the last one failed with {failure}")?;
-                }
-                f.write_str(")")
-            }
-            Self::Worker {
-                name,
-                running_since,
-            } => {
-                write!(f, "a worker that runs orchestration {name:?}")?;
-                match running_since {
-                    Some(at) => write!(f, "; one has its turn since {at}"),
-                    None => Ok(()),
-                }
-            }
-            Self::Timer { task, due } => write!(f, "timer (task {task}) due {due}"),
-            Self::Start { due } => write!(f, "its start, scheduled for {due}"),
-            Self::Child {
-                instance_id,
-                status,
-            } => write!(f, "child {instance_id:?}, which is {status}"),
-            Self::Note(note) => f.write_str(note),
-            Self::Quarantine(why) => write!(f, "quarantined: {why}"),
-            Self::Host => f.write_str("a host that runs it"),
-            Self::FirstTurn => f.write_str("its first turn, which the host has not come to"),
-            Self::Nothing => f.write_str(
-                "nothing that it names: no activity, timer, child or event; only an event or a command from outside can move it on",
-            ),
-        }
-    }
 }
 
 /// A wait as JSON: `kind` determines which other fields are present.

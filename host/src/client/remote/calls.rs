@@ -13,9 +13,10 @@ use crate::client::instances::start::StartFor;
 use crate::client::instances::status::Show;
 use crate::client::json::{Counts, NEVER};
 use crate::client::{
-    AccessKey, BulkProgress, Error, HistoryPage, HubStats, InstanceFamily, InstanceStatus,
-    ModuleInfo, NamedValue, NewAccessKey, Overview, OverviewQuery, Page, RecordedHistory,
-    RequestStatus, Result, Retention, Role, StoredModule, Wait, Workers,
+    AccessKey, BulkProgress, Error, HistoryPage, HubStats, InstanceFamily, InstanceLogs,
+    InstanceStatus, ModuleInfo, NamedValue, NewAccessKey, Overview, OverviewQuery, Page,
+    PendingEvent, RecordedHistory, RequestStatus, Result, Retention, Role, StoredModule, Wait,
+    Workers,
 };
 use crate::engine::AskRequest;
 use crate::store::{CollectedModule, InstanceFilter, ListQuery, Order};
@@ -150,6 +151,20 @@ impl Remote {
         self.find(Call::get(&path)).await
     }
 
+    pub(crate) async fn logs(&self, id: &str) -> Result<Option<InstanceLogs>> {
+        let Ok(path) = instance(id, &["logs"]) else {
+            return Ok(None);
+        };
+        self.find(Call::get(&path)).await
+    }
+
+    pub(crate) async fn pending_events(&self, id: &str) -> Result<Option<Vec<PendingEvent>>> {
+        let Ok(path) = instance(id, &["pending-events"]) else {
+            return Ok(None);
+        };
+        self.find(Call::get(&path)).await
+    }
+
     /// Sends a request to an instance, which is started before if there is none. Waits for the answer as a request may.
     pub(crate) async fn ask_instance(
         &self,
@@ -191,6 +206,7 @@ impl Remote {
     pub(crate) async fn history(
         &self,
         id: &str,
+        from: u64,
         hide: (bool, bool),
         before_rewind: Option<u32>,
         after: Option<&str>,
@@ -203,6 +219,9 @@ impl Remote {
             .query("output", (!hide.1).to_string());
         if let Some(rewind) = before_rewind {
             call = call.query("beforeRewind", rewind.to_string());
+        }
+        if from > 0 {
+            call = call.query("from", from.to_string());
         }
         if let Some(after) = after {
             call = call.query("after", after);

@@ -185,6 +185,7 @@ pub(super) fn ended(
         started_at,
         ended_at: now,
     };
+    (engine.durations).ended(&ready.name, run, outcome.is_err());
     // If the clock was set back, the time limit of the policy starts again from now.
     let first_started = ready.first_started.unwrap_or(started_at).min(now);
     let next = match (&outcome, &ready.retry) {

@@ -108,6 +108,7 @@ impl World {
                 ..self.activities.clone()
             },
             spans: self.spans.clone(),
+            lines: None,
             config: self.config.clone(),
             remote: self.remote,
             with_worker: self.with_worker,
@@ -151,6 +152,7 @@ impl World {
             executor: self.executor(),
             activity_executor: Arc::new(self.activities.clone()),
             spans: self.spans.clone(),
+            lines: None,
             native: self
                 .activities
                 .by_name

@@ -23,6 +23,11 @@ pub(super) fn operations() -> Vec<Operation> {
         )
         .query("after", text(), "The token of the page before")
         .query(
+            "from",
+            number(),
+            "The number of the first event; 0 by default",
+        )
+        .query(
             "input",
             flag(),
             "Includes the inputs of calls; true by default",
@@ -74,6 +79,9 @@ pub(super) fn operations() -> Vec<Operation> {
 
 async fn history(ask: Ask, Segments(id): Segments<String>) -> Result<Reply<HistoryPage>, Failed> {
     let mut query = ask.client.history(id);
+    if let Some(from) = ask.query.number("from")? {
+        query = query.from(from.into());
+    }
     if !ask.query.flag("input", true)? {
         query = query.hide_inputs();
     }

@@ -18,6 +18,10 @@ use crate::{Collect, Deployment, Grants, ModuleInfo, ModuleLimits, RemoveInUse, 
 /// The media type of components.
 const WASM: &str = "application/wasm";
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "it is a table, with an entry for each operation"
+)]
 pub(super) fn operations() -> Vec<Operation> {
     vec![
         get(

@@ -1,4 +1,4 @@
-//! Requests to instances, and their answers.
+//! Requests to instances and their answers, external events that had no effect, and log lines.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, StatusCode};
 use serde_json::json;
 
 use crate::client::body::RequestBody;
-use crate::client::{PAGE_BYTES_MAX, RequestStatus};
+use crate::client::{InstanceLogs, PAGE_BYTES_MAX, PendingEvent, RequestStatus};
 use crate::http::body;
 use crate::http::native::doc::{Operation, get, post};
 use crate::http::native::extract::{Ask, Failed, Object, Segments};
@@ -53,6 +53,21 @@ pub(super) fn operations() -> Vec<Operation> {
             "The requests to an instance that were recorded last, the newest first: at most a thousand, and at most 4 MiB of answers beside the newest",
         )
         .answer(200, "The requests"),
+        get(
+            "/instances/{id}/pending-events",
+            pending_events,
+            "listPendingEvents",
+            "The external events that an instance has received and that had no effect so far, the oldest first: at most a hundred, and at \
+             most 4 MiB of payloads beside the last one that has its payload",
+        )
+        .answer(200, "The events"),
+        get(
+            "/instances/{id}/logs",
+            logs,
+            "showLogs",
+            "What the guests of an instance logged since the host started: the newest lines that are still in its memory, at most 200",
+        )
+        .answer(200, "The lines, the oldest first"),
         get(
             "/instances/{id}/requests/{requestId}",
             show,
@@ -121,6 +136,19 @@ fn key_of(headers: &HeaderMap, request_id: Option<String>) -> Result<Option<Stri
         )),
         Some(_) | None => Ok(Some(key.to_owned())),
     }
+}
+
+async fn logs(ask: Ask, Segments(id): Segments<String>) -> Result<Reply<InstanceLogs>, Failed> {
+    let room = body::room_for(&ask.api, PAGE_BYTES_MAX).await?;
+    Reply::ok_in(room, &ask.client.logs(&id).await?)
+}
+
+async fn pending_events(
+    ask: Ask,
+    Segments(id): Segments<String>,
+) -> Result<Reply<Vec<PendingEvent>>, Failed> {
+    let room = body::room_for(&ask.api, PAGE_BYTES_MAX).await?;
+    Reply::ok_in(room, &ask.client.pending_events(&id).await?)
 }
 
 async fn list(

@@ -276,7 +276,8 @@ fn is_prefix_of_few(db: &Connection, filter: &InstanceFilter) -> Result<bool, St
 fn have_few_ended(db: &Connection, filter: &InstanceFilter) -> Result<bool, StoreError> {
     let is_end = |status: &Status| status.is_end();
     let only_ended = !filter.statuses.is_empty() && filter.statuses.iter().all(is_end);
-    if !filter.is_of_ended() && !(only_ended && filter.is_timed()) {
+    let is_bounded = filter.is_of_ended() || only_ended && filter.is_timed();
+    if !is_bounded {
         return Ok(false);
     }
     let from = filter.ended_from.max(filter.updated_from);

@@ -4,11 +4,11 @@ use axum::response::Response;
 use maud::{Markup, html};
 use perennial::{Digest, Event, HistoryEvent, InstanceStatus, Json};
 
-use super::line::{self, Line};
 use super::modules::{Choices, From};
 use super::walk::{Candidate, candidates};
 use super::{replace, spread, view, what_if_of};
 use crate::fields::Fields;
+use crate::instance::event::{self, About};
 use crate::page::Page;
 use crate::refused::OnPage;
 use crate::show::cut;
@@ -152,7 +152,7 @@ fn candidate(page: &Page, id: &str, one: &Candidate) -> Markup {
             td.num { a href=(to) { (one.number) } }
             td.num { (one.turn) }
             td.tight { (show::time(one.at)) }
-            td { strong { (one.kind) } " " (view::about(page, &one.line)) }
+            td { strong { (one.kind) } " " (one.line.show_with_failure(page)) }
             td.num { @match one.size { Some(size) => (show::bytes(size as u64)), None => span.none { "–" } } }
         }
     }
@@ -179,9 +179,9 @@ impl Entry {
                 retryable: sent.is_set("retryable"),
             };
         }
-        let value = line::payload(event).flatten();
+        let value = event::payload(event).flatten();
         let value = value.filter(|json| json.size() <= EDITED_BYTES);
-        let failure = crate::instance::event::failure(event);
+        let failure = event::failure(event);
         Self {
             is_failure: failure.is_some(),
             value: value.map_or_else(String::new, |json| spread::spread(json.as_str())),
@@ -197,26 +197,26 @@ pub(super) fn editor(
     status: &InstanceStatus,
     known: &Choices,
     of: &HistoryEvent,
-    line: &Line,
+    line: &About,
     sent: Option<&Fields>,
 ) -> Markup {
     let id = &status.instance_id;
     let entry = Entry::of(&of.event, sent);
     let can_fail = replace::can_fail(&of.event);
-    let size = line::payload(&of.event).flatten().map_or(0, Json::size);
+    let size = event::payload(&of.event).flatten().map_or(0, Json::size);
     let mut room = view::Room::default();
     html! {
         section.card aria-labelledby="editor-title" {
             h2 #editor-title { "What if event " (of.number) " were different?" }
             p.row {
-                strong { (of.event.name()) } (view::about(page, line))
+                strong { (of.event.name()) } span { (line.show(page)) }
                 a href=(page.instance(id, &format!("/turns?turn={}", of.turn))) { "turn " (of.turn) }
                 a href=(page.instance(id, "/what-if")) { "choose another event" }
             }
             h3 { "Recorded" }
-            @match crate::instance::event::failure(&of.event) {
+            @match event::failure(&of.event) {
                 Some(failure) => (show::failure(failure)),
-                None => (view::payload(line::payload(&of.event).flatten(), "recorded", Some(&page.instance(id, &format!("/history/{}", of.number))), &mut room)),
+                None => (view::payload(event::payload(&of.event).flatten(), "recorded", Some(&page.instance(id, &format!("/history/{}", of.number))), &mut room)),
             }
             h3 { "Instead" }
             form.what-if method="post" action=(page.instance(id, "/what-if")) {

@@ -1,6 +1,10 @@
 //! Replaces what came in in a recorded history: another value, or a failure in place of a value and the other way round.
 //!
 //! Invariant: everything but the one event stays as it was recorded, byte for byte.
+#![warn(
+    clippy::match_wildcard_for_single_variants,
+    clippy::wildcard_enum_match_arm
+)]
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;

@@ -1,6 +1,10 @@
 //! What an execution looked like after each of its turns, computed from its events alone.
 //!
 //! Invariant: a state depends on the events up to it and on nothing else, so the same history gives the same states on every host.
+#![warn(
+    clippy::match_wildcard_for_single_variants,
+    clippy::wildcard_enum_match_arm
+)]
 
 use std::collections::BTreeMap;
 
@@ -77,17 +81,6 @@ pub(super) enum What {
     },
 }
 
-impl What {
-    pub(super) fn name(&self) -> &str {
-        match self {
-            Self::Activity { name, .. } | Self::Child { name, .. } | Self::Request { name, .. } => {
-                name
-            }
-            Self::Timer { .. } => "timer",
-        }
-    }
-}
-
 impl Phase {
     /// The runtime status that an instance in this phase has.
     pub(super) fn status(self, is_suspended: bool) -> Status {
@@ -104,11 +97,69 @@ impl Phase {
 
 impl State {
     /// Takes the next event of the history.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "it is a table, with an arm for each event"
+    )]
     pub(super) fn apply(&mut self, of: &HistoryEvent) {
         match &of.event {
             Event::ExecutionStarted(start) => {
                 self.phase = Phase::Running;
                 self.tags = start.tags.iter().cloned().collect();
+            }
+            Event::ActivityScheduled {
+                task, name, retry, ..
+            } => {
+                let name = cut(name, TEXT);
+                let attempts_max = retry.as_ref().map(|policy| policy.max_attempts);
+                self.begin(of, *task, What::Activity { name, attempts_max });
+            }
+            Event::ChildScheduled {
+                task,
+                name,
+                instance_id,
+                ..
+            } => self.begin(of, *task, child(name, instance_id)),
+            Event::TimerSet { task, fire_at: due } | Event::TimerSetAt { task, at: due } => {
+                self.begin(of, *task, What::Timer { due: *due });
+            }
+            Event::RequestSent {
+                task,
+                name,
+                instance_id,
+                ..
+            } => {
+                let (name, instance_id) = (cut(name, TEXT), instance_id.clone());
+                self.begin(of, *task, What::Request { name, instance_id });
+            }
+            Event::ActivityCompleted { task, .. }
+            | Event::ActivityFailed { task, .. }
+            | Event::ChildCompleted { task, .. }
+            | Event::ChildFailed { task, .. }
+            | Event::TimerFired { task }
+            | Event::TaskCanceled { task }
+            | Event::RequestCompleted { task, .. }
+            | Event::RequestFailed { task, .. } => {
+                self.tasks.remove(task);
+            }
+            Event::ChildRetryScheduled {
+                task,
+                attempt,
+                at,
+                failure,
+            } => {
+                let failure = cut(&failure.to_string(), TEXT);
+                self.child_is_due(*task, *attempt, *at, failure);
+            }
+            Event::ChildRetried {
+                task,
+                attempt,
+                instance_id,
+            } => self.child_is_retried(*task, *attempt, instance_id),
+            Event::ChildCommanded { task, .. } => {
+                if let Some(What::Child { is_told_to_end, .. }) = self.open(*task) {
+                    *is_told_to_end = true;
+                }
             }
             Event::CustomStatusSet { value } => self.custom_status.clone_from(value),
             Event::ValueSet { name, value } => {
@@ -131,108 +182,46 @@ impl State {
             }
             Event::ExecutionTerminated { .. } => self.end(Phase::Terminated),
             Event::ContinuedAsNew { .. } => self.end(Phase::ContinuedAsNew),
-            _ => self.apply_to_tasks(of),
+            Event::TurnStarted { .. }
+            | Event::AttemptFailed { .. }
+            | Event::ExternalEventRaised { .. }
+            | Event::EventSent { .. }
+            | Event::InstanceStarted { .. }
+            | Event::InstanceStartSkipped { .. }
+            | Event::CallDetails { .. }
+            | Event::ActivityOptions { .. }
+            | Event::InstanceOptions { .. } => {}
         }
     }
 
-    fn apply_to_tasks(&mut self, of: &HistoryEvent) {
-        match &of.event {
-            Event::ActivityCompleted { task, .. }
-            | Event::ActivityFailed { task, .. }
-            | Event::ChildCompleted { task, .. }
-            | Event::ChildFailed { task, .. }
-            | Event::TimerFired { task }
-            | Event::TaskCanceled { task }
-            | Event::RequestCompleted { task, .. }
-            | Event::RequestFailed { task, .. } => {
-                self.tasks.remove(task);
-            }
-            Event::ChildRetryScheduled {
-                task,
-                attempt: next,
-                at,
-                failure,
-            } => {
-                if let Some(What::Child {
-                    attempt,
-                    due,
-                    last_failure,
-                    ..
-                }) = self.open(*task)
-                {
-                    (*attempt, *due) = (*next, Some(*at));
-                    *last_failure = Some(cut(&failure.to_string(), TEXT));
-                }
-            }
-            Event::ChildRetried {
-                task,
-                attempt: next,
-                instance_id: id,
-            } => {
-                if let Some(What::Child {
-                    attempt,
-                    due,
-                    instance_id,
-                    ..
-                }) = self.open(*task)
-                {
-                    (*attempt, *due) = (*next, None);
-                    instance_id.clone_from(id);
-                }
-            }
-            Event::ChildCommanded { task, .. } => {
-                if let Some(What::Child { is_told_to_end, .. }) = self.open(*task) {
-                    *is_told_to_end = true;
-                }
-            }
-            _ => self.schedule(of),
-        }
-    }
-
-    fn schedule(&mut self, of: &HistoryEvent) {
-        let (task, what) = match &of.event {
-            Event::ActivityScheduled {
-                task, name, retry, ..
-            } => {
-                let name = cut(name, TEXT);
-                let attempts_max = retry.as_ref().map(|policy| policy.max_attempts);
-                (*task, What::Activity { name, attempts_max })
-            }
-            Event::ChildScheduled {
-                task,
-                name,
-                instance_id,
-                ..
-            } => (
-                *task,
-                What::Child {
-                    name: cut(name, TEXT),
-                    instance_id: instance_id.clone(),
-                    attempt: 1,
-                    due: None,
-                    last_failure: None,
-                    is_told_to_end: false,
-                },
-            ),
-            Event::TimerSet { task, fire_at: due } | Event::TimerSetAt { task, at: due } => {
-                (*task, What::Timer { due: *due })
-            }
-            Event::RequestSent {
-                task,
-                name,
-                instance_id,
-                ..
-            } => (
-                *task,
-                What::Request {
-                    name: cut(name, TEXT),
-                    instance_id: instance_id.clone(),
-                },
-            ),
-            _ => return,
-        };
+    fn begin(&mut self, of: &HistoryEvent, task: TaskId, what: What) {
         let (turn, at) = (of.turn, of.at);
         self.tasks.insert(task, Open { turn, at, what });
+    }
+
+    fn child_is_due(&mut self, task: TaskId, next: u32, at: Timestamp, failure: String) {
+        if let Some(What::Child {
+            attempt,
+            due,
+            last_failure,
+            ..
+        }) = self.open(task)
+        {
+            (*attempt, *due, *last_failure) = (next, Some(at), Some(failure));
+        }
+    }
+
+    fn child_is_retried(&mut self, task: TaskId, next: u32, id: &str) {
+        if let Some(What::Child {
+            attempt,
+            due,
+            instance_id,
+            ..
+        }) = self.open(task)
+        {
+            (*attempt, *due) = (next, None);
+            id.clone_into(instance_id);
+        }
     }
 
     fn open(&mut self, task: TaskId) -> Option<&mut What> {
@@ -246,10 +235,16 @@ impl State {
         self.tasks.clear();
         self.requests.clear();
     }
+}
 
-    /// The name of an open task.
-    pub(super) fn name(&self, task: TaskId) -> Option<&str> {
-        self.tasks.get(&task).map(|open| open.what.name())
+fn child(name: &str, instance_id: &str) -> What {
+    What::Child {
+        name: cut(name, TEXT),
+        instance_id: instance_id.to_owned(),
+        attempt: 1,
+        due: None,
+        last_failure: None,
+        is_told_to_end: false,
     }
 }
 
@@ -275,7 +270,40 @@ pub(super) fn received(turn: &[HistoryEvent]) -> usize {
         Event::CustomStatusSet { .. } | Event::ValueSet { .. } => takes_over,
         Event::RequestAnswered { number, .. } => number.is_none(),
         Event::ExecutionTerminated { .. } | Event::ExecutionTimedOut { .. } => !is_asked,
-        event => is_received(event),
+        Event::TurnStarted { .. }
+        | Event::ActivityCompleted { .. }
+        | Event::ActivityFailed { .. }
+        | Event::AttemptFailed { .. }
+        | Event::ChildCompleted { .. }
+        | Event::ChildFailed { .. }
+        | Event::ChildRetryScheduled { .. }
+        | Event::ChildRetried { .. }
+        | Event::TimerFired { .. }
+        | Event::ExternalEventRaised { .. }
+        | Event::ExecutionSuspended { .. }
+        | Event::ExecutionResumed { .. }
+        | Event::InstanceStartSkipped { .. }
+        | Event::CancellationRequested(_)
+        | Event::RequestReceived { .. }
+        | Event::RequestCompleted { .. }
+        | Event::RequestFailed { .. } => true,
+        Event::ActivityScheduled { .. }
+        | Event::ChildScheduled { .. }
+        | Event::TimerSet { .. }
+        | Event::TimerSetAt { .. }
+        | Event::TaskCanceled { .. }
+        | Event::EventSent { .. }
+        | Event::InstanceStarted { .. }
+        | Event::TagSet { .. }
+        | Event::CallDetails { .. }
+        | Event::ActivityOptions { .. }
+        | Event::InstanceOptions { .. }
+        | Event::ChildCommanded { .. }
+        | Event::ContinuedAsNew { .. }
+        | Event::ExecutionReturned { .. }
+        | Event::ExecutionCompleted { .. }
+        | Event::ExecutionFailed { .. }
+        | Event::RequestSent { .. } => false,
     };
     turn.iter()
         .position({
@@ -283,30 +311,6 @@ pub(super) fn received(turn: &[HistoryEvent]) -> usize {
             move |of| !comes_in(of)
         })
         .unwrap_or(turn.len())
-}
-
-/// Whether events of this type come in, where the type alone says so.
-fn is_received(event: &Event) -> bool {
-    matches!(
-        event,
-        Event::TurnStarted { .. }
-            | Event::ActivityCompleted { .. }
-            | Event::ActivityFailed { .. }
-            | Event::AttemptFailed { .. }
-            | Event::ChildCompleted { .. }
-            | Event::ChildFailed { .. }
-            | Event::ChildRetryScheduled { .. }
-            | Event::ChildRetried { .. }
-            | Event::TimerFired { .. }
-            | Event::ExternalEventRaised { .. }
-            | Event::ExecutionSuspended { .. }
-            | Event::ExecutionResumed { .. }
-            | Event::InstanceStartSkipped { .. }
-            | Event::CancellationRequested(_)
-            | Event::RequestReceived { .. }
-            | Event::RequestCompleted { .. }
-            | Event::RequestFailed { .. }
-    )
 }
 
 /// The state after each turn.

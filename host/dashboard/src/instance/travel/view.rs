@@ -3,11 +3,11 @@
 use maud::{Markup, html};
 use perennial::{Event, InstanceStatus, Json, TaskId, Wait};
 
-use super::line::{self, Line};
 use super::states::{Open, Phase, State, What};
 use super::walk::Chosen;
 use super::which::Which;
 use super::{replace, what_if_of};
+use crate::instance::event::{self, About};
 use crate::page::Page;
 use crate::show;
 use crate::show::cut;
@@ -99,7 +99,7 @@ pub(super) fn events(
     page: &Page,
     which: Which<'_>,
     events: &[perennial::HistoryEvent],
-    lines: &[Line],
+    lines: &[About],
     room: &mut Room,
 ) -> Markup {
     html! {
@@ -112,7 +112,7 @@ pub(super) fn events(
                             None => span.num { (of.number) },
                         }
                         strong { (of.event.name()) }
-                        (about(page, line))
+                        span { (line.show(page)) }
                         @if which.is_now() && page.may_change() && replace::is_replaceable(&of.event) {
                             a.chip href=(what_if_of(page, which.id, of.number)) { "What if it were different?" }
                         }
@@ -128,20 +128,10 @@ pub(super) fn events(
     }
 }
 
-/// What the line of an event says.
-pub(super) fn about(page: &Page, line: &Line) -> Markup {
-    html! {
-        @if let Some(name) = &line.name { span { (name) } }
-        @if let Some(task) = line.task { span.hint { "task " (task) } }
-        @if let Some(other) = &line.instance { a href=(page.instance(other, "")) { (cut(other, 120)) } }
-        @if !line.text.is_empty() { span.hint { (line.text) } }
-    }
-}
-
 /// The payload or the failure of an event.
-fn content(page: &Page, which: Which<'_>, number: u64, event: &Event, room: &mut Room) -> Markup {
+fn content(page: &Page, which: Which<'_>, number: u64, of: &Event, room: &mut Room) -> Markup {
     let whole = which.event(page, number);
-    if let Some(failure) = crate::instance::event::failure(event) {
+    if let Some(failure) = event::failure(of) {
         return match room.take(failure.size()) {
             true => show::failure(failure),
             false => {
@@ -156,7 +146,7 @@ fn content(page: &Page, which: Which<'_>, number: u64, event: &Event, room: &mut
             }
         };
     }
-    match line::payload(event) {
+    match event::payload(of) {
         None => html! {},
         Some(json) => payload(json, &format!("payload-{number}"), whole.as_deref(), room),
     }

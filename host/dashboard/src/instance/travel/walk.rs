@@ -3,10 +3,10 @@
 use futures::{Stream, TryStreamExt};
 use perennial::{Client, Error, Event, HistoryEvent, HistoryQuery, Json, Timestamp};
 
-use super::line::{Line, payload};
 use super::replace::is_replaceable;
 use super::states::{State, received};
-use crate::instance::event::failure;
+use crate::instance::event::{About, Named, failure, payload};
+use crate::instance::events;
 
 /// Turns that are listed at once.
 pub(super) const ROWS: u32 = 100;
@@ -37,8 +37,8 @@ pub(super) struct Chosen {
     pub(super) number: u32,
     pub(super) at: Timestamp,
     pub(super) events: Vec<HistoryEvent>,
-    /// The line of each event.
-    pub(super) lines: Vec<Line>,
+    /// What each event is about.
+    pub(super) lines: Vec<About>,
     /// How many of the events came in.
     pub(super) received: usize,
     /// The execution after this turn.
@@ -99,7 +99,7 @@ pub(super) struct Candidate {
     pub(super) turn: u32,
     pub(super) at: Timestamp,
     pub(super) kind: &'static str,
-    pub(super) line: Line,
+    pub(super) line: About,
     /// The size of its payload, or of its failure.
     pub(super) size: Option<usize>,
 }
@@ -110,12 +110,11 @@ pub(super) async fn candidates(
     id: &str,
     from: u64,
 ) -> Result<(Vec<Candidate>, Option<u64>), Error> {
-    let mut events = client.history(id).stream();
-    let mut state = State::default();
+    let mut events = events::from(client, id, from);
     let mut found = Vec::new();
-    while let Some(of) = events.try_next().await? {
+    while let Some((of, line)) = events.try_next().await? {
         let event = &of.event;
-        if of.number >= from && is_replaceable(event) {
+        if is_replaceable(event) {
             if found.len() == ROWS as usize {
                 return Ok((found, Some(of.number)));
             }
@@ -124,31 +123,12 @@ pub(super) async fn candidates(
                 turn: of.turn,
                 at: of.at,
                 kind: event.name(),
-                line: Line::of(event, &state),
+                line,
                 size: size(event),
             });
         }
-        state.apply(&of);
     }
     Ok((found, None))
-}
-
-/// An event, with its line.
-pub(super) async fn event(
-    client: &Client,
-    id: &str,
-    number: u64,
-) -> Result<Option<(HistoryEvent, Line)>, Error> {
-    let mut events = client.history(id).stream();
-    let mut state = State::default();
-    while let Some(event) = events.try_next().await? {
-        if event.number == number {
-            let line = Line::of(&event.event, &state);
-            return Ok(Some((event, line)));
-        }
-        state.apply(&event);
-    }
-    Ok(None)
 }
 
 /// Bytes of a payload or a failure.
@@ -163,6 +143,7 @@ struct Walk {
     asked: Asked,
     /// The first turn that is listed.
     from: u32,
+    named: Named,
     state: State,
     found: Walked,
 }
@@ -176,6 +157,7 @@ impl Walk {
         Self {
             asked,
             from,
+            named: Named::default(),
             state: State::default(),
             found: Walked::default(),
         }
@@ -208,7 +190,10 @@ impl Walk {
             }
         }
         if number < self.from {
-            events.iter().for_each(|event| self.state.apply(event));
+            for event in &events {
+                self.named.tell(&event.event);
+                self.state.apply(event);
+            }
             return;
         }
         if self.asked == Asked::Last && number.is_multiple_of(ROWS) {
@@ -217,7 +202,8 @@ impl Walk {
         let received = received(&events);
         let mut lines = Vec::with_capacity(events.len());
         for event in &events {
-            lines.push(Line::of(&event.event, &self.state));
+            self.named.tell(&event.event);
+            lines.push(self.named.about(&event.event));
             self.state.apply(event);
         }
         self.found.rows.push(Row {
@@ -252,8 +238,8 @@ impl Walk {
 }
 
 /// Events in short: the names of the first, and how many more.
-fn brief(events: &[HistoryEvent], lines: &[Line]) -> String {
-    let told: Vec<(&HistoryEvent, &Line)> = (events.iter().zip(lines))
+fn brief(events: &[HistoryEvent], lines: &[About]) -> String {
+    let told: Vec<(&HistoryEvent, &About)> = (events.iter().zip(lines))
         .filter(|(event, _)| !matches!(event.event, Event::TurnStarted { .. }))
         .collect();
     let mut text = String::new();
@@ -344,8 +330,8 @@ mod tests {
     fn many_events_are_counted() {
         let raised = r#""event":"ExternalEventRaised","eventNumber":0,"name":"go""#;
         let events: Vec<HistoryEvent> = (0..5).map(|number| event(number, 0, raised)).collect();
-        let lines: Vec<Line> = (events.iter())
-            .map(|of| Line::of(&of.event, &State::default()))
+        let lines: Vec<About> = (events.iter())
+            .map(|of| Named::default().about(&of.event))
             .collect();
         assert_eq!(
             brief(&events, &lines),

@@ -12,10 +12,11 @@ use super::lab::{Lab, Prepared, impossible};
 use super::modules::{choices, load};
 use super::replace::{self, Instead};
 use super::told::Told;
-use super::walk::event;
-use super::{Tab, form, found, frame, line, spread};
+use super::{Tab, form, found, frame, spread};
 use crate::change::Sent;
 use crate::fields::Fields;
+use crate::instance::event;
+use crate::instance::events;
 use crate::page::{Page, data};
 use crate::refused::{OnPage, Refused, Shown};
 use crate::show::cut;
@@ -174,12 +175,12 @@ fn as_recorded(event: &Event, instead: Instead) -> Instead {
     match instead {
         Instead::Value(Some(new)) => {
             let text = spread::compact(new.as_str());
-            let old = line::payload(event).flatten();
+            let old = event::payload(event).flatten();
             let same = old.filter(|old| spread::compact(old.as_str()) == text);
             Instead::Value(Some(same.cloned().unwrap_or_else(|| Json::from_text(text))))
         }
         Instead::Value(None) => Instead::Value(None),
-        Instead::Failure(new) => Instead::Failure(match crate::instance::event::failure(event) {
+        Instead::Failure(new) => Instead::Failure(match event::failure(event) {
             Some(old) => Failure {
                 kind: new.kind,
                 message: lines(&old.message, new.message),
@@ -208,7 +209,7 @@ async fn shown(page: &Page, lab: &Lab, status: &InstanceStatus, shows: Shows) ->
         None => page.query.text("event"),
     };
     let chosen = match number.and_then(|number| number.parse().ok()) {
-        Some(number) => event(&page.client, id, number).await.on(page)?,
+        Some(number) => events::one(&page.client, id, number).await.on(page)?,
         None => None,
     };
     let chosen = chosen.filter(|(of, _)| replace::is_replaceable(&of.event));
