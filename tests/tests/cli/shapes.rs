@@ -230,6 +230,12 @@ fn what_programs_read_has_the_shape_that_the_help_tells() {
             [{digest: text, module: text, names: [{change: text, kind: text, name: text}]}]
         modules
             [{definitions: [{kind: text, name: text}], deployedTime: text, digest: text, grants: {dirs: [], env: [text], httpHosts: []}, imports: [text], limits: {}, name: text, size: number}]
+        modules --stored
+            [{contract: text, definitions: [{kind: text, name: text}], deployedAs: [text], digest: text, imports: [text], size: number, storedTime: text, versionsOf: [text]}]
+        modules save human-approval
+            {digest: text, file: text, size: number}
+        deploy --stored human-approval
+            [{digest: text, module: text, names: [{before: text, change: text, kind: text, name: text}]}]
         grants human-approval --allow-http example.com
             {human-approval: {dirs: [], env: [text], httpHosts: [text]}}
         inspect
