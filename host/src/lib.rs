@@ -110,11 +110,11 @@ pub use client::{
     Heartbeat, HistoryEvent, HistoryPage, HistoryQuery, HttpManagementPayload, HubInfo, HubOwner,
     HubStats, Hubs, InstanceCommand, InstanceFamily, InstanceStatus, List, Module, ModuleInfo,
     NamedValue, NewAccessKey, OpenActivity, OrchestrationCount, Overview, OverviewBucket,
-    OverviewQuery, OwnerState, Page, Purge, RECORDED_BYTES_MAX, RearmedActivity, RecordedHistory,
-    RemainingFailure, RequestState, RequestStatus, Restart, Result, Retention, Rewind,
-    RewindRecord, Rewound, Role, SendRequest, Start, Started, StatusQuery, TagChange, TaskKind,
-    Wait, Waited, WaitedValue, WaitingWork, Worker, WorkerItem, WorkerName, Workers, parse_json,
-    parse_time,
+    OverviewQuery, OwnerState, Page, PendingCancellation, Purge, RECORDED_BYTES_MAX,
+    RearmedActivity, RecordedHistory, RemainingFailure, RequestState, RequestStatus, Restart,
+    Result, Retention, Rewind, RewindRecord, Rewound, Role, SendRequest, Start, Started,
+    StatusQuery, TagChange, TaskKind, Wait, WaitCount, Waited, WaitedValue, WaitingWork, Worker,
+    WorkerItem, WorkerName, Workers, parse_json, parse_time,
 };
 pub use descriptors::{check_process_limits, raise_descriptor_limit};
 pub use engine::clock::{Clock, OnJump, SimClock, SystemClock};
@@ -125,8 +125,9 @@ pub use histogram::Buckets;
 /// The rules of the engine, and all types that histories and guests are made of.
 pub use perennial_core as core;
 pub use perennial_core::{
-    AttemptRun, Cause, Digest, Event, FailedAttempt, Failure, Json, Limits, Millis, OutOfRange,
-    Quarantine, RetryPolicy, Reuse, Status, StatusSet, TaskId, Timestamp, closest, kind,
+    AttemptRun, Cause, ChildPolicy, Digest, Event, FailedAttempt, Failure, Json, Limits, Millis,
+    OutOfRange, Quarantine, RetryPolicy, Reuse, Status, StatusSet, TaskId, Timestamp, closest,
+    kind,
 };
 pub use runtime::{
     ActivityContext, Check, CheckOutcome, CheckReport, CheckedInstance, CheckedName, Collect, Host,

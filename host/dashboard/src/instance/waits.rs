@@ -110,6 +110,7 @@ fn sentence(page: &Page, wait: &Wait) -> Markup {
         Wait::Child {
             instance_id,
             status,
+            ..
         } => html! {
             "its child " a href=(page.instance(instance_id, "")) { (brief(instance_id)) } ", which is " (show::status(*status))
         },

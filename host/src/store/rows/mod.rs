@@ -16,5 +16,6 @@ pub(crate) mod requests;
 pub(crate) mod tags;
 pub(crate) mod tasks;
 pub(crate) mod values;
+pub(crate) mod wait_counts;
 pub(crate) mod waits;
 mod walks;
