@@ -7,7 +7,7 @@ use perennial::http::Visitor;
 
 use crate::page::Page;
 use crate::visit::{SIGN_OUT, base};
-use crate::{assets, link};
+use crate::{assets, link, show, visible};
 
 /// The pages in the bar on top: the name, the path below the hub, and the key that goes there after `g`.
 const PLACES: [(&str, &str, &str); 5] = [
@@ -133,6 +133,8 @@ fn document(visitor: &Visitor, status: StatusCode, title: &str, frame: &Markup) 
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
+                // The clock of the host, from which scripts count.
+                meta name="now" content=(show::now().0);
                 meta name="form-token" content=(visitor.form_token());
                 title { (title) " · Perennial" }
                 link rel="icon" type="image/svg+xml" href=(asset("icon.svg"));
@@ -144,5 +146,5 @@ fn document(visitor: &Visitor, status: StatusCode, title: &str, frame: &Markup) 
             body { (frame) }
         }
     };
-    (status, Html(document.into_string())).into_response()
+    (status, Html(visible::document(document.into_string()))).into_response()
 }

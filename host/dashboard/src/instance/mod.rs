@@ -4,15 +4,17 @@
 
 mod act;
 mod actions;
+mod cause;
 mod event;
 mod history;
+mod payloads;
 mod quarantine;
 mod spans;
 mod summary;
 mod timeline;
 mod travel;
 mod tree;
-mod waits;
+pub(crate) mod waits;
 
 use axum::Router;
 use axum::http::StatusCode;
@@ -23,6 +25,7 @@ use perennial::InstanceStatus;
 
 use crate::page::Page;
 use crate::refused::{OnPage, Refused};
+use crate::show::cut;
 use crate::{change, layout, link, show};
 
 pub(crate) fn routes() -> Router {
@@ -36,6 +39,7 @@ pub(crate) fn routes() -> Router {
             "/{hub}/instances/{id}/history/{number}/payload",
             get(history::payload),
         )
+        .route("/{hub}/instances/{id}/payload/{of}", get(payloads::text))
         .route("/{hub}/instances/{id}/tree", get(tree::page))
         .route("/{hub}/instances/{id}/do/{action}", post(act::act))
         .merge(travel::routes())
@@ -147,14 +151,11 @@ fn kind(page: &Page, status: &InstanceStatus) -> Markup {
 }
 
 /// How long it took, or has run so far.
-fn lasts(status: &InstanceStatus) -> Option<String> {
+fn lasts(status: &InstanceStatus) -> Option<Markup> {
     let started = status.started_at?;
     Some(match status.is_ended() {
-        true => format!(
-            "took {}",
-            show::span(status.last_updated_at.since(started).0)
-        ),
-        false => format!("for {}", show::span(show::now().since(started).0)),
+        true => html! { "took " (show::span(status.last_updated_at.since(started).0)) },
+        false => html! { "for " (show::lasting(started)) },
     })
 }
 
@@ -164,23 +165,4 @@ const BRIEF: usize = 120;
 /// A text that fits in a line.
 fn brief(text: &str) -> String {
     cut(text, BRIEF)
-}
-
-/// At most so many characters of a text, with an ellipsis if there are more.
-fn cut(text: &str, chars: usize) -> String {
-    match text.char_indices().nth(chars) {
-        None => text.to_owned(),
-        Some((end, _)) => format!("{}…", &text[..end]),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_text_is_cut_between_characters() {
-        assert_eq!(cut("ééé", 3), "ééé");
-        assert_eq!(cut("éééé", 3), "ééé…");
-    }
 }

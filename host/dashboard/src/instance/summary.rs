@@ -4,12 +4,13 @@ use axum::extract::Path;
 use maud::{Markup, html};
 use perennial::{InstanceStatus, RequestState, RequestStatus};
 
-use super::{Tab, actions, brief, cut, frame, quarantine, waits};
+use super::cause::{self, Cause};
+use super::{Tab, actions, brief, cut, frame, payloads, quarantine, waits};
 use crate::page::Page;
 use crate::refused::{OnPage, Refused, Shown};
 use crate::{link, show};
 
-/// Requests, values and tags that are shown.
+/// Requests, rewinds and tags that are shown.
 const SHOWN: usize = 50;
 
 pub(super) async fn page(page: Page, Path((_, id)): Path<(String, String)>) -> Shown {
@@ -17,13 +18,14 @@ pub(super) async fn page(page: Page, Path((_, id)): Path<(String, String)>) -> S
     let status = status.ok_or_else(|| Refused::no_instance(&id).on(&page))?;
     // A purge in between is told on the next look.
     let requests = page.client.requests(&id).await.unwrap_or_default();
+    let cause = cause::find(&page.client, &status).await;
     let body = html! {
         div data-part="state" data-key=(actions::key(&status)) {
             @if let Some(why) = &status.quarantine { (quarantine::card(&page, why)) }
             (waits::card(&page, &status))
         }
         div.columns {
-            div data-part="payloads" { (payloads(&status)) (values(&status)) (answers(&status, &requests)) (rewinds(&status)) }
+            div data-part="payloads" { (failure(&page, &status, cause.as_ref())) (payloads::cards(&page, &status)) (answers(&status, &requests)) (rewinds(&status)) }
             section.card data-part="facts" aria-labelledby="facts" { h2 #facts { "Facts" } (facts(&page, &status)) }
         }
         @if page.may_change() { (actions::section(&page, &status)) }
@@ -31,27 +33,13 @@ pub(super) async fn page(page: Page, Path((_, id)): Path<(String, String)>) -> S
     Ok(frame(&page, &status, Tab::Summary, &body))
 }
 
-fn payloads(status: &InstanceStatus) -> Markup {
+fn failure(page: &Page, status: &InstanceStatus, cause: Option<&Cause>) -> Markup {
     html! {
         @if let Some(failure) = &status.failure {
-            section.card aria-labelledby="failure" { h2 #failure { "Failure" } (show::failure(failure)) }
-        } @else if status.is_ended() {
-            section.card aria-labelledby="output" { h2 #output { "Output" } (show::json(status.output.as_ref())) }
-        }
-        section.card aria-labelledby="input" { h2 #input { "Input" } (show::json(status.input.as_ref())) }
-        @if status.custom_status.is_some() {
-            section.card aria-labelledby="custom" { h2 #custom { "Custom status" } (show::json(status.custom_status.as_ref())) }
-        }
-    }
-}
-
-fn values(status: &InstanceStatus) -> Markup {
-    html! {
-        @if !status.values.is_empty() {
-            section.card aria-labelledby="values" {
-                h2 #values { "Named values" }
-                @for (name, value) in status.values.iter().take(SHOWN) { h3 { (brief(name)) } (show::json(Some(value))) }
-                (more(status.values.len()))
+            section.card aria-labelledby="failure" {
+                h2 #failure { "Failure" }
+                @if let Some(cause) = cause { (cause::line(page, status, cause)) }
+                (show::failure(failure))
             }
         }
     }
@@ -140,7 +128,7 @@ fn facts(page: &Page, status: &InstanceStatus) -> Markup {
             @if let Some(parent) = &status.parent_instance_id { dt { "Parent" } dd { a href=(page.instance(parent, "")) { (parent) } } }
             dt { "History" }
             dd {
-                a href=(page.instance(&status.instance_id, "/history")) { (show::count(status.history_events)) " events" }
+                a href=(page.instance(&status.instance_id, "/history")) { (show::plural(status.history_events, "event")) }
                 ", about " (show::bytes(status.history_bytes))
             }
             dt { "Tags" }

@@ -8,8 +8,8 @@ use super::states::{Open, Phase, State, What};
 use super::walk::Chosen;
 use super::{replace, what_if_of};
 use crate::page::Page;
-use crate::show;
 use crate::show::cut;
+use crate::{payload as tree, show};
 
 /// Events that are shown of each side of a turn.
 const EVENTS: usize = 100;
@@ -164,7 +164,7 @@ pub(super) fn payload(
         } @else if size <= INLINE {
             p.value { code { (json.as_str()) } }
         } @else {
-            details.value id=(name) open[size <= 2_000] { summary { (show::bytes(size as u64)) } (show::json(Some(json))) }
+            details.value id=(name) open[size <= 2_000] { summary { (show::bytes(size as u64)) } (tree::json(Some(json), whole)) }
         }
     }
 }
