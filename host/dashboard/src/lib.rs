@@ -63,6 +63,7 @@ pub fn pages() -> Router {
         .merge(workers::routes())
         .fallback(admit::nothing_there)
         .layer(from_fn(guard::guard))
+        .layer(from_fn(start::keep_typed))
         .merge(assets::routes())
 }
 

@@ -19,7 +19,7 @@ use axum::routing::{get, post};
 use maud::{Markup, html};
 use perennial::InstanceStatus;
 
-use super::{Tab, found, frame};
+use super::{Tab, cause, found, frame};
 use crate::page::Page;
 use crate::refused::{OnPage, Refused, Shown};
 use crate::{link, show};
@@ -42,7 +42,7 @@ pub(super) fn routes() -> Router {
 async fn turns(page: Page, Path((_, id)): Path<(String, String)>) -> Shown {
     let status = found(&page, &id).await?;
     let asked = match page.query.text("turn") {
-        None => Asked::Turn(0),
+        None => first_shown(&page, &status).await,
         Some("last") => Asked::Last,
         Some(number) => number.parse().map(Asked::Turn).map_err(|_| {
             Refused::invalid("A turn is given by its number, or as \"last\".").on(&page)
@@ -73,6 +73,17 @@ async fn turns(page: Page, Path((_, id)): Path<(String, String)>) -> Shown {
         }
     };
     Ok(frame(&page, &status, Tab::Turns, &body))
+}
+
+/// The turn that is shown unless one is asked for: of an ended instance the last one, or the one in which the call failed that it failed with.
+async fn first_shown(page: &Page, status: &InstanceStatus) -> Asked {
+    if !status.is_ended() {
+        return Asked::Turn(0);
+    }
+    match cause::find(&page.client, status).await {
+        Some(cause) => Asked::Turn(cause.turn),
+        None => Asked::Last,
+    }
 }
 
 /// The way to other turns.
@@ -135,7 +146,7 @@ fn list(page: &Page, status: &InstanceStatus, walked: &Walked) -> Markup {
                 @if let Some(after) = walked.rows_end { a.button href=(to(after)) { "Turns from " (after) " on" } }
             }
             p.hint { "Up to " (ROWS) " turns are listed at once; "
-                (show::count(status.history_events)) " events are recorded in all." }
+                (show::plural(status.history_events, "event")) " recorded in all." }
         }
     }
 }

@@ -149,7 +149,7 @@ fn sentence(page: &Page, wait: &Wait, in_full: bool) -> Markup {
         Wait::Worker {
             running_since: Some(at),
             ..
-        } => html! { "a remote worker, which has its turn since " (show::ago(*at)) },
+        } => html! { "a remote worker, which has had its turn for " (show::lasting(*at)) },
         Wait::Timer { due, .. } => html! { "a timer that is due " (show::ago(*due)) },
         Wait::Start { due } => {
             html! { "its start, which is scheduled for " (show::time(*due)) " (" (show::ago(*due)) ")" }
@@ -199,13 +199,13 @@ fn activity(wait: &Wait, in_full: bool) -> Markup {
         "the activity " b { (brief(name)) }
         @if *attempt > 1 { ", attempt " (attempt) @if let Some(most) = attempts_max.filter(|most| *most < u32::MAX) { " of " (most) } }
         @match (running_since, next_attempt_at, at_worker) {
-            (Some(at), ..) => { ", which runs since " (show::ago(*at)) @if at_worker.is_some() { " at a remote worker" } }
+            (Some(at), ..) => { ", which runs for " (show::lasting(*at)) @if at_worker.is_some() { " at a remote worker" } }
             (None, Some(at), _) => { ", which is tried again " (show::ago(*at)) }
             (None, None, Some(AtWorker::Waits)) => { ": no connected remote worker that runs it has room" }
             (None, None, Some(_)) => { ", which a remote worker runs" }
             (None, None, None) => { ", which waits for a free place" }
         }
-        @if let Some(at) = queued_since { " since " (show::ago(*at)) }
+        @if let Some(at) = queued_since { " for " (show::lasting(*at)) }
         @if let Some(beat) = heartbeat.as_ref().filter(|_| in_full) {
             "; last heartbeat " (show::ago(beat.at))
             @if let Some(details) = &beat.details { ": " code { (cut(details.as_str(), 200)) } }

@@ -14,7 +14,7 @@ use crate::{layout, show};
 
 /// Characters that are shown of an id, and of a reason.
 const ID: usize = 120;
-const WHY: usize = 400;
+const WHY: usize = 4_000;
 
 /// Until it has ended, the browser reads the page again every few seconds, with or without scripts.
 const AGAIN: HeaderValue = HeaderValue::from_static("2");

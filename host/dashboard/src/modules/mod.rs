@@ -93,7 +93,7 @@ fn table(page: &Page, rows: &[(&ModuleInfo, Option<u64>)], all: usize) -> Markup
         div.card.scroll { table {
             thead { tr {
                 th scope="col" { "Module" } th scope="col" { "Orchestrations" } th scope="col" { "Activities" }
-                th.num scope="col" title="Live instances of its orchestrations, also of earlier versions" { "Live" }
+                th.num scope="col" title="Live instances of the names that it defines, also those that run on an earlier component" { "Live, by name" }
                 th scope="col" { "Grants" } th scope="col" { "Deployed" } th.num scope="col" { "Size" }
             } }
             tbody { @for (module, live) in rows { (row(page, module, *live)) } }
@@ -175,7 +175,7 @@ fn still_needed(page: &Page, pinned: &Pinned, modules: &[ModuleInfo]) -> Markup 
             p.hint { "An instance stays on the module that it started on. These are kept until their instances have ended."
                 @if pinned.more { " Only the oldest 1,000 live instances were looked at." } }
             div.scroll { table {
-                thead { tr { th scope="col" { "Digest" } th.num scope="col" { "Live instances" } } }
+                thead { tr { th scope="col" { "Digest" } th.num scope="col" { "Live instances on it" } } }
                 tbody { @for (one, count) in old.iter().take(STORED) { tr {
                     td { (digest(one)) }
                     td.num { @if pinned.more { "at least " } (show::count(*count)) }
