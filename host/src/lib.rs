@@ -113,11 +113,11 @@ pub use client::{
     HttpManagementPayload, HubInfo, HubOwner, HubStats, Hubs, InstanceCommand, InstanceFamily,
     InstanceLogs, InstanceStatus, List, LogLine, Module, ModuleInfo, NamedValue, NewAccessKey,
     OpenActivity, OrchestrationCount, Overview, OverviewBucket, OverviewQuery, OwnerState, Page,
-    PendingEvent, Purge, RECORDED_BYTES_MAX, RearmedActivity, RecordedHistory, RemainingFailure,
-    RequestState, RequestStatus, Restart, Result, Retention, Rewind, RewindRecord, Rewound, Role,
-    SendRequest, Start, Started, StatusQuery, StoredModule, TagChange, TaskKind, Wait, WaitWord,
-    Waited, WaitedValue, WaitingWork, Worker, WorkerItem, WorkerName, Workers, parse_json,
-    parse_time,
+    PendingCancellation, PendingEvent, Purge, RECORDED_BYTES_MAX, RearmedActivity, RecordedHistory,
+    RemainingFailure, RequestState, RequestStatus, Restart, Result, Retention, Rewind,
+    RewindRecord, Rewound, Role, SendRequest, Start, Started, StatusQuery, StoredModule, TagChange,
+    TaskKind, Wait, WaitCount, WaitWord, Waited, WaitedValue, WaitingWork, Worker, WorkerItem,
+    WorkerName, Workers, parse_json, parse_time,
 };
 pub use descriptors::{check_process_limits, raise_descriptor_limit};
 pub use engine::clock::{Clock, OnJump, SimClock, SystemClock};
@@ -129,8 +129,9 @@ pub use histogram::Buckets;
 /// The rules of the engine, and all types that histories and guests are made of.
 pub use perennial_core as core;
 pub use perennial_core::{
-    AttemptRun, Cause, Digest, Event, FailedAttempt, Failure, Json, Limits, Millis, OutOfRange,
-    Quarantine, RetryPolicy, Reuse, Status, StatusSet, TaskId, Timestamp, closest, kind,
+    AttemptRun, Cause, ChildPolicy, Digest, Event, FailedAttempt, Failure, Json, Limits, Millis,
+    OutOfRange, Quarantine, RetryPolicy, Reuse, Status, StatusSet, TaskId, Timestamp, closest,
+    kind,
 };
 pub use runtime::{
     ActivityContext, Check, CheckOutcome, CheckReport, CheckedInstance, CheckedName, Collect, Host,

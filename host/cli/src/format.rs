@@ -42,17 +42,7 @@ pub(crate) fn span(ms: u64) -> String {
 }
 
 /// A number of bytes for people.
-pub(crate) fn bytes(count: u64) -> String {
-    match count {
-        0..1_024 => format!("{count} B"),
-        1_024..1_048_576 => format!("{}.{} KiB", count / 1_024, count % 1_024 * 10 / 1_024),
-        _ => format!(
-            "{}.{} MiB",
-            count / 1_048_576,
-            count % 1_048_576 * 10 / 1_048_576
-        ),
-    }
-}
+pub(crate) use perennial_core::text::size as bytes;
 
 /// `1 thing`, `2 things`.
 pub(crate) fn count(number: u64, one: &str) -> String {

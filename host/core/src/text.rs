@@ -30,6 +30,21 @@ pub fn shortened(text: &str, max: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{kept}{mark}"))
 }
 
+/// A number of bytes as people read it, in its largest binary unit and to one decimal: `512 B`, `1.5 KiB`, `2.0 GiB`.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1 << 10 {
+        return format!("{bytes} B");
+    }
+    let (mut unit, mut at) = (1_u64 << 10, 0);
+    // What would be rounded to 1024.0 is 1.0 of the next unit.
+    while at + 1 < UNITS.len() && bytes >= (unit << 10) - unit / 20 {
+        (unit, at) = (unit << 10, at + 1);
+    }
+    let tenths = (u128::from(bytes) * 10 + u128::from(unit / 2)) / u128::from(unit);
+    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[at])
+}
+
 /// Whether `cut` is what some bound left of `whole`. Histories keep what the bound of their time left.
 pub fn is_cut_of(cut: &str, whole: &str) -> bool {
     let kept = cut.strip_suffix(&mark(whole.len()));
@@ -160,6 +175,16 @@ pub fn is_control(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_have_one_decimal_and_their_largest_unit() {
+        let shown = [0, 1_023, 1_536, 2_000, 3 << 20, (1 << 20) - 1, 5 << 40].map(size);
+        let expected = [
+            "0 B", "1023 B", "1.5 KiB", "2.0 KiB", "3.0 MiB", "1.0 MiB", "5.0 TiB",
+        ];
+        assert_eq!(shown, expected);
+        assert!(size(u64::MAX).ends_with(" TiB"));
+    }
 
     #[test]
     fn a_text_over_its_bound_is_cut_between_characters_and_says_how_long_it_was() {

@@ -2,14 +2,27 @@
 
 const root = document.documentElement;
 
-/** Shows times in the viewer's zone, and how long ago those are that say so. */
-export function times(within = document) {
-  const format = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
-  for (const time of within.querySelectorAll("time[datetime]")) {
+// The clock of this machine may differ from that of the host, whose times these are. A difference that a slow answer explains does not count.
+const difference = Number(document.querySelector('meta[name="now"]')?.content) - Date.now();
+const ahead = Math.abs(difference) > 3000 ? difference : 0;
+
+/** The time by the clock of the host. */
+function now() {
+  return Date.now() + ahead;
+}
+
+const FORMAT = new Intl.DateTimeFormat(undefined, {
+  year: "numeric", month: "short", day: "numeric", hour: "numeric", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, timeZoneName: "short",
+});
+
+/** Shows times in the viewer's zone, with that in UTC on hover, and how long ago those are, or have lasted, that say so. */
+export function times(within = document, onlyRelative = false) {
+  for (const time of within.querySelectorAll(onlyRelative ? "time[data-ago], time[data-lasting]" : "time[datetime]")) {
     const at = new Date(time.dateTime);
     if (Number.isNaN(at.getTime())) continue;
-    time.title = time.dateTime;
-    time.textContent = "ago" in time.dataset ? ago(at.getTime()) : format.format(at);
+    const text = "ago" in time.dataset ? ago(at.getTime()) : "lasting" in time.dataset ? span(Math.max(0, now() - at.getTime())) : FORMAT.format(at);
+    if (time.textContent !== text) time.textContent = text;
+    if (!onlyRelative) time.title = `${time.dateTime.replace("T", " ").replace("Z", "")} UTC`;
   }
 }
 
@@ -26,7 +39,7 @@ export function span(ms) {
 }
 
 function ago(at) {
-  const past = Date.now() - at;
+  const past = now() - at;
   if (past < 0) return `in ${span(-past)}`;
   return past < 1000 ? "now" : `${span(past)} ago`;
 }
@@ -87,11 +100,42 @@ document.addEventListener("click", async (event) => {
   for (const menu of document.querySelectorAll("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false;
 });
 
-// A form that says what it does asks before it does it.
-document.addEventListener("submit", (event) => {
-  const question = event.submitter?.dataset.confirm ?? event.target.dataset.confirm;
-  if (question && !confirm(question)) event.preventDefault();
+// A form that says what it does asks before it does it. One that has been open for a while gets the token of now: the host may have been
+// restarted since, and would refuse it.
+const RENEW_MS = 30000;
+let fresh = performance.now();
+document.addEventListener("submit", async (event) => {
+  const form = event.target;
+  const question = event.submitter?.dataset.confirm ?? form.dataset.confirm;
+  if (form.dataset.renewed) {
+    delete form.dataset.renewed;
+    return;
+  }
+  if (question && !confirm(question)) return event.preventDefault();
+  // A form that a script sends gets its token there.
+  const sends = form.method === "post" && !form.dataset.to && form.querySelector('input[name="token"]');
+  if (event.defaultPrevented || !sends || performance.now() - fresh < RENEW_MS) return;
+  event.preventDefault();
+  const { submitter } = event;
+  try {
+    const answer = await fetch(location.href, { headers: { accept: "text/html" }, credentials: "same-origin", signal: AbortSignal.timeout(5000) });
+    if (answer.ok) renew(new DOMParser().parseFromString(await answer.text(), "text/html"));
+  } catch {
+    // The host will say what is wrong.
+  }
+  form.dataset.renewed = "yes";
+  form.requestSubmit(submitter);
 });
+
+/** Takes the token of forms from a page that was just read. */
+function renew(page) {
+  fresh = performance.now();
+  const own = document.querySelector('meta[name="form-token"]');
+  const content = page.querySelector('meta[name="form-token"]')?.content;
+  if (!content || content === own.content) return;
+  own.content = content;
+  for (const field of document.querySelectorAll('input[name="token"]')) field.value = content;
+}
 
 // --- Keys ---------------------------------------------------------------------------------------------------------------------------
 
@@ -145,41 +189,100 @@ document.addEventListener("keydown", (event) => {
 // with `data-part` is replaced if it changed; not while nobody looks. The stream decides how often, because only the host knows what it costs.
 
 const live = document.querySelector("[data-live]");
-let stream, reading, stale, wanted = true;
+const HERE_MS = 20000, AGAIN_MS = 3000, HUB_EVERY = "3";
+let stream, timer, reading, stale, wanted = true, connected = false, failed = false;
 
-function state(name, text) {
+/** Says whether the page is up to date: it is while changes are told and the last reading of the page succeeded. */
+function state() {
+  const [name, text] = live?.classList.contains("gone") ? ["lost", "gone"] : !wanted ? ["off", "live updates are off"]
+    : failed ? ["lost", "not up to date: the host could not show this page; trying again"]
+    : connected ? ["on", "live"]
+    : stream?.lost ? ["lost", "not up to date: the host does not answer; trying again"]
+    : ["wait", "connecting; not live yet"];
   for (const shown of document.querySelectorAll(".live")) {
+    if (shown.dataset.state === name && shown.textContent === text) continue;
     shown.dataset.state = name;
     shown.textContent = text;
   }
 }
 
+/** What the stream says: "on", "changed", "lost" or "unauthorized". */
+function told(what) {
+  if (!stream) return;
+  if (what === "unauthorized") return location.reload();
+  if (what === "changed") return changed();
+  if (what === "lost") changed();
+  connected = what === "on";
+  stream.lost = what === "lost";
+  state();
+}
+
 function open() {
   if (!live || stream || !wanted || document.hidden) return;
-  stream = new EventSource(live.dataset.live);
+  stream = shared() ?? own();
+  state();
+}
+
+/** The stream that all pages of the hub share, if the browser has workers that pages can share. */
+function shared() {
+  if (!globalThis.SharedWorker || shared.broken) return undefined;
+  try {
+    const worker = new SharedWorker(document.querySelector('meta[name="live-worker"]').content, { name: "perennial-live" });
+    const url = new URL(live.dataset.live, location.href);
+    const hub = new URL(url);
+    const query = url.searchParams;
+    hub.search = new URLSearchParams({ taskHub: query.get("taskHub") ?? "", every: HUB_EVERY });
+    worker.port.onmessage = ({ data }) => told(data.state);
+    worker.onerror = () => {
+      shared.broken = true;
+      close();
+      open();
+    };
+    worker.port.postMessage({ want: url.href, hub: hub.href });
+    const here = setInterval(() => worker.port.postMessage({ here: true }), HERE_MS);
+    return {
+      close() {
+        clearInterval(here);
+        worker.port.postMessage({ stop: true });
+        worker.port.close();
+      },
+    };
+  } catch {
+    return undefined;
+  }
+}
+
+/** A stream of this page alone. */
+function own() {
+  const source = new EventSource(live.dataset.live);
+  const self = { close: () => source.close() };
   let lost = false;
-  stream.onopen = () => {
-    state("on", "live");
+  source.onopen = () => {
+    told("on");
     if (lost) changed();
     lost = false;
   };
-  stream.onerror = () => {
+  source.onerror = () => {
     lost = true;
-    state("lost", "the host does not answer; trying again");
+    told("lost");
     // A browser gives up for good when the answer is an error, such as one of a proxy while the host restarts.
-    if (stream?.readyState === EventSource.CLOSED) {
-      close();
-      setTimeout(open, 3000);
-      changed();
+    if (source.readyState === EventSource.CLOSED) {
+      setTimeout(() => {
+        if (stream !== self) return;
+        close();
+        open();
+      }, AGAIN_MS);
     }
   };
-  stream.addEventListener("changed", changed);
-  stream.addEventListener("unauthorized", () => location.reload());
+  source.addEventListener("changed", () => told("changed"));
+  source.addEventListener("unauthorized", () => told("unauthorized"));
+  return self;
 }
 
 function close() {
   stream?.close();
   stream = undefined;
+  connected = false;
 }
 
 function toggleLive() {
@@ -190,8 +293,8 @@ function toggleLive() {
     changed();
   } else {
     close();
-    state("off", "live updates are off");
   }
+  state();
 }
 
 function changed() {
@@ -205,31 +308,54 @@ export function again() {
   return fetch(location.href, { headers: { accept: "text/html", "x-read-again": "1" }, credentials: "same-origin" });
 }
 
-/** Reads the page again, and replaces the parts that changed. */
+/** Reads the page again, and replaces the parts that changed. An answer without them, such as that the instance is gone, is shown above. */
 export async function refresh() {
+  clearTimeout(timer);
+  timer = undefined;
   stale = false;
   reading = true;
   try {
     const answer = await again();
     if (answer.status === 401) return location.reload();
-    if (!answer.ok && answer.status !== 404) return;
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-    const fresh = page.querySelector('meta[name="form-token"]');
-    if (fresh && fresh.content !== token()) {
-      document.querySelector('meta[name="form-token"]').content = fresh.content;
-      for (const field of document.querySelectorAll('input[name="token"]')) field.value = fresh.content;
-    }
-    for (const part of document.querySelectorAll("[data-part]")) replace(part, page.querySelector(`[data-part="${CSS.escape(part.dataset.part)}"]`));
+    renew(page);
+    const parts = [...document.querySelectorAll("[data-part]")];
+    const isGone = answer.status === 404 && !page.querySelector("[data-part]");
+    failed = !answer.ok && !isGone;
+    gone(isGone ? page.querySelector("main .error")?.textContent || "What this page shows is no longer there." : "");
+    if (!failed && !isGone) for (const part of parts) replace(part, page.querySelector(`[data-part="${CSS.escape(part.dataset.part)}"]`));
   } catch {
-    // The stream says that the host is away, and leads back here.
+    failed = true;
   } finally {
     reading = false;
-    if (stale) changed();
+    state();
+    if (failed && wanted && !document.hidden) timer ??= setTimeout(refresh, AGAIN_MS);
+    else if (stale) changed();
   }
+}
+
+/** Says that what the page shows is gone, and takes back what could be done with it; an empty text says that it is there. */
+function gone(text) {
+  let banner = document.getElementById("gone");
+  if (!banner && text) {
+    banner = document.createElement("p");
+    banner.id = "gone";
+    banner.className = "error";
+    banner.setAttribute("role", "alert");
+    document.getElementById("main").prepend(banner);
+  }
+  if (banner) {
+    banner.hidden = !text;
+    if (text) banner.textContent = `${text} What is shown below is how it was.`;
+  }
+  live?.classList.toggle("gone", Boolean(text));
+  const actions = document.getElementById("actions");
+  if (actions) actions.inert = Boolean(text);
 }
 
 function replace(part, fresh) {
   if (!fresh || part.dataset.text === fresh.outerHTML) return;
+  if (wouldLose(part, fresh)) return;
   // Whoever fills in a form or selects text is not disturbed; the next change comes here again.
   if (part.contains(document.activeElement) && document.activeElement.matches("input:not([type=checkbox]), textarea, select")) return;
   if (!getSelection().isCollapsed && part.contains(getSelection().anchorNode)) return;
@@ -251,6 +377,26 @@ function replace(part, fresh) {
   if (focused) next.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
 }
 
+/** Whether ticked rows would leave the list. It is held then, and says so; what is ticked may be about to be changed. */
+function wouldLose(part, fresh) {
+  const held = document.getElementById("held");
+  if (!held || part.dataset.part !== "rows") return false;
+  const left = new Set([...fresh.querySelectorAll("input[name=id]")].map((one) => one.value));
+  const loses = [...part.querySelectorAll("input[name=id]:checked")].some((one) => !left.has(one.value));
+  held.hidden = !loses;
+  return loses;
+}
+
+document.addEventListener("click", (event) => {
+  if (!event.target.closest("button[data-update]")) return;
+  for (const box of document.querySelectorAll("input[name=id]:checked")) box.checked = false;
+  refresh();
+});
+
+// A page that is left, or kept for the way back, needs no stream.
+addEventListener("pagehide", close);
+addEventListener("pageshow", (event) => event.persisted && (open(), changed()));
+
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) return close();
   open();
@@ -258,5 +404,5 @@ document.addEventListener("visibilitychange", () => {
 });
 
 prepare(document);
-setInterval(() => document.hidden || times(), 10000);
+setInterval(() => document.hidden || times(document, true), 1000);
 open();

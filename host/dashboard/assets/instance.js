@@ -50,5 +50,10 @@ document.addEventListener("perennial:content", (event) => {
   if (part instanceof Element && part.dataset.part === "state") follow(part.dataset.key).catch(() => {});
 });
 
+// The graph of a large family is wider than its place: it begins with the instance itself in sight.
+const here = document.querySelector(".graph .node.here");
+const graph = here?.closest(".scroll");
+if (graph) graph.scrollLeft = Number(here.getAttribute("x")) - graph.clientWidth / 2 + Number(here.getAttribute("width")) / 2;
+
 // The stream tells what happens from when it is open; what happened since the page was made is looked up once.
 if (document.querySelector(".instance[data-live]")) setTimeout(refresh, 1000);

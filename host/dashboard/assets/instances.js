@@ -19,7 +19,13 @@ function toLocal(text) {
 
 if (filters) {
   const times = [...filters.querySelectorAll("input[type=datetime-local]")];
-  for (const field of times) field.value = toLocal(field.value);
+  // A local time may occur twice, in the night in which clocks are set back: a field that nobody changes is sent as it came.
+  const came = new Map();
+  for (const field of times) {
+    const utc = field.value;
+    field.value = toLocal(utc);
+    if (utc) came.set(field.name, { local: field.value, utc: `${utc}Z` });
+  }
   const zone = filters.querySelector("[data-zone]");
   if (zone) zone.textContent = `your time zone, ${Intl.DateTimeFormat().resolvedOptions().timeZone}`;
   // The URL has times in UTC and no empty fields, so that it can be given to somebody else.
@@ -28,7 +34,9 @@ if (filters) {
     const pairs = [...formData];
     for (const [name] of pairs) formData.delete(name);
     for (const [name, value] of pairs) {
-      const at = local.has(name) ? new Date(value) : undefined;
+      const before = local.has(name) ? came.get(name) : undefined;
+      const isUntouched = before !== undefined && before.local === value;
+      const at = local.has(name) ? new Date(isUntouched ? before.utc : value) : undefined;
       const isUsual = (name === "order" && value === "newestFirst") || (name === "limit" && value === "50");
       if (value.trim() === "" || isUsual) continue;
       formData.append(name, at && !Number.isNaN(at.getTime()) ? at.toISOString().replace(/(:00)?\.000Z$/, "Z") : value);

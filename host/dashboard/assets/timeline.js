@@ -114,7 +114,7 @@ class Timeline {
     context.strokeStyle = this.colour("line");
     context.fillStyle = this.colour("soft");
     context.textAlign = "center";
-    const step = niceStep((this.to - this.from) / Math.max(2, this.width / 110));
+    const step = niceStep(this.to - this.from, Math.max(3, this.width / 110));
     for (let at = Math.ceil(this.from / step) * step; at <= this.to; at += step) {
       const x = this.x(at);
       line(context, x, AXIS - 5, x, AXIS);
@@ -299,9 +299,11 @@ function firstAfter(turns, at) {
 
 const STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 3e4, 6e4, 12e4, 3e5, 6e5, 18e5, 36e5, 72e5, 216e5, 432e5, 864e5];
 
-/** A step of the time axis that is easy to read. */
-function niceStep(least) {
-  return STEPS.find((step) => step >= least) ?? Math.ceil(least / 864e5) * 864e5;
+/** A step of the time axis that is easy to read: with as many marks as there is room for, and at least two beside the beginning. */
+function niceStep(range, marks) {
+  const least = range / marks;
+  const step = STEPS.find((step) => step >= least) ?? Math.ceil(least / 864e5) * 864e5;
+  return step * 2 <= range ? step : (STEPS.findLast((step) => step * 2 <= range) ?? step);
 }
 
 /** A span in words, with the attempt at a time if there is one. */

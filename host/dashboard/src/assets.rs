@@ -30,6 +30,7 @@ const ASSETS: &[(&str, &str, &str)] = assets! {
     "instance.js" JS
     "instances.css" CSS
     "instances.js" JS
+    "live.js" JS
     "modules.css" CSS
     "modules.js" JS
     "start.js" JS

@@ -7,7 +7,7 @@ use perennial::http::Visitor;
 
 use crate::page::Page;
 use crate::visit::{SIGN_OUT, base};
-use crate::{assets, link};
+use crate::{assets, link, show, visible};
 
 /// The pages in the bar on top: the name, the path below the hub, and the key that goes there after `g`.
 const PLACES: [(&str, &str, &str); 5] = [
@@ -17,6 +17,9 @@ const PLACES: [(&str, &str, &str); 5] = [
     ("Modules", "/modules", "m"),
     ("Workers", "/workers", "w"),
 ];
+
+/// Scripts that pages do not load as modules: one runs before anything is painted, the other one in a worker.
+const APART: [&str; 2] = ["theme.js", "live.js"];
 
 /// A page of a hub. `place` is the name of the place in the bar on top that it belongs to.
 pub(crate) fn page(
@@ -133,16 +136,19 @@ fn document(visitor: &Visitor, status: StatusCode, title: &str, frame: &Markup) 
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
+                // The clock of the host, from which scripts count.
+                meta name="now" content=(show::now().0);
                 meta name="form-token" content=(visitor.form_token());
+                meta name="live-worker" content=(asset("live.js"));
                 title { (title) " · Perennial" }
                 link rel="icon" type="image/svg+xml" href=(asset("icon.svg"));
                 @for name in assets::ending(".css") { link rel="stylesheet" href=(asset(name)); }
                 // Before anything is painted, so that a dark page does not flash.
                 script src=(asset("theme.js")) {}
-                @for name in assets::ending(".js").filter(|name| *name != "theme.js") { script type="module" src=(asset(name)) {} }
+                @for name in assets::ending(".js").filter(|name| !APART.contains(name)) { script type="module" src=(asset(name)) {} }
             }
             body { (frame) }
         }
     };
-    (status, Html(document.into_string())).into_response()
+    (status, Html(visible::document(document.into_string()))).into_response()
 }

@@ -13,7 +13,7 @@
 //! # }
 //! ```
 //!
-//! Invariants: pages use only the public API of a [`Client`]; all text from a hub is escaped, and no page has an inline script or style;
+//! Invariants: pages use only the public API of a [`Client`]; all text from a hub is escaped, and characters in it that nobody sees are written out; no page has an inline script or style;
 //! pages can be read without JavaScript; a change needs the token of the visitor's forms and a key that permits it; nothing runs while
 //! nobody looks, except a command on many instances that a visitor gave.
 #![warn(clippy::too_many_lines)]
@@ -35,10 +35,12 @@ mod link;
 mod modules;
 mod overview;
 mod page;
+mod payload;
 mod refused;
 mod show;
 mod sign;
 mod start;
+mod visible;
 mod visit;
 mod workers;
 
@@ -62,6 +64,7 @@ pub fn pages() -> Router {
         .merge(workers::routes())
         .fallback(admit::nothing_there)
         .layer(from_fn(guard::guard))
+        .layer(from_fn(start::keep_typed))
         .merge(assets::routes())
 }
 

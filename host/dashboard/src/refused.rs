@@ -66,7 +66,34 @@ impl From<Error> for Refused {
         } else {
             StatusCode::SERVICE_UNAVAILABLE
         };
-        Self::new(status, error.to_string())
+        let text = error.to_string();
+        let message = match error.would_forget() {
+            true => would_forget(&text),
+            false => text,
+        };
+        Self::new(status, message)
+    }
+}
+
+/// Why a rewind was refused that would forget completed work, with the ways that a page offers in place of the commands.
+fn would_forget(text: &str) -> String {
+    let why = text.split_once(" `perennial ").map_or(text, |(why, _)| why);
+    format!(
+        "{why} Restart runs all of it again from its beginning. To rewind it all the same, permit in the form of the rewind that work is \
+         discarded that completed after the failure."
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_speaks_of_its_own_forms() {
+        let text = "instance \"a\" was not rewound: it is not undone. `perennial restart` runs it; `perennial rewind --x` too";
+        let told = would_forget(text);
+        assert!(told.starts_with("instance \"a\" was not rewound: it is not undone. Restart runs"));
+        assert!(!told.contains("perennial"));
     }
 }
 

@@ -1,28 +1,14 @@
-//! How times, statuses, sizes and payloads look, on every page alike.
+//! How times, statuses, sizes, counts and failures look, on every page alike.
 
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use maud::{Markup, html};
-use perennial::{Failure, Json, Status, Timestamp};
-use serde_json::Value;
+use perennial::{Failure, Status, Timestamp};
 
-/// Payloads of more bytes are shown as text that is cut off, with a link to the whole.
-const TREE_BYTES: usize = 64 << 10;
+use crate::payload;
 
-/// Bytes that are shown of a payload that is no tree.
-const TEXT_BYTES: usize = 16 << 10;
-
-/// Values in one tree.
-const NODES: usize = 2_000;
-
-/// How deep a tree goes; what lies deeper is shown as text.
-const DEPTH: usize = 32;
-
-/// Values up to this depth are unfolded at first.
-const OPEN_DEPTH: usize = 2;
-
-/// A time. Scripts show it in the viewer's zone; without them it is UTC.
+/// A time to the millisecond. Scripts show it in the viewer's zone, which they name; without them it is UTC.
 pub(crate) fn time(at: Timestamp) -> Markup {
     let text = utc(at);
     html! { time datetime=(text) title=(text) { (text.replace('T', " ").trim_end_matches('Z')) " UTC" } }
@@ -32,6 +18,12 @@ pub(crate) fn time(at: Timestamp) -> Markup {
 pub(crate) fn ago(at: Timestamp) -> Markup {
     let text = utc(at);
     html! { time data-ago datetime=(text) title=(text) { (relative(at.0, now().0)) } }
+}
+
+/// How long something has lasted, with the time of its beginning on hover. Scripts keep it up to date.
+pub(crate) fn lasting(since: Timestamp) -> Markup {
+    let text = utc(since);
+    html! { time data-lasting datetime=(text) title=(text) { (span(now().since(since).0)) } }
 }
 
 /// A time, if there is one.
@@ -93,21 +85,8 @@ pub(crate) fn span(ms: u64) -> String {
     text
 }
 
-/// A size, such as `1.5 MiB`.
-pub(crate) fn bytes(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    if bytes < 1_024 {
-        return format!("{bytes} B");
-    }
-    #[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
-    let mut size = bytes as f64 / 1_024.0;
-    let mut unit = 0;
-    while size >= 1_024.0 && unit + 1 < UNITS.len() {
-        size /= 1_024.0;
-        unit += 1;
-    }
-    format!("{size:.1} {}", UNITS[unit])
-}
+/// A size, such as `1.5 MiB`, as the command line writes it.
+pub(crate) use perennial::core::text::size as bytes;
 
 /// A number with thin groups of three digits, such as `12 345`.
 pub(crate) fn count(number: u64) -> String {
@@ -128,6 +107,25 @@ const BRIEF: usize = 120;
 /// A text that fits in a line.
 pub(crate) fn brief(text: &str) -> String {
     cut(text, BRIEF)
+}
+
+/// A number with what it counts: `1 event`, `2 events`.
+pub(crate) fn plural(number: u64, one: &str) -> String {
+    let end = if number == 1 { "" } else { "s" };
+    format!("{} {one}{end}", count(number))
+}
+
+/// As [`cut`], but what is left out is in the middle: ids often differ at their ends only.
+pub(crate) fn cut_middle(text: &str, chars: usize) -> String {
+    let all = text.chars().count();
+    if all <= chars {
+        return text.to_owned();
+    }
+    let kept = chars.saturating_sub(1);
+    let (head, tail) = (kept.div_ceil(2), kept / 2);
+    let head: String = text.chars().take(head).collect();
+    let tail: String = text.chars().skip(all - tail).collect();
+    format!("{head}…{tail}")
 }
 
 /// At most so many characters of a text, with an ellipsis if there are more.
@@ -161,80 +159,6 @@ pub(crate) fn copy(text: &str, label: &str) -> Markup {
     }
 }
 
-/// A payload as a tree that can be folded; an absent one is said to be absent.
-pub(crate) fn json(payload: Option<&Json>) -> Markup {
-    match payload {
-        None => html! { span.none { "none" } },
-        Some(json) => tree(json.as_str()),
-    }
-}
-
-fn tree(text: &str) -> Markup {
-    let value = (text.len() <= TREE_BYTES).then(|| serde_json::from_str::<Value>(text));
-    let copy = copy(text, "Copy the JSON");
-    match value {
-        Some(Ok(value)) => {
-            let mut left = NODES;
-            html! { div.json { (copy) (node(None, &value, 0, &mut left)) } }
-        }
-        _ => html! { div.json { (shortened(text)) } },
-    }
-}
-
-/// A long text: its beginning, and how much follows.
-fn shortened(text: &str) -> Markup {
-    let mut end = text.len().min(TEXT_BYTES);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    html! {
-        pre { (&text[..end]) }
-        @if end < text.len() { p.hint { (bytes((text.len() - end) as u64)) " more; the export of the instance has all of it." } }
-    }
-}
-
-fn node(name: Option<&str>, value: &Value, depth: usize, left: &mut usize) -> Markup {
-    *left = left.saturating_sub(1);
-    let label = html! { @if let Some(name) = name { span.name { (name) } ": " } };
-    let too_much = depth >= DEPTH || *left == 0;
-    let (open, close, size) = match value {
-        Value::Object(fields) if !fields.is_empty() => ('{', '}', fields.len()),
-        Value::Array(items) if !items.is_empty() => ('[', ']', items.len()),
-        leaf => return html! { div.leaf { (label) (scalar(leaf)) } },
-    };
-    if too_much {
-        return html! { div.leaf { (label) span.more { (open) " " (count(size as u64)) " … " (close) } } };
-    }
-    let is_open = depth < OPEN_DEPTH && size <= 50;
-    html! {
-        details open[is_open] {
-            summary { (label) span.brace { (open) } span.size { " " (count(size as u64)) " " } span.brace { (close) } }
-            div.inner {
-                @match value {
-                    Value::Object(fields) => @for (name, value) in fields { @if *left > 0 { (node(Some(name), value, depth + 1, left)) } },
-                    Value::Array(items) => @for (at, value) in items.iter().enumerate() { @if *left > 0 { (node(Some(&at.to_string()), value, depth + 1, left)) } },
-                    _ => {},
-                }
-                @if *left == 0 { div.leaf { span.more { "…" } } }
-            }
-        }
-    }
-}
-
-fn scalar(value: &Value) -> Markup {
-    match value {
-        Value::String(text) => {
-            // Quotes and escapes as in JSON, so that a text with line breaks stays one line.
-            let quoted = Value::String(text.clone()).to_string();
-            html! { span.string { (quoted) } }
-        }
-        Value::Number(number) => html! { span.number { (number) } },
-        Value::Object(_) => html! { span.brace { "{}" } },
-        Value::Array(_) => html! { span.brace { "[]" } },
-        word => html! { span.word { (word) } },
-    }
-}
-
 /// A failure with its causes.
 pub(crate) fn failure(failure: &Failure) -> Markup {
     html! {
@@ -245,8 +169,8 @@ pub(crate) fn failure(failure: &Failure) -> Markup {
                     @for cause in &failure.causes { li { strong { (cause.kind) } @if !cause.message.is_empty() { ": " (cause.message) } } }
                 }
             }
-            @if let Some(details) = &failure.details { (json(Some(details))) }
-            @if let Some(trace) = &failure.trace { details { summary { "where it happened" } (shortened(trace)) } }
+            @if let Some(details) = &failure.details { (payload::json(Some(details), None)) }
+            @if let Some(trace) = &failure.trace { details { summary { "where it happened" } (payload::shortened(trace, None)) } }
         }
     }
 }
@@ -262,34 +186,26 @@ mod tests {
     }
 
     #[test]
-    fn spans_and_sizes_have_two_units_at_most() {
+    fn spans_have_two_units_at_most() {
         assert_eq!(span(999), "999 ms");
         assert_eq!(span(200_000), "3 min 20 s");
         assert_eq!(span(3_600_000), "1 h");
         assert_eq!(span(90_061_000), "1 d 1 h");
-        assert_eq!(bytes(1_023), "1023 B");
-        assert_eq!(bytes(1_536), "1.5 KiB");
         assert_eq!(count(1_234_567), "1\u{202f}234\u{202f}567");
         assert_eq!(utc(Timestamp(0)), "1970-01-01T00:00:00.000Z");
     }
 
     #[test]
-    fn nothing_in_a_payload_is_markup() {
-        let hostile = r#"{"</script><b>":"\"><img src=x onerror=alert(1)>","a":["<i>"]}"#;
-        let shown = json(Some(&Json::from_text(hostile.to_owned()))).into_string();
-        for markup in ["<b>", "<img", "<i>", "</script>"] {
-            assert!(!shown.contains(markup), "{shown}");
-        }
-    }
-
-    #[test]
-    fn a_huge_payload_becomes_a_small_page() {
-        let deep = format!("{}{}", "[".repeat(100), "]".repeat(100));
-        assert!(json(Some(&Json::from_text(deep))).into_string().len() < 20_000);
-        let wide = format!("[{}0]", "0,".repeat(30_000));
-        assert!(json(Some(&Json::from_text(wide))).into_string().len() < 400_000);
-        let long = format!("\"{}\"", "x".repeat(4 << 20));
-        let shown = json(Some(&Json::from_text(long))).into_string();
-        assert!(shown.len() < 100_000, "{}", shown.len());
+    fn ids_are_cut_in_the_middle() {
+        assert_eq!(cut_middle("0123456789:7", 7), "012…9:7");
+        assert_eq!(cut_middle("ééé", 3), "ééé");
+        assert_eq!(
+            (cut("ééé", 3), cut("éééé", 3)),
+            ("ééé".to_owned(), "ééé…".to_owned())
+        );
+        assert_eq!(
+            (plural(1, "span"), plural(2, "span")),
+            ("1 span".to_owned(), "2 spans".to_owned())
+        );
     }
 }

@@ -43,7 +43,7 @@ pub use hub::management::HttpManagementPayload;
 pub use hub::modules::{Deploy, Deployment, Module, ModuleInfo};
 pub use hub::overview::{
     ActivityCounts, ActivityDurations, FailureCount, OpenActivity, OrchestrationCount, Overview,
-    OverviewBucket, OverviewQuery,
+    OverviewBucket, OverviewQuery, WaitCount,
 };
 pub use hub::owner::{HubOwner, OwnerState};
 pub use hub::retention::Retention;
@@ -76,7 +76,7 @@ pub use instances::purge::Purge;
 pub use instances::recorded::{RECORDED_BYTES_MAX, RecordedHistory};
 pub use instances::requests::{RequestState, RequestStatus, SendRequest};
 pub use instances::start::{Start, Started};
-pub use instances::status::{InstanceStatus, RewindRecord, StatusQuery};
+pub use instances::status::{InstanceStatus, PendingCancellation, RewindRecord, StatusQuery};
 pub use instances::tags::TagChange;
 pub use instances::values::{NamedValue, WaitedValue};
 pub use instances::wait::Waited;

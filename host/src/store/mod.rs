@@ -43,6 +43,7 @@ pub(crate) use rows::list::ListPage;
 pub(crate) use rows::list::PAGE_BYTES_MAX as LIST_BYTES_MAX;
 pub(crate) use rows::modules::{NameRows, is_like_a_digest};
 pub(crate) use rows::overview::{BucketCounts, Window};
+pub(crate) use rows::queries::LiveChild;
 pub(crate) use rows::reader::Reader;
 pub(crate) use rows::requests::{RequestRow, not_answered};
 pub(crate) use rows::turns::TurnsQuery;

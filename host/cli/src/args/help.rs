@@ -152,9 +152,9 @@ Examples:
 JSON: {instanceId, name, runtimeStatus, createdTime, scheduledTime, startedTime, lastUpdatedTime, executionId, version, \
 module, input, customStatus, output, failure: {kind, message, retryable, details, trace, causes}, \
 parentInstanceId, tags, values, rewinds: [{time, reason}], quarantine: {reason, turn, event, recorded, asked, module, \
-host, time}, waitsFor: [{kind: externalEvent|activity|worker|timer|start|child|note|quarantine|host|firstTurn|nothing, name, task, \
+host, time}, waitsFor: [{kind: externalEvent|activity|worker|timer|start|child|resume|note|quarantine|host|firstTurn|nothing, name, task, \
 attempt, state: running|queued|waiting, worker: waits|runs|unknown, runningSince, nextAttemptTime, lastFailure, failedAttempts: [{attempt, \
-startedAt, endedAt, failure}], due, instanceId, runtimeStatus, note, reason}], waitsForMore, eventsWithoutEffect: [name], stillRuns: [as waitsFor; of one that has ended], historyEvents, historyBytes, history: as `perennial history --json` shows it}; with --tree, {instance, children: \
+startedAt, endedAt, failure}], due, instanceId, runtimeStatus, whenDropped, note, reason}], waitsForMore, eventsWithoutEffect: [name], pendingCancellation: {time, reason, graceMillis}, stillRuns: [as waitsFor; of one that has ended], historyEvents, historyBytes, history: as `perennial history --json` shows it}; with --tree, {instance, children: \
 [the same], leftBehind: [the same], more}; with --urls, {id, statusQueryGetUri, sendEventPostUri, terminatePostUri, rewindPostUri, \
 purgeHistoryDeleteUri, restartPostUri, suspendPostUri, resumePostUri}";
 
@@ -204,22 +204,22 @@ Examples:
 
 JSON: {instanceId, command: raiseEvent, hosted}";
 
-pub(super) const CANCEL: &str = "\
-The orchestration is told: what it awaits ends with the failure `Canceled`, sagas compensate, and the instance ends as \
-Terminated with the reason, unless its author wrote otherwise. What has not ended after the grace period, a minute by \
-default, is terminated. An instance that has not begun ends at once, and so does one that cannot be told: of a module \
-for contract 0.1, or of a remote worker. A suspended instance is told when it is resumed.
+pub(super) const CANCEL: &str = concat!(
+    perennial::cancel_explained!(),
+    "
 
 Examples:
   perennial cancel order-17 --reason 'ordered twice'
   perennial cancel order-17 --grace 10m --wait --timeout 10m
   perennial cancel --tag customer=acme --yes
 
-JSON: {instanceId, command: cancel, hosted, changed}; of many, {matched, done, skipped, dryRun, hosted}; with --wait, the instance as `perennial status --json` shows it.";
+JSON: {instanceId, command: cancel, hosted, changed}; of many, {matched, done, skipped, dryRun, hosted}; with --wait, the instance as `perennial status --json` shows it."
+);
 
-pub(super) const TERMINATE: &str = "\
-An instance that has not begun ends at once. Its children and running activities go on; with --recursive the \
-children end too, and activities of modules are interrupted. If it is terminated twice, the first reason is kept.
+pub(super) const TERMINATE: &str = concat!(
+    "An instance that has not begun ends at once. ",
+    perennial::terminated_children_explained!(),
+    "; with --recursive all children end too, and activities of modules are interrupted. If it is terminated twice, the first reason is kept.
 
 An ended instance may have left children and activities that go on: `perennial status` shows them as still running, \
 and --recursive stops them, at any depth below it.
@@ -230,7 +230,8 @@ Examples:
   perennial terminate --status Running --name Ship --dry-run
   perennial terminate --tag customer=acme --yes
 
-JSON: {instanceId, command: terminate, hosted, changed}; of many, {matched, done, skipped, dryRun, hosted}; with --wait, the instance as `perennial status --json` shows it.";
+JSON: {instanceId, command: terminate, hosted, changed}; of many, {matched, done, skipped, dryRun, hosted}; with --wait, the instance as `perennial status --json` shows it."
+);
 
 pub(super) const SUSPEND: &str = "\
 Running activities finish, and their results are kept.

@@ -114,7 +114,7 @@ fn row(event: &HistoryEvent, begun: Timestamp, known: &mut Known, output: &Outpu
     let task = task_of(&event.event).map(|task| task.to_string());
     vec![
         right(event.number.to_string()),
-        right(format!("+{}", clock(event.at.since(begun).0))),
+        right(format!("+{}", clock(event.happened_at().since(begun).0))),
         match color(&event.event) {
             Some(color) => kind.fg(color),
             None => kind,

@@ -166,6 +166,9 @@ fn failure(failure: &Failure) -> Fields {
 /// What it waits for, what still runs after its end, and the events that led to nothing.
 fn open_work(status: &InstanceStatus, output: &Output) -> Fields {
     let mut fields = Vec::new();
+    if let Some(asked) = &status.pending_cancellation {
+        fields.push(("cancelled", pending_cancellation(asked, output)));
+    }
     if !status.waits_for.is_empty() {
         fields.push(("waits for", waits(status, output)));
     }
@@ -178,6 +181,17 @@ fn open_work(status: &InstanceStatus, output: &Output) -> Fields {
         fields.push(("was sent", without_effect(status)));
     }
     fields
+}
+
+/// That it will be told to end once it is resumed.
+fn pending_cancellation(asked: &perennial::PendingCancellation, output: &Output) -> String {
+    let reason = asked.reason.as_ref();
+    let reason = reason.map_or_else(String::new, |reason| plain(&format!(" ({reason})")));
+    format!(
+        "asked for {}{reason}; it is told when it is resumed, and has {} to end then",
+        moment(asked.at, output),
+        span(asked.grace_millis)
+    )
 }
 
 /// The events without effect, each name once, with a suggestion for a misspelt one.

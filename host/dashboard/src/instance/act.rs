@@ -44,13 +44,19 @@ async fn done(page: &Page, id: &str, action: &str, fields: &Fields) -> Result<Do
         "request" => ask(client, id, fields).await?,
         "cancel" => {
             let command = client.cancel(id, reason).grace(grace(fields)?);
-            told(
+            let what = told(
                 command,
                 fields,
                 "It was asked to end.",
                 "It had been asked to end before.",
             )
-            .await?
+            .await?;
+            match client.status(id).await? {
+                Some(status) if status.pending_cancellation.is_some() => {
+                    "It is suspended, and will be asked to end when it is resumed.".to_owned()
+                }
+                _ => what,
+            }
         }
         "terminate" => {
             told(

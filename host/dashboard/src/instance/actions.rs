@@ -1,7 +1,7 @@
 //! What can be done with an instance: a form for each action that makes sense now, and why the others do not.
 
 use maud::{Markup, html};
-use perennial::{InstanceStatus, Status, Wait};
+use perennial::{ChildPolicy, InstanceStatus, Status, Wait};
 
 use crate::page::Page;
 use crate::show::cut;
@@ -73,16 +73,14 @@ const ACTIONS: [Action; 10] = [
     Action {
         key: "cancel",
         title: "Cancel",
-        explains: "The orchestration is asked to end in good order: what it awaits ends, and sagas compensate. If it \
-            has not ended when the grace period is over, it is terminated.",
+        explains: perennial::cancel_explained!(),
         verb: "Cancel the instance",
         asks: Some("Ask the instance to end?"),
     },
     Action {
         key: "terminate",
         title: "Terminate",
-        explains: "The instance ends without a chance to clean up. Its children and running activities go on, unless \
-            they are included.",
+        explains: "The instance ends without a chance to clean up.",
         verb: "Terminate",
         asks: Some("Terminate it without a chance to clean up?"),
     },
@@ -183,11 +181,63 @@ fn form(page: &Page, status: &InstanceStatus, action: &Action) -> Markup {
             summary { (action.title) }
             form method="post" action=(to) data-confirm=[action.asks] {
                 (page.token_field())
-                p { (action.explains) }
+                p { (action.explains) @if action.key == "terminate" && !status.is_ended() { " " (left_behind(status)) } }
                 (fields(status, action.key))
                 p { button class=(class) type="submit" { (action.verb) } }
             }
         }
+    }
+}
+
+/// What becomes of its children and running activities when it is terminated alone, as the starts of the children said.
+fn left_behind(status: &InstanceStatus) -> String {
+    let policies = status.waits_for.iter().filter_map(|wait| match wait {
+        Wait::Child { when_dropped, .. } => Some(*when_dropped),
+        _ => None,
+    });
+    let policies: Vec<ChildPolicy> = policies.collect();
+    let told = [
+        (ChildPolicy::Abandon, "goes on", "go on"),
+        (
+            ChildPolicy::Cancel,
+            "is asked to cancel",
+            "are asked to cancel",
+        ),
+        (ChildPolicy::Terminate, "is terminated", "are terminated"),
+    ];
+    let told = told.into_iter().filter_map(|(policy, one, many)| {
+        let number = policies.iter().filter(|own| **own == policy).count();
+        match number {
+            0 => None,
+            1 => Some(format!("1 {one}")),
+            _ => Some(format!("{number} {many}")),
+        }
+    });
+    let told: Vec<String> = told.collect();
+    if told.is_empty() {
+        return "Running activities go on, unless they are included. It waits for no child now."
+            .to_owned();
+    }
+    let of = match status.waits_for_more {
+        0 => format!(
+            "Of the {} that it waits for, ",
+            plural_children(policies.len())
+        ),
+        _ => format!(
+            "Of the first {} that it waits for, ",
+            plural_children(policies.len())
+        ),
+    };
+    format!(
+        "Unless descendants are included, running activities go on. {of}{}, as their starts say.",
+        told.join(", ")
+    )
+}
+
+fn plural_children(number: usize) -> String {
+    match number {
+        1 => "1 child".to_owned(),
+        many => format!("{many} children"),
     }
 }
 

@@ -270,7 +270,7 @@ impl Row {
         });
         Self {
             number: event.number,
-            at: event.at,
+            at: event.happened_at(),
             turn: event.turn,
             kind: event.event.name(),
             failed: event::failure(&event.event).is_some(),
@@ -321,7 +321,7 @@ fn table(page: &Page, status: &InstanceStatus, asked: &Asked, found: &Found) -> 
             }
         } @else {
             div.card.scroll { table.history {
-                caption { (show::count(status.history_events)) " events, " (show::bytes(status.history_bytes)) }
+                caption { (show::plural(status.history_events, "event")) ", " (show::bytes(status.history_bytes)) }
                 thead { tr {
                     th.num scope="col" { "No." } th scope="col" { "Time" } th.num scope="col" { "Turn" }
                     th scope="col" { "Event" } th scope="col" { "About" } th scope="col" { "Payload" }
@@ -394,14 +394,15 @@ pub(super) async fn one(page: Page, Path((_, id, number)): Path<(String, String,
                 }
             }
             dl.facts {
-                dt { "Time" } dd { (show::time(event.at)) }
+                dt { "Time" } dd { (show::time(event.happened_at())) }
+                @if event.happened_at() != event.at { dt { "Recorded" } dd { (show::time(event.at)) } }
                 dt { "Turn" } dd { (event.turn) }
                 dt { "About" } dd { (about.show(&page)) }
             }
             @if let Some(failure) = event::failure(&event.event) { h3 { "Failure" } (show::failure(failure)) }
             @else {
                 h3 { "Payload" }
-                (show::json(payload))
+                (crate::payload::json(payload, Some(&(to(number) + "/payload"))))
             }
             @if let Some(payload) = payload {
                 p { a href=(to(number) + "/payload") { "The whole payload as text" } " (" (show::bytes(payload.size() as u64)) ")" }

@@ -4,10 +4,12 @@
 
 mod act;
 mod actions;
+mod cause;
 mod event;
 mod events;
 mod history;
 mod logs;
+mod payloads;
 mod pending;
 mod quarantine;
 mod spans;
@@ -15,7 +17,7 @@ mod summary;
 mod timeline;
 mod travel;
 mod tree;
-mod waits;
+pub(crate) mod waits;
 
 use axum::Router;
 use axum::http::StatusCode;
@@ -51,6 +53,7 @@ pub(crate) fn routes() -> Router {
             get(history::payload),
         )
         .route("/{hub}/instances/{id}/logs", get(logs::page))
+        .route("/{hub}/instances/{id}/payload/{of}", get(payloads::text))
         .route("/{hub}/instances/{id}/tree", get(tree::page))
         .route("/{hub}/instances/{id}/do/{action}", post(act::act))
         .merge(travel::routes())
@@ -160,13 +163,10 @@ fn kind(page: &Page, status: &InstanceStatus) -> Markup {
 }
 
 /// How long it took, or has run so far.
-fn lasts(status: &InstanceStatus) -> Option<String> {
+fn lasts(status: &InstanceStatus) -> Option<Markup> {
     let started = status.started_at?;
     Some(match status.is_ended() {
-        true => format!(
-            "took {}",
-            show::span(status.last_updated_at.since(started).0)
-        ),
-        false => format!("for {}", show::span(show::now().since(started).0)),
+        true => html! { "took " (show::span(status.last_updated_at.since(started).0)) },
+        false => html! { "for " (show::lasting(started)) },
     })
 }

@@ -5,15 +5,16 @@ use axum::response::Response;
 use maud::{Markup, html};
 use perennial::{InstanceStatus, RequestState, RequestStatus};
 
+use super::cause::{self, Cause};
 use super::travel::{Lab, takeover};
-use super::{Tab, actions, frame, pending, quarantine, waits};
+use super::{Tab, actions, frame, payloads, pending, quarantine, waits};
 use crate::change::Sent;
 use crate::page::Page;
 use crate::refused::{OnPage, Refused, Shown};
 use crate::show::{brief, cut};
 use crate::{link, show};
 
-/// Requests, values and tags that are shown.
+/// Requests, rewinds and tags that are shown.
 const SHOWN: usize = 50;
 
 pub(super) async fn page(page: Page, Path((_, id)): Path<(String, String)>) -> Shown {
@@ -45,6 +46,7 @@ async fn shown(page: &Page, status: &InstanceStatus, answer: &Markup) -> Shown {
     let requests = requests.unwrap_or_default();
     let pending = pending::find(page, status).await;
     let modules = page.client.modules().await.on(page)?;
+    let cause = cause::find(&page.client, status).await;
     let body = html! {
         div data-part="state" data-key=(actions::key(status)) {
             @if let Some(why) = &status.quarantine { (quarantine::card(page, why)) }
@@ -53,7 +55,7 @@ async fn shown(page: &Page, status: &InstanceStatus, answer: &Markup) -> Shown {
         }
         (takeover::card(page, status, &modules, answer))
         div.columns {
-            div data-part="payloads" { (payloads(status)) (values(status)) (answers(status, &requests)) (rewinds(status)) }
+            div data-part="payloads" { (failure(page, status, cause.as_ref())) (payloads::cards(page, status)) (answers(status, &requests)) (rewinds(status)) }
             section.card data-part="facts" aria-labelledby="facts" { h2 #facts { "Facts" } (facts(page, status)) }
         }
         @if page.may_change() { (actions::section(page, status)) }
@@ -61,27 +63,13 @@ async fn shown(page: &Page, status: &InstanceStatus, answer: &Markup) -> Shown {
     Ok(frame(page, status, Tab::Summary, &body))
 }
 
-fn payloads(status: &InstanceStatus) -> Markup {
+fn failure(page: &Page, status: &InstanceStatus, cause: Option<&Cause>) -> Markup {
     html! {
         @if let Some(failure) = &status.failure {
-            section.card aria-labelledby="failure" { h2 #failure { "Failure" } (show::failure(failure)) }
-        } @else if status.is_ended() {
-            section.card aria-labelledby="output" { h2 #output { "Output" } (show::json(status.output.as_ref())) }
-        }
-        section.card aria-labelledby="input" { h2 #input { "Input" } (show::json(status.input.as_ref())) }
-        @if status.custom_status.is_some() {
-            section.card aria-labelledby="custom" { h2 #custom { "Custom status" } (show::json(status.custom_status.as_ref())) }
-        }
-    }
-}
-
-fn values(status: &InstanceStatus) -> Markup {
-    html! {
-        @if !status.values.is_empty() {
-            section.card aria-labelledby="values" {
-                h2 #values { "Named values" }
-                @for (name, value) in status.values.iter().take(SHOWN) { h3 { (brief(name)) } (show::json(Some(value))) }
-                (more(status.values.len()))
+            section.card aria-labelledby="failure" {
+                h2 #failure { "Failure" }
+                @if let Some(cause) = cause { (cause::line(page, status, cause)) }
+                (show::failure(failure))
             }
         }
     }
@@ -170,7 +158,7 @@ fn facts(page: &Page, status: &InstanceStatus) -> Markup {
             @if let Some(parent) = &status.parent_instance_id { dt { "Parent" } dd { a href=(page.instance(parent, "")) { (parent) } } }
             dt { "History" }
             dd {
-                a href=(page.instance(&status.instance_id, "/history")) { (show::count(status.history_events)) " events" }
+                a href=(page.instance(&status.instance_id, "/history")) { (show::plural(status.history_events, "event")) }
                 ", about " (show::bytes(status.history_bytes))
             }
             dt { "Tags" }

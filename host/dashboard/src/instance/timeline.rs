@@ -92,7 +92,7 @@ fn table(page: &Page, spans: &Spans) -> Markup {
     html! {
         table.spans {
             caption {
-                (show::count(all)) " spans in " (show::span(spans.until))
+                (show::plural(all, "span")) " in " (show::span(spans.until))
                 @if all > ROWS as u64 { "; the first " (ROWS) " are listed" }
             }
             thead { tr {

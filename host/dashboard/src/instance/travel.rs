@@ -22,7 +22,7 @@ use axum::routing::{get, post};
 use maud::{Markup, html};
 use perennial::InstanceStatus;
 
-use super::{Tab, found, frame};
+use super::{Tab, cause, found, frame};
 use crate::page::Page;
 use crate::refused::{OnPage, Refused, Shown};
 use crate::{link, show};
@@ -46,7 +46,7 @@ pub(super) fn routes() -> Router<Lab> {
 async fn turns(page: Page, Path((_, id)): Path<(String, String)>) -> Shown {
     let status = found(&page, &id).await?;
     let asked = match page.query.text("turn") {
-        None => Asked::Turn(0),
+        None => first_shown(&page, &status).await,
         Some("last") => Asked::Last,
         Some(number) => number.parse().map(Asked::Turn).map_err(|_| {
             Refused::invalid("A turn is given by its number, or as \"last\".").on(&page)
@@ -84,6 +84,17 @@ async fn turns(page: Page, Path((_, id)): Path<(String, String)>) -> Shown {
         (which::others(&page, &status, which, walked.execution))
     };
     Ok(frame(&page, &status, Tab::Turns, &body))
+}
+
+/// The turn that is shown unless one is asked for: of an ended instance the last one, or the one in which the call failed that it failed with.
+async fn first_shown(page: &Page, status: &InstanceStatus) -> Asked {
+    if !status.is_ended() {
+        return Asked::Turn(0);
+    }
+    match cause::find(&page.client, status).await {
+        Some(cause) => Asked::Turn(cause.turn),
+        None => Asked::Last,
+    }
 }
 
 /// The way to other turns.
@@ -143,7 +154,7 @@ fn list(page: &Page, status: &InstanceStatus, which: Which<'_>, walked: &Walked)
                 @if let Some(after) = walked.rows_end { a.button href=(to(after)) { "Turns from " (after) " on" } }
             }
             p.hint { "Up to " (ROWS) " turns are listed at once"
-                @if which.is_now() { "; " (show::count(status.history_events)) " events are recorded in all" } "." }
+                @if which.is_now() { "; " (show::plural(status.history_events, "event")) " recorded in all" } "." }
         }
     }
 }

@@ -24,6 +24,9 @@ const DRAWN: usize = 12;
 /// Generations that the graph draws, and that lists are nested.
 const DEPTH: usize = 12;
 
+/// Characters of an id that a box has room for.
+const DRAWN_ID: usize = 17;
+
 /// The sizes of a box of the graph and of the gaps around it.
 const BOX: (usize, usize) = (170, 38);
 const GAP: (usize, usize) = (18, 34);
@@ -52,7 +55,7 @@ pub(super) async fn page(page: Page, Path((_, id)): Path<(String, String)>) -> S
                         h3 { "Still running, of an earlier instance with this id" }
                         ul.tree { @for stray in &family.left_behind { (below(&page, stray, false, 1)) } }
                     }
-                    @if family.more { p.hint { "The family is larger: only the first " (MEMBERS) " instances were read." } }
+                    @if family.more { p.hint { "The family is larger: these are the first " (show::count(members(&family))) " of it that were read." } }
                 }
             }
         }
@@ -100,16 +103,21 @@ fn below(page: &Page, family: &InstanceFamily, is_here: bool, depth: usize) -> M
             } @else if !family.children.is_empty() {
                 ul {
                     @for child in &family.children { (below(page, child, false, depth + 1)) }
-                    @if family.more { li.hint { "and more" } }
+                    @if family.more { li.hint { "and perhaps more" } }
                 }
             }
         }
     }
 }
 
+/// How many instances of a family were read.
+fn members(family: &InstanceFamily) -> u64 {
+    1 + family.children.iter().map(members).sum::<u64>()
+}
+
 fn member(page: &Page, instance: &InstanceStatus, is_here: bool) -> Markup {
     html! {
-        a href=(page.instance(&instance.instance_id, "/tree")) aria-current=[is_here.then_some("true")] { (cut(&instance.instance_id, 80)) }
+        a href=(page.instance(&instance.instance_id, "/tree")) aria-current=[is_here.then_some("true")] { (show::cut_middle(&instance.instance_id, 80)) }
         " " span.hint { (cut(&instance.name, 60)) } " "
         (show::status(instance.runtime_status))
         @if let Some(started) = instance.started_at.filter(|_| instance.is_ended()) {
@@ -152,10 +160,11 @@ fn place<'a>(
     }
     let left = family.children.len() - columns.len();
     if left > 0 || (family.more && !is_cut) {
-        let note = if left > 0 {
-            format!("{left} more")
-        } else {
-            "more".to_owned()
+        // Of a larger family only a part was read, so that there may be more than what is left.
+        let note = match (left, family.more) {
+            (0, _) => "perhaps more".to_owned(),
+            (left, false) => format!("and {} more", show::count(left as u64)),
+            (left, true) => format!("and at least {} more", show::count(left as u64)),
         };
         boxes.push(Placed {
             instance: None,
@@ -242,12 +251,12 @@ fn node(page: &Page, placed: &Placed<'_>, is_here: bool) -> Markup {
                 circle class=(instance.runtime_status.to_string().to_ascii_lowercase()) cx=(x + 13) cy=(y + 19) r="5" {}
                 // A picture within the picture cuts off what is too wide.
                 svg x=(x + 25) y=(y) width=(BOX.0 - 29) height=(BOX.1) {
-                    text y="16" { (cut(&instance.instance_id, 40)) }
+                    text y="16" { (show::cut_middle(&instance.instance_id, DRAWN_ID)) }
                     text.soft y="31" { (instance.runtime_status) " · " (cut(&instance.name, 40)) }
                 }
             }
         } @else {
-            text.soft x=(x + 25) y=(y + 23) { "and " (placed.note) }
+            text.soft x=(x + 25) y=(y + 23) { (placed.note) }
         }
     }
 }

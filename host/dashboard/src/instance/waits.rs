@@ -1,7 +1,7 @@
 //! What an instance waits for, in sentences.
 
 use maud::{Markup, html};
-use perennial::{AtWorker, InstanceStatus, Wait, WaitWord};
+use perennial::{AtWorker, InstanceStatus, PendingCancellation, Wait, WaitWord};
 
 use crate::page::Page;
 use crate::show;
@@ -12,13 +12,22 @@ const SHOWN: usize = 50;
 
 /// Why an instance does not go on, the most important first; nothing if it has ended and nothing of it runs.
 pub(super) fn card(page: &Page, status: &InstanceStatus) -> Markup {
-    let mut waits: Vec<&Wait> = status.waits_for.iter().collect();
-    waits.sort_by_key(|wait| rank(wait));
+    let waits = ranked(status);
+    // What holds it is told first: nothing else moves it on before that is over.
+    let (held, others): (Vec<&Wait>, Vec<&Wait>) =
+        (waits.into_iter()).partition(|wait| matches!(wait, Wait::Resume { .. }));
     html! {
-        @if !waits.is_empty() || status.waits_for_more > 0 {
+        @if let Some(asked) = &status.pending_cancellation { (pending(asked)) }
+        @if !held.is_empty() || !others.is_empty() || status.waits_for_more > 0 {
             section.card aria-labelledby="waits" {
                 h2 #waits { "Waits for" }
-                (list(page, &waits, status.waits_for_more))
+                @if held.is_empty() { (list(page, &others, status.waits_for_more)) } @else {
+                    (list(page, &held, 0))
+                    @if !others.is_empty() || status.waits_for_more > 0 {
+                        h3 { "And then for" }
+                        (list(page, &others, status.waits_for_more))
+                    }
+                }
             }
         }
         @if !status.still_runs.is_empty() {
@@ -31,11 +40,44 @@ pub(super) fn card(page: &Page, status: &InstanceStatus) -> Markup {
     }
 }
 
+/// A cancellation that the instance has not been told of.
+fn pending(asked: &PendingCancellation) -> Markup {
+    html! {
+        section.card.warning aria-labelledby="pending" {
+            h2 #pending { "Asked to end, but not told yet" }
+            p {
+                "It was cancelled " (show::ago(asked.at))
+                @if let Some(reason) = &asked.reason { ": " (cut(reason, 1_000)) }
+                ". It is suspended, so it is told when it is resumed, and then has " (show::span(asked.grace_millis))
+                " to end. Terminate ends it at once."
+            }
+        }
+    }
+}
+
+/// What an instance waits for, the most important first.
+fn ranked(status: &InstanceStatus) -> Vec<&Wait> {
+    let mut waits: Vec<&Wait> = status.waits_for.iter().collect();
+    waits.sort_by_key(|wait| rank(wait));
+    waits
+}
+
+/// What a live instance waits for in one line: the most important, and how much else.
+pub(crate) fn line(page: &Page, status: &InstanceStatus) -> Option<Markup> {
+    let waits = ranked(status);
+    let first = waits.first()?;
+    let more = status.waits_for_more + waits.len() as u64 - 1;
+    Some(html! {
+        "waits for " (sentence(page, first, false))
+        @if more > 0 { span.hint { " and " (show::count(more)) " more" } }
+    })
+}
+
 fn list(page: &Page, waits: &[&Wait], more: u64) -> Markup {
     let unlisted = more + waits.len().saturating_sub(SHOWN) as u64;
     html! {
         ul.waits {
-            @for wait in waits.iter().take(SHOWN) { li { (sentence(page, wait)) } }
+            @for wait in waits.iter().take(SHOWN) { li { (sentence(page, wait, true)) } }
             @if unlisted > 0 { li.hint { "and " (show::count(unlisted)) " more" } }
         }
     }
@@ -44,7 +86,7 @@ fn list(page: &Page, waits: &[&Wait], more: u64) -> Markup {
 /// What only a person can end comes first, then what has failed before, then what goes on by itself.
 fn rank(wait: &Wait) -> u8 {
     match wait {
-        Wait::Quarantine(_) => 0,
+        Wait::Quarantine(_) | Wait::Resume { .. } => 0,
         Wait::Host | Wait::Nothing => 1,
         Wait::Note(_) => 2,
         Wait::ExternalEvent { .. } | Wait::Request { .. } => 3,
@@ -67,9 +109,14 @@ fn rank(wait: &Wait) -> u8 {
     }
 }
 
-/// The sentence of a wait, in the words of the library.
-fn sentence(page: &Page, wait: &Wait) -> Markup {
-    html! { @for word in wait.words() { (part(page, word)) } }
+/// The sentence of a wait, in the words of the library; in short without what failed before, which a page says elsewhere.
+fn sentence(page: &Page, wait: &Wait, in_full: bool) -> Markup {
+    let words = if in_full {
+        wait.words()
+    } else {
+        wait.short_words()
+    };
+    html! { @for word in words { (part(page, word)) } }
 }
 
 fn part(page: &Page, word: WaitWord<'_>) -> Markup {

@@ -36,6 +36,9 @@ pub(super) fn form(page: &Page, search: &Search, names: &[String]) -> Markup {
         .any(|field| search.of(field.name).next().is_some());
     html! {
         form.card.filters #filters method="get" action=(page.path("/instances")) autocomplete="off" {
+            // On narrow screens the conditions are folded behind this; it has no name, so that it is not sent.
+            label.inline.unfold { input #unfold type="checkbox"; "Filter and order" }
+            div.foldable {
             @for field in FIELDS.iter().filter(|field| field.input == Input::Statuses) { (control(field, search)) }
             div.fields {
                 @for field in FIELDS.iter().filter(|field| field.input != Input::Statuses && !is_more(field)) { (control(field, search)) }
@@ -47,6 +50,7 @@ pub(super) fn form(page: &Page, search: &Search, names: &[String]) -> Markup {
                 div.fields { @for field in FIELDS.iter().filter(is_more) { (control(field, search)) } }
             }
             div.row.spread.last { (how(search)) button.primary type="submit" { "Apply" } }
+            }
         }
     }
 }

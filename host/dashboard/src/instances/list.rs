@@ -75,7 +75,11 @@ async fn find(page: &Page, search: &Search) -> Result<Found, Refused> {
         found = list.clone().continuation_token(token).await;
     }
     match found {
-        Ok(found) => Ok(Found::Page(found)),
+        Ok(mut found) => {
+            let instances = std::mem::take(&mut found.instances);
+            found.instances = table::described(&page.client, instances).await;
+            Ok(Found::Page(found))
+        }
         Err(error) if is_stale_token(search, &error) => {
             let message = "This link belongs to another list, or to one of an earlier hub. Apply the filter to begin again.";
             Ok(Found::Refused(Refused::invalid(message)))
@@ -108,6 +112,10 @@ fn results(page: &Page, search: &Search, found: &perennial::Page) -> Markup {
     html! {
         form.results method="post" action=(page.path("/bulk/confirm")) {
             @if page.may_change() { (page.token_field()) (commands(search)) }
+            p.warning #held hidden role="status" {
+                "The list has changed. It stays as it is while rows are ticked that it would lose. "
+                button type="button" data-update { "Untick them, and show the changes" }
+            }
             div data-part="rows" {
                 @if found.instances.is_empty() { (empty(page, search, found)) } @else { (table::table(page, &found.instances)) }
                 (pager(page, search, found))
@@ -176,7 +184,7 @@ fn pager(page: &Page, search: &Search, found: &perennial::Page) -> Markup {
     html! {
         nav.row.spread.pager aria-label="Pages of the list" {
             span.hint {
-                (rows) @if rows == 1 { " instance" } @else { " instances" } " on this page"
+                (show::plural(rows as u64, "instance")) " on this page"
                 @if found.continuation_token.is_none() && search.after.is_none() { ", all that match" }
                 @if rows > 0 { " · " a href=(page.path(&format!("/count{}", search.query()))) { "Count all by status" } }
             }

@@ -16,7 +16,7 @@ use crate::{layout, show};
 
 /// Characters that are shown of an id, and of a reason.
 const ID: usize = 120;
-const WHY: usize = 400;
+const WHY: usize = 4_000;
 
 /// The longest wait for the end.
 const WAIT_MAX: Duration = Duration::from_secs(20);

@@ -1,8 +1,10 @@
 //! The table of instances.
 
+use futures::StreamExt;
 use maud::{Markup, html};
-use perennial::{InstanceStatus, Status};
+use perennial::{Client, Failure, InstanceStatus, Status};
 
+use crate::instance::waits;
 use crate::page::Page;
 use crate::show::cut;
 use crate::{link, show};
@@ -15,6 +17,15 @@ const TAG: usize = 40;
 /// Characters that are shown of a failure or a custom status.
 const SAYS: usize = 140;
 
+/// The kind with which the SDK tells of a compensation of a saga that could not be carried out.
+const COMPENSATION_FAILED: &str = "CompensationFailed";
+
+/// Bytes of an output that are kept of each row.
+const KEPT: usize = 2_000;
+
+/// Instances that are read at the same time.
+const READ_AT_ONCE: usize = 8;
+
 /// Tags that are shown of an instance.
 const TAGS: usize = 5;
 
@@ -26,7 +37,7 @@ pub(super) fn table(page: &Page, instances: &[InstanceStatus]) -> Markup {
             table.instances {
                 thead { tr {
                     @if may_select {
-                        th.tight scope="col" {
+                        th.tight.pick scope="col" {
                             span.needs-js { input type="checkbox" data-all aria-label="Select all on this page"; }
                         }
                     }
@@ -46,7 +57,7 @@ pub(super) fn table(page: &Page, instances: &[InstanceStatus]) -> Markup {
 
 fn row(page: &Page, instance: &InstanceStatus, may_select: bool) -> Markup {
     let id = &instance.instance_id;
-    let shown = cut(id, ID);
+    let shown = show::cut_middle(id, ID);
     let to = page.instance(id, "");
     html! {
         tr data-href=(to) {
@@ -59,15 +70,15 @@ fn row(page: &Page, instance: &InstanceStatus, may_select: bool) -> Markup {
                     div.hint { "child of " a href=(page.instance(parent, "")) { (cut(parent, ID)) } }
                 }
             }
-            td.tight {
+            td.tight.state data-label="Status" {
                 (show::status(instance.runtime_status))
                 @if instance.quarantine.is_some() { div { span.chip.quarantined { "quarantined" } } }
             }
-            td.name { (orchestration(page, instance)) }
-            td.says { (says(instance)) }
-            td.tags { (tags(page, instance)) }
-            td.tight { (show::ago(instance.created_at)) }
-            td.tight { (show::ago(instance.last_updated_at)) }
+            td.name data-label="Orchestration" { (orchestration(page, instance)) }
+            td.says data-label="Says" { (says(page, instance)) }
+            td.tags data-label="Tags" { (tags(page, instance)) }
+            td.tight data-label="Created" { (show::ago(instance.created_at)) }
+            td.tight data-label="Updated" { (show::ago(instance.last_updated_at)) }
         }
     }
 }
@@ -80,27 +91,73 @@ fn orchestration(page: &Page, instance: &InstanceStatus) -> Markup {
     }
 }
 
-/// The failure, the reason of a quarantine, or the custom status, in a short form.
-fn says(instance: &InstanceStatus) -> Markup {
+/// What an instance has to say now: its failure, why it is held, what it waits for, what came out, or why it was terminated.
+fn says(page: &Page, instance: &InstanceStatus) -> Markup {
     if let Some(failure) = &instance.failure {
-        let message = cut(&failure.message, SAYS);
-        return html! {
-            strong { (cut(&failure.kind, NAME)) }
-            @if !message.is_empty() { ": " (message) }
-        };
+        return failed(failure);
     }
     if let Some(quarantine) = &instance.quarantine {
         return html! { (cut(&quarantine.reason, SAYS)) };
     }
-    if let Some(custom) = &instance.custom_status {
-        return html! { code { (cut(custom.as_str(), SAYS)) } };
+    let text = |json: &perennial::Json| html! { code { (cut(json.as_str(), SAYS)) } };
+    match (instance.runtime_status, &instance.output) {
+        (Status::Completed, Some(output)) => text(output),
+        (Status::Completed, None) => html! { span.none { "no output" } },
+        (Status::Terminated, Some(reason)) => html! { (cut(&reason_of(reason), SAYS)) },
+        (Status::Terminated, None) => html! { span.none { "no reason was given" } },
+        (status, _) if status.is_end() => html! { span.none { "–" } },
+        _ => html! {
+            @if let Some(waits) = waits::line(page, instance) { div { (waits) } }
+            @else if instance.custom_status.is_none() { span.none { "–" } }
+            @if let Some(custom) = &instance.custom_status { div.hint { (text(custom)) } }
+        },
     }
-    match instance.scheduled_for {
-        Some(at) if instance.runtime_status == Status::Pending => {
-            html! { "starts " (show::ago(at)) }
+}
+
+/// A failure in a line, and the compensations that could not be carried out.
+fn failed(failure: &Failure) -> Markup {
+    let message = cut(&failure.message, SAYS);
+    let lost = failure.causes.iter();
+    let lost = lost
+        .filter(|cause| cause.kind == COMPENSATION_FAILED)
+        .count();
+    html! {
+        strong { (cut(&failure.kind, NAME)) }
+        @if !message.is_empty() { ": " (message) }
+        @if lost > 0 { div { span.chip.quarantined { (show::plural(lost as u64, "compensation")) " failed" } } }
+    }
+}
+
+/// A reason as it was given, without the quotes of its JSON.
+fn reason_of(json: &perennial::Json) -> String {
+    serde_json::from_str(json.as_str()).unwrap_or_else(|_| json.as_str().to_owned())
+}
+
+/// The instances of a list with what a list leaves out: what they wait for, and outputs, which are kept only as far as they are shown.
+pub(super) async fn described(
+    client: &Client,
+    instances: Vec<InstanceStatus>,
+) -> Vec<InstanceStatus> {
+    let described = instances.into_iter().map(|instance| async move {
+        if instance.failure.is_some() || instance.quarantine.is_some() {
+            return instance;
         }
-        _ => html! { span.none { "–" } },
-    }
+        // One that is gone since stays as the list had it.
+        let Ok(Some(mut now)) = client.status(&instance.instance_id).await else {
+            return instance;
+        };
+        let is_long = |json: &perennial::Json| json.size() > KEPT;
+        if let Some(long) = now.output.take_if(|json| is_long(json)) {
+            let end = long.as_str().floor_char_boundary(KEPT);
+            now.output = Some(perennial::Json::from_text(long.as_str()[..end].to_owned()));
+        }
+        now.values.clear();
+        now
+    });
+    futures::stream::iter(described)
+        .buffered(READ_AT_ONCE)
+        .collect()
+        .await
 }
 
 fn tags(page: &Page, instance: &InstanceStatus) -> Markup {

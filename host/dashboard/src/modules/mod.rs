@@ -101,7 +101,7 @@ fn table(page: &Page, rows: &[(&ModuleInfo, Option<u64>)], all: usize) -> Markup
         div.card.scroll { table {
             thead { tr {
                 th scope="col" { "Module" } th scope="col" { "Orchestrations" } th scope="col" { "Activities" }
-                th.num scope="col" title="Live instances of its orchestrations, also of earlier versions" { "Live" }
+                th.num scope="col" title="Live instances of the names that it defines, also those that run on an earlier component" { "Live, by name" }
                 th scope="col" { "Grants" } th scope="col" { "Deployed" } th.num scope="col" { "Size" }
             } }
             tbody { @for (module, live) in rows { (row(page, module, *live)) } }
@@ -189,7 +189,7 @@ fn still_needed(
                 @if pinned.more { " Only the oldest 1,000 live instances were looked at." } }
             div.scroll { table {
                 thead { tr {
-                    th scope="col" { "Digest" } th.num scope="col" { "Live instances" } th scope="col" { "Version of" }
+                    th scope="col" { "Digest" } th.num scope="col" { "Live instances on it" } th scope="col" { "Version of" }
                 } }
                 tbody { @for (one, count) in old.iter().take(STORED) { tr {
                     td { (digest(one)) }

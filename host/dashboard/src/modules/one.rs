@@ -103,8 +103,8 @@ fn facts(page: &Page, module: &ModuleInfo, pinned: &Pinned) -> Markup {
             dt { "Deployed" } dd { (deployed(module)) }
             dt { "Fuel of a turn" } dd { (limit(module.limits.fuel.map(show::count))) }
             dt { "Memory" } dd { (limit(module.limits.memory_bytes.map(show::bytes))) }
-            dt { "Live instances on it" }
-            dd { @if pinned.more { "at least " } (show::count(live)) }
+            dt { "Run on this component" }
+            dd { @if pinned.more { "at least " } (show::plural(live, "live instance")) }
         }
         @if !page.may_change() { p.hint { "This key may only read." } }
     }
@@ -131,7 +131,7 @@ fn orchestrations(page: &Page, module: &ModuleInfo, lives: &[Option<u64>]) -> Ma
             @if count == 0 { p.none { "It defines none." } } @else {
                 div.scroll { table {
                     thead { tr {
-                        th scope="col" { "Name" } th scope="col" { "Version" } th.num scope="col" { "Live" }
+                        th scope="col" { "Name" } th scope="col" { "Version" } th.num scope="col" title="Live instances of this name, on whichever component" { "Live, by name" }
                         th scope="col" { "What it does" }
                         @if page.may_change() { th scope="col" { span.hidden { "Start" } } }
                     } }
@@ -141,6 +141,8 @@ fn orchestrations(page: &Page, module: &ModuleInfo, lives: &[Option<u64>]) -> Ma
                         }
                     }
                 } }
+                p.hint { "“Live, by name” counts the live instances of a name on all components. One that began before the last deployment \
+                    runs on the component that it began with, so that the number of those that run on this one, above, may differ." }
                 @if count > lives.len() { p.hint { "And " (count - lives.len()) " more." } }
             }
         }

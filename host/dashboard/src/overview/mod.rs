@@ -9,7 +9,7 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
 use maud::{Markup, html};
-use perennial::{ActivityDurations, HostStats, OpenActivity, Overview, Status};
+use perennial::{ActivityDurations, HostStats, OpenActivity, Overview, Status, WaitKind};
 
 use crate::page::Page;
 use crate::refused::{OnPage, Shown};
@@ -41,7 +41,7 @@ async fn overview(page: Page) -> Shown {
         div.row.spread { h1 { "Overview" } p.live {} }
         (change::notice(&page))
         div data-live=(page.live(3, &[])) {
-            div data-part="counts" { (counts(&page, &seen)) }
+            div data-part="counts" { (counts(&page, &seen)) (waits(&page, &seen)) }
             section.card data-part="chart" { (flow(&page, &seen, name)) }
             div.grid data-part="now" { (activities(&page, &seen)) (failures(&page, &seen)) (orchestrations(&page, &seen)) (host(seen.host.as_ref())) }
             div data-part="slow" { (open(&page, "Most retried activities", &seen.most_retried)) (open(&page, "Activities that run longest", &seen.longest_running)) (slowest(&seen.slowest)) }
@@ -92,6 +92,47 @@ fn counts(page: &Page, seen: &Overview) -> Markup {
     }
 }
 
+/// What live instances wait for, what needs a person first: the text of each kind, and whether somebody should look.
+const WAITS: [(WaitKind, &str, bool); 10] = [
+    (WaitKind::Quarantine, "Quarantined", true),
+    (WaitKind::Worker, "Waiting for a worker", true),
+    (WaitKind::Retry, "Retrying after a failure", true),
+    (WaitKind::Event, "Waiting for an event", false),
+    (WaitKind::Request, "Ready to answer a request", false),
+    (WaitKind::Answer, "Waiting for an answer", false),
+    (WaitKind::Activity, "Waiting for an activity", false),
+    (WaitKind::Child, "Waiting for a child", false),
+    (WaitKind::Timer, "Waiting for a timer", false),
+    (WaitKind::Start, "Scheduled to start", false),
+];
+
+/// How many live instances wait for what. An instance may wait for several things.
+fn waits(page: &Page, seen: &Overview) -> Markup {
+    let of = |kind: WaitKind| {
+        seen.waits
+            .iter()
+            .find(move |one| one.waits_for == kind.name())
+    };
+    let is_partial = seen.waits.iter().any(|one| one.partial);
+    html! {
+        @if !seen.waits.is_empty() {
+            section.card.waiting aria-labelledby="waiting" {
+                h2 #waiting { "What live instances wait for" }
+                ul.counts {
+                    @for (kind, text, is_stuck) in WAITS {
+                        @if let Some(one) = of(kind) {
+                            li { a.stuck[is_stuck] href=(listed(page, [("waitsFor", kind.name())])) {
+                                (text) " " strong { (show::count(one.count)) @if one.partial { "+" } }
+                            } }
+                        }
+                    }
+                }
+                @if is_partial { p.hint { "Too many instances are live to look at all of them, so that each number may be larger; each list has all." } }
+            }
+        }
+    }
+}
+
 fn flow(page: &Page, seen: &Overview, chosen: &str) -> Markup {
     let ms = seen.to.0.saturating_sub(seen.from.0).max(1);
     let started: u64 = seen.buckets.iter().map(|one| one.started).sum();
@@ -109,7 +150,8 @@ fn flow(page: &Page, seen: &Overview, chosen: &str) -> Markup {
             }
         }
         p { (show::count(started)) " started (" (rate(started, ms)) "), " (show::count(ended)) " ended (" (rate(ended, ms)) ")"
-            @if seen.partial { " – at least: there are too many to count them all" } }
+            @if seen.buckets.iter().any(|one| one.partial) { " – at least: there are too many to count them all" }
+            "." br; span.hint { "Only instances that are still kept count: one that was purged, or restarted under its id, does not." } }
         (chart::chart(&seen.buckets, seen.bucket_millis))
         (chart::table(&seen.buckets))
     }
@@ -248,7 +290,7 @@ fn slowest(activities: &[ActivityDurations]) -> Markup {
 
 fn now(one: &OpenActivity) -> Markup {
     match (one.running_since, one.next_attempt_at) {
-        (Some(since), _) => html! { "runs since " (show::ago(since)) },
+        (Some(since), _) => html! { "runs for " (show::lasting(since)) },
         (None, Some(next)) => html! { "next attempt " (show::ago(next)) },
         (None, None) => html! { "queued" },
     }

@@ -10,7 +10,10 @@ mod schema;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::StatusCode;
+use axum::body::{Body, to_bytes};
+use axum::extract::{FromRequestParts, Request};
+use axum::http::{Method, StatusCode};
+use axum::middleware::Next;
 use axum::response::Response;
 use axum::routing::get;
 use maud::{Markup, html};
@@ -49,6 +52,57 @@ const UNITS: [(&str, u64); 4] = [
 
 pub(crate) fn routes() -> Router {
     Router::new().route("/{hub}/start", get(page).post(start))
+}
+
+/// The last part of the path of a start.
+const START: &str = "/start";
+
+/// Shows the form again, filled, when a start was refused because its token is not one of this visitor, as after a restart of the host: the
+/// refusal would lose what was typed. It lies around the guard, which decides.
+pub(crate) async fn keep_typed(request: Request, next: Next) -> Response {
+    let is_start = request.method() == Method::POST && request.uri().path().ends_with(START);
+    if !is_start {
+        return next.run(request).await;
+    }
+    let (mut head, body) = request.into_parts();
+    // The host has bounded it.
+    let Ok(bytes) = to_bytes(body, usize::MAX).await else {
+        return next.run(Request::from_parts(head, Body::empty())).await;
+    };
+    let again = Request::from_parts(head.clone(), Body::from(bytes.clone()));
+    let response = next.run(again).await;
+    let fields = Fields::parse(&bytes);
+    let is_outdated = response.status() == StatusCode::FORBIDDEN
+        && (fields.text("name").is_some() || fields.text(again::OF).is_some());
+    if !is_outdated || form_of_another_site(&head) {
+        return response;
+    }
+    head.uri = "/".parse().unwrap_or(head.uri);
+    match Page::from_request_parts(&mut head, &()).await {
+        Ok(page) if page.may_change() && !is_own(&page, &fields) => {
+            outdated(&page, &fields).await.unwrap_or(response)
+        }
+        _ => response,
+    }
+}
+
+/// Whether a browser says that another site sent the form: what it filled in is not shown as if this visitor had typed it.
+fn form_of_another_site(head: &axum::http::request::Parts) -> bool {
+    let site = head.headers.get("sec-fetch-site");
+    site.is_some_and(|site| site != "same-origin" && site != "none")
+}
+
+fn is_own(page: &Page, fields: &Fields) -> bool {
+    let token = fields.text("token");
+    token.is_some_and(|token| page.visitor.is_form_token(token))
+}
+
+async fn outdated(page: &Page, fields: &Fields) -> Option<Response> {
+    let again = Again::of(page, fields).await.ok()?;
+    let asked = Asked::of(page, fields, again).await.ok()?;
+    let message = "The form was made before the host was restarted, or for another key. It is up to date now; look at it and send it again.";
+    let refused = Refused::new(StatusCode::FORBIDDEN, message);
+    Some(shown(page, &asked, fields, true, Some(&refused)))
 }
 
 /// What the form is about.

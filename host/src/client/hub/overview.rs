@@ -65,6 +65,9 @@ pub struct Overview {
     pub buckets: Vec<OverviewBucket>,
     /// The kinds of the failures of instances that failed in the window and are still failed, the most frequent first, at most 20.
     pub failures: Vec<FailureCount>,
+    /// How many live instances wait for what now; what none waits for is left out. An instance may wait for several things.
+    #[serde(default)]
+    pub waits: Vec<WaitCount>,
     /// The activities that have not ended now.
     pub activities: ActivityCounts,
     /// The activities that failed and have had the most attempts, the most first, at most 10.
@@ -113,6 +116,19 @@ pub struct FailureCount {
     pub kind: String,
     /// How often it occurred.
     pub count: u64,
+}
+
+/// How many live instances wait for one kind of thing, perhaps among other things.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct WaitCount {
+    /// What they wait for: the name of a [`WaitKind`](crate::WaitKind), with which a list can be filtered.
+    pub waits_for: String,
+    /// How many of the instances that were looked at.
+    pub count: u64,
+    /// Whether there may be more, because too many instances are live to look at all of them.
+    pub partial: bool,
 }
 
 /// The number of activities in each state.
@@ -346,6 +362,7 @@ fn read(reader: &Reader, window: Window, host: Option<&Engine>) -> Result<Overvi
     let names = reader.live_names(NAMES_MAX)?;
     let now = host.map(|host| host.clock.now());
     let open = reader.open_activities(now, ACTIVITIES_MAX)?;
+    let waits = reader.wait_counts()?;
     let running = Running::find(reader, host)?;
     let local = &running.local;
     let retried = open.most_retried.iter();
@@ -364,12 +381,20 @@ fn read(reader: &Reader, window: Window, host: Option<&Engine>) -> Result<Overvi
         partial: failures.is_partial
             || names.is_partial
             || open.is_partial
+            || waits.is_partial
             || buckets.iter().any(|bucket| bucket.is_partial),
         buckets: (window.buckets().into_iter().zip(buckets))
             .map(|((from, _), counts)| OverviewBucket::new(from, counts))
             .collect(),
         failures: (failures.counts.into_iter())
             .map(|(kind, count)| FailureCount { kind, count })
+            .collect(),
+        waits: (waits.counts.iter())
+            .map(|(kind, count)| WaitCount {
+                waits_for: kind.name().to_owned(),
+                count: *count,
+                partial: waits.is_partial,
+            })
             .collect(),
         activities,
         most_retried: retried

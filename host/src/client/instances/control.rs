@@ -57,6 +57,28 @@ enum Kind {
     Resume,
 }
 
+/// What a cancellation does, for the texts of the command line and of the dashboard.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! cancel_explained {
+    () => {
+        "The orchestration is told: what it awaits ends with the failure Canceled, sagas compensate, and the instance ends as Terminated \
+         with the reason, unless its author wrote otherwise. What has not ended after the grace period, a minute by default, is terminated. \
+         An instance that has not begun ends at once, and so does one that cannot be told: of a module for contract 0.1, or of a remote \
+         worker. A suspended instance is told when it is resumed, and its grace period begins then; until then it does not end."
+    };
+}
+
+/// What becomes of the children of an instance that is terminated, for the texts of the command line and of the dashboard.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! terminated_children_explained {
+    () => {
+        "Its running activities go on, and so do its children, but for those whose start says that they are cancelled or terminated when \
+         their parent ends"
+    };
+}
+
 impl Client {
     fn instance_command(&self, kind: Kind, id: &str, reason: Option<&str>) -> InstanceCommand {
         InstanceCommand {
@@ -74,7 +96,8 @@ impl Client {
     /// The orchestration is told: what it awaits ends with the failure `Canceled`, sagas compensate, and the instance ends as `Terminated`
     /// with this reason, unless its author wrote otherwise. What has not ended after the [grace](InstanceCommand::grace) period is terminated.
     /// An instance that has not begun ends at once, and so does one that cannot be told: of a module for contract 0.1, of a remote worker, or
-    /// whose orchestration has returned. A suspended instance is told when it is resumed. The first request counts.
+    /// whose orchestration has returned. A suspended instance is told when it is resumed, and its grace period begins then; until then its
+    /// status has a [`pending_cancellation`](crate::InstanceStatus::pending_cancellation). The first request counts.
     ///
     /// ```no_run
     /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
@@ -90,9 +113,9 @@ impl Client {
 
     /// Terminates an instance. Await the returned value.
     ///
-    /// An instance that has not started ends at once. Any other ends soon after: wait for completion to be sure. Children and running
-    /// activities are not affected, unless the command is [recursive](InstanceCommand::recursive): then it also stops what still runs below
-    /// an instance that has ended. The first reason is kept.
+    /// An instance that has not started ends at once. Any other ends soon after: wait for completion to be sure. Running activities
+    /// are not affected, and of its children only those whose start says so are cancelled or terminated, unless the command is
+    /// [recursive](InstanceCommand::recursive): then it also stops what still runs below an instance that has ended. The first reason is kept.
     ///
     /// ```no_run
     /// # async fn example(client: perennial::Client) -> perennial::Result<()> {

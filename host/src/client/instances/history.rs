@@ -34,6 +34,27 @@ pub struct HistoryEvent {
     pub event: Event,
 }
 
+impl HistoryEvent {
+    /// When what it tells of happened: the end of the attempt, for an outcome of an attempt, and [`at`](Self::at) for all others. A turn may
+    /// record attempts that ended long before it.
+    pub fn happened_at(&self) -> Timestamp {
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "only these three have a time of their own"
+        )]
+        match &self.event {
+            Event::ActivityCompleted { run, .. }
+            | Event::ActivityFailed { run, .. }
+            | Event::AttemptFailed { run, .. }
+                if run.ended_at != Timestamp::default() =>
+            {
+                run.ended_at
+            }
+            _ => self.at,
+        }
+    }
+}
+
 /// Flattens turns to numbered events.
 pub(crate) fn events_of(turns: Vec<Turn>) -> Vec<HistoryEvent> {
     let mut events = Vec::new();

@@ -7,7 +7,8 @@ use crate::engine::remote::Progress;
 use crate::engine::remote::dispatch::Work;
 use crate::engine::{Engine, flight};
 use crate::store::{
-    InstanceKey, InstanceRow, Reader, StoreError, TaskRow, TaskRowKind, WasRunning, is_owned,
+    InstanceKey, InstanceRow, LiveChild, Reader, StoreError, TaskRow, TaskRowKind, WasRunning,
+    is_owned,
 };
 
 /// The most waits listed for one instance, so that a wide fan-out does not flood its status.
@@ -33,6 +34,11 @@ pub(in crate::client) fn waits(
 ) -> Result<(Vec<Wait>, u64), StoreError> {
     let mut waits = Vec::new();
     waits.extend(row.quarantine.clone().map(Box::new).map(Wait::Quarantine));
+    if row.status == Status::Suspended && row.quarantine.is_none() {
+        waits.push(Wait::Resume {
+            reason: reason(row),
+        });
+    }
     waits.extend(row.waiting.note.clone().map(Wait::Note));
     waits.extend(
         row.waiting
@@ -75,14 +81,7 @@ pub(in crate::client) fn waits(
     for task in tasks {
         waits.extend(calls.wait_for(task)?);
     }
-    waits.extend(
-        children
-            .into_iter()
-            .map(|(instance_id, status)| Wait::Child {
-                instance_id,
-                status,
-            }),
-    );
+    waits.extend(children.into_iter().map(child));
     if row.status == Status::Pending && waits.is_empty() {
         waits.push(Wait::Host);
     }
@@ -95,6 +94,19 @@ pub(in crate::client) fn waits(
         waits.push(Wait::Nothing);
     }
     Ok((waits, more))
+}
+
+fn child((instance_id, status, when_dropped): LiveChild) -> Wait {
+    Wait::Child {
+        instance_id,
+        status,
+        when_dropped,
+    }
+}
+
+/// Why an instance was suspended.
+fn reason(row: &InstanceRow) -> Option<String> {
+    serde_json::from_str(row.output.as_ref()?.as_str()).ok()
 }
 
 /// The wait for a worker, if the next turn of the instance is one for a worker.
@@ -149,6 +161,20 @@ impl Calls<'_> {
         })
     }
 
+    /// When an activity was queued: when its time came, or when an attempt was cut off after that, or by a rewind after it was scheduled.
+    fn queued_since(&self, row: &TaskRow) -> Result<Timestamp, StoreError> {
+        let since = row.due.map_or(row.set_at, |due| due.max(row.set_at));
+        let rewound_at = match row.scheduled_in < row.task.generation {
+            true => self
+                .reader
+                .rewinds(self.row)?
+                .last()
+                .map(|rewind| rewind.at),
+            false => None,
+        };
+        Ok(rewound_at.map_or(since, |at| since.max(at)))
+    }
+
     fn activity(&mut self, row: TaskRow) -> Result<Option<Wait>, StoreError> {
         let (key, execution) = (self.row.key, self.row.execution);
         if self
@@ -161,11 +187,18 @@ impl Calls<'_> {
         let produced = self.turn.iter().flat_map(|turn| &turn.produced);
         let call = produced.into_iter().find_map(|event| match event {
             Event::ActivityScheduled {
-                task, name, target, ..
-            } if *task == row.task.task => Some((name.clone(), target)),
+                task,
+                name,
+                target,
+                retry,
+                ..
+            } if *task == row.task.task => {
+                let most = retry.as_ref().map(|retry| retry.max_attempts);
+                Some((name.clone(), target, most))
+            }
             _ => None,
         });
-        let Some((name, recorded)) = call else {
+        let Some((name, recorded, attempts_max)) = call else {
             return Ok(None);
         };
         let is_remote = *row.target.as_ref().unwrap_or(recorded) == Target::Remote;
@@ -184,8 +217,7 @@ impl Calls<'_> {
         let is_due = |due: &Timestamp| host_now.is_some_and(|now| *due <= now);
         let next = row.due.filter(|due| !runs && !is_due(due));
         let may_run = runs || (is_remote && self.host.is_none());
-        // It was queued when its time came, or when an attempt was cut off after that.
-        let queued_since = row.due.map_or(row.set_at, |due| due.max(row.set_at));
+        let queued_since = self.queued_since(&row)?;
         let sent = self
             .host
             .and_then(|host| host.heartbeat_of((key, row.task)));
@@ -196,6 +228,7 @@ impl Calls<'_> {
             task: row.task.task,
             name,
             attempt: number,
+            attempts_max,
             running_since,
             queued_since: (!may_run && next.is_none()).then_some(queued_since),
             next_attempt_at: next,
@@ -226,6 +259,7 @@ pub(in crate::client) fn still_runs(
             task,
             name: String::new(),
             attempt: 1,
+            attempts_max: None,
             running_since,
             queued_since: None,
             next_attempt_at: None,
@@ -238,14 +272,7 @@ pub(in crate::client) fn still_runs(
     if !found.is_empty() {
         name_activities(reader, row, &mut found)?;
     }
-    found.extend(
-        children
-            .into_iter()
-            .map(|(instance_id, status)| Wait::Child {
-                instance_id,
-                status,
-            }),
-    );
+    found.extend(children.into_iter().map(child));
     Ok(found)
 }
 

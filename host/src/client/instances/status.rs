@@ -110,6 +110,8 @@ pub struct InstanceStatus {
     /// [`Client::pending_events`] tells more of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events_without_effect: Vec<String>,
+    /// A cancellation that it has not been told of, because it is suspended: it is told when it is resumed. Empty in lists.
+    pub pending_cancellation: Option<PendingCancellation>,
     /// The number of events in its history.
     pub history_events: u64,
     /// The approximate size of its history in bytes.
@@ -133,6 +135,23 @@ pub struct RewindRecord {
     /// The first turn that it cut off. What the history was before is kept: see
     /// [`before_rewind`](crate::HistoryQuery::before_rewind). `None` if a remote host of an older version answered.
     pub turn: Option<u32>,
+}
+
+/// A cancellation of which the instance has not been told.
+#[skip_serializing_none]
+#[serde_as]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct PendingCancellation {
+    /// When it was asked for.
+    #[serde_as(as = "TimeText")]
+    #[serde(rename = "time")]
+    pub at: Timestamp,
+    /// The reason, if one was given.
+    pub reason: Option<String>,
+    /// How long the instance will have to clean up once it is told, in milliseconds.
+    pub grace_millis: u64,
 }
 
 fn is_zero(count: &u64) -> bool {
@@ -187,6 +206,7 @@ impl From<InstanceRow> for InstanceStatus {
             waits_for_more: 0,
             still_runs: Vec::new(),
             events_without_effect: Vec::new(),
+            pending_cancellation: None,
             history_events: row.next_event,
             history_bytes: row.history_bytes,
             history: None,
@@ -295,6 +315,7 @@ pub(crate) fn complete(
         open_work::waits(reader, &row, host)?
     };
     let events_without_effect = names_without_effect(reader, &row)?;
+    let pending_cancellation = pending_cancellation(reader, &row)?;
     let input = if show.input {
         input(reader, &row)?
     } else {
@@ -328,10 +349,32 @@ pub(crate) fn complete(
         waits_for,
         waits_for_more,
         events_without_effect,
+        pending_cancellation,
         input,
         history,
         ..row.into()
     })
+}
+
+/// A cancellation in the inbox of a suspended instance. All others are told of it at once.
+fn pending_cancellation(
+    reader: &Reader,
+    row: &InstanceRow,
+) -> Result<Option<PendingCancellation>, StoreError> {
+    if row.status != Status::Suspended {
+        return Ok(None);
+    }
+    let Some(envelope) = reader.cancel_in(row.key)? else {
+        return Ok(None);
+    };
+    let Message::Cancel { reason, grace, .. } = envelope.message else {
+        return Ok(None);
+    };
+    Ok(Some(PendingCancellation {
+        at: envelope.at,
+        reason,
+        grace_millis: grace.0,
+    }))
 }
 
 /// The input of the current execution: from its history or, before its first turn, from its inbox.

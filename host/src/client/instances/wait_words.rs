@@ -75,7 +75,7 @@ impl Wait {
                 Number(task.0),
                 Words(")"),
             ],
-            Self::Activity { .. } => self.activity_words(),
+            Self::Activity { .. } => self.activity_words(true),
             Self::Worker {
                 name,
                 running_since,
@@ -96,12 +96,21 @@ impl Wait {
             Self::Child {
                 instance_id,
                 status,
+                ..
             } => vec![
                 Words("child "),
                 Instance(instance_id),
                 Words(", which is "),
                 WaitWord::Status(*status),
             ],
+            Self::Resume { reason } => {
+                let mut words = vec![Words("its resumption: it is suspended")];
+                if let Some(reason) = reason {
+                    words.extend([Words(" ("), Text(reason), Words(")")]);
+                }
+                words.push(Words(", and nothing goes on until it is resumed"));
+                words
+            }
             Self::Note(note) => vec![Text(note)],
             Self::Quarantine(why) => vec![Words("quarantined: "), Text(&why.reason)],
             Self::Host => vec![Words("a host that runs it")],
@@ -112,12 +121,21 @@ impl Wait {
         }
     }
 
-    fn activity_words(&self) -> Vec<WaitWord<'_>> {
+    /// As [`words`](Self::words), without the number of a task, its heartbeats, and what failed before.
+    pub fn short_words(&self) -> Vec<WaitWord<'_>> {
+        match self {
+            Self::Activity { .. } => self.activity_words(false),
+            _ => self.words(),
+        }
+    }
+
+    fn activity_words(&self, in_full: bool) -> Vec<WaitWord<'_>> {
         use WaitWord::{Details, Name, Number, Time, Words};
         let Self::Activity {
             task,
             name,
             attempt,
+            attempts_max,
             running_since,
             queued_since,
             next_attempt_at,
@@ -129,8 +147,14 @@ impl Wait {
         else {
             return Vec::new();
         };
-        let mut words = vec![Words("activity "), Name(name), Words(" (task ")];
-        words.extend([Number(task.0), Words(", attempt "), Number(*attempt)]);
+        let mut words = vec![Words("activity "), Name(name), Words(" (")];
+        if in_full {
+            words.extend([Words("task "), Number(task.0), Words(", ")]);
+        }
+        words.extend([Words("attempt "), Number(*attempt)]);
+        if let Some(most) = attempts_max.filter(|most| (2..u32::MAX).contains(most)) {
+            words.extend([Words(" of "), Number(most)]);
+        }
         match (running_since, next_attempt_at, at_worker) {
             (Some(at), _, None) => words.extend([Words(", running since "), Time(*at)]),
             (Some(at), _, Some(_)) => words.extend([Words(", at a worker since "), Time(*at)]),
@@ -141,6 +165,10 @@ impl Wait {
         }
         if let Some(at) = queued_since {
             words.extend([Words(" since "), Time(*at)]);
+        }
+        if !in_full {
+            words.push(Words(")"));
+            return words;
         }
         if let Some(Heartbeat { at, details }) = heartbeat {
             words.extend([Words("; last heartbeat "), Time(*at)]);

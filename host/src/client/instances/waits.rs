@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use perennial_core::{FailedAttempt, Failure, Json, Quarantine, Status, TaskId, Timestamp};
+use perennial_core::{
+    ChildPolicy, FailedAttempt, Failure, Json, Quarantine, Status, TaskId, Timestamp,
+};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_with::schemars_1::JsonSchemaAs;
@@ -46,6 +48,8 @@ pub enum Wait {
         name: String,
         /// The number of the current or next attempt. Attempts that a host crash cut off count too.
         attempt: u32,
+        /// The number of attempts that its retry policy permits; `None` without one.
+        attempts_max: Option<u32>,
         /// When the current attempt started; `None` if none runs.
         running_since: Option<Timestamp>,
         /// Since when the current attempt waits for a free place; `None` if it runs, or if its time has not come.
@@ -87,6 +91,13 @@ pub enum Wait {
         instance_id: String,
         /// The status of the child.
         status: Status,
+        /// What becomes of it when its parent ends first, as the parent said when it started it.
+        when_dropped: ChildPolicy,
+    },
+    /// To be resumed: it is suspended, and none of its other waits moves it on until then.
+    Resume {
+        /// Why it was suspended, if a reason was given.
+        reason: Option<String>,
     },
     /// A text that the orchestration supplied.
     Note(String),
@@ -142,6 +153,7 @@ pub(crate) struct WaitJson {
     task: Option<TaskId>,
     name: Option<String>,
     attempt: Option<u32>,
+    max_attempts: Option<u32>,
     state: Option<AttemptState>,
     #[serde_as(as = "Option<TimeText>")]
     running_since: Option<Timestamp>,
@@ -165,8 +177,37 @@ pub(crate) struct WaitJson {
     instance_id: Option<String>,
     #[serde_as(as = "Option<StatusName>")]
     runtime_status: Option<Status>,
+    /// What becomes of a child when its parent ends first: `cancel` or `terminate`; it runs on where it is left out.
+    when_dropped: Option<EndOfChild>,
     note: Option<String>,
     reason: Option<String>,
+}
+
+/// What a child is told when its parent ends.
+#[derive(Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+enum EndOfChild {
+    Cancel,
+    Terminate,
+}
+
+impl EndOfChild {
+    fn of(policy: ChildPolicy) -> Option<Self> {
+        match policy {
+            ChildPolicy::Abandon => None,
+            ChildPolicy::Cancel => Some(Self::Cancel),
+            ChildPolicy::Terminate => Some(Self::Terminate),
+        }
+    }
+
+    fn policy(told: Option<Self>) -> ChildPolicy {
+        match told {
+            None => ChildPolicy::Abandon,
+            Some(Self::Cancel) => ChildPolicy::Cancel,
+            Some(Self::Terminate) => ChildPolicy::Terminate,
+        }
+    }
 }
 
 /// The state of an awaited activity.
@@ -217,6 +258,7 @@ impl From<Wait> for WaitJson {
                 task,
                 name,
                 attempt,
+                attempts_max,
                 running_since,
                 queued_since,
                 next_attempt_at,
@@ -228,6 +270,7 @@ impl From<Wait> for WaitJson {
                 task: Some(task),
                 name: Some(name),
                 attempt: Some(attempt),
+                max_attempts: attempts_max,
                 state: match (running_since, next_attempt_at, at_worker) {
                     (Some(_), _, _) => Some(AttemptState::Running),
                     (None, Some(_), _) => Some(AttemptState::Waiting),
@@ -264,10 +307,16 @@ impl From<Wait> for WaitJson {
             Wait::Child {
                 instance_id,
                 status,
+                when_dropped,
             } => Self {
                 instance_id: Some(instance_id),
                 runtime_status: Some(status),
+                when_dropped: EndOfChild::of(when_dropped),
                 ..Self::of("child")
+            },
+            Wait::Resume { reason } => Self {
+                reason,
+                ..Self::of("resume")
             },
             Wait::Note(note) => Self {
                 note: Some(note),
@@ -299,6 +348,7 @@ impl WaitJson {
                 task: self.task?,
                 name: self.name?,
                 attempt: self.attempt?,
+                attempts_max: self.max_attempts,
                 running_since: self.running_since,
                 queued_since: self.queued_since,
                 next_attempt_at: self.next_attempt_time,
@@ -321,6 +371,10 @@ impl WaitJson {
             "child" => Wait::Child {
                 instance_id: self.instance_id?,
                 status: self.runtime_status?,
+                when_dropped: EndOfChild::policy(self.when_dropped),
+            },
+            "resume" => Wait::Resume {
+                reason: self.reason,
             },
             "note" => Wait::Note(self.note?),
             "quarantine" => Wait::Quarantine(Box::new(Quarantine::because(self.reason?))),

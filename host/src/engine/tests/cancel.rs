@@ -145,8 +145,22 @@ fn a_suspended_instance_is_asked_when_it_is_resumed() {
     assert_eq!(host.submit(cancel("a", 5_000)).unwrap(), Reply::Done);
     host.idle();
     assert_eq!(host.row("a").unwrap().status, Status::Suspended);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let client = crate::Client::open(world.dir(), "hub").unwrap();
+    let status = || {
+        let status = runtime.block_on(client.status("a").into_future());
+        status.unwrap().unwrap()
+    };
+    assert!(matches!(
+        status().waits_for[..],
+        [crate::Wait::Resume { .. }]
+    ));
+    let pending = status().pending_cancellation.unwrap();
+    assert_eq!(pending.reason.as_deref(), Some("enough"));
+    assert_eq!(pending.grace_millis, 5_000);
     host.resume("a");
     assert_eq!(host.end("a"), "Terminated");
+    assert_eq!(status().pending_cancellation, None);
     host.check_histories();
 }
 

@@ -1,6 +1,6 @@
 //! What parents tell their children: to cancel, or to end.
 
-use perennial_core::{CANCELLATION_GRACE, ChildCommand, Message};
+use perennial_core::{CANCELLATION_GRACE, ChildCommand, ChildPolicy, Message};
 use rusqlite::Connection;
 
 use crate::store::StoreError;
@@ -49,20 +49,27 @@ pub(crate) fn release_children(
     let mut query = db.prepare_cached(
         "SELECT id, when_dropped FROM instance WHERE parent_key = ?1 AND when_dropped IS NOT NULL AND status < 3 ORDER BY key",
     )?;
-    let children: Vec<(String, u8)> = query
+    let children: Vec<(String, Option<u8>)> = query
         .query_map([key.0], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_, _>>()?;
     for (child, policy) in children {
-        let command = match policy {
-            1 => ChildCommand::Cancel,
-            2 => ChildCommand::Terminate,
-            other => {
-                let what = format!("{other} is nothing that becomes of a child");
-                return Err(StoreError::Corrupt(what));
-            }
-        };
-        let reason = Some(format!("its parent {id:?} has ended"));
-        command_child(db, key, &child, (command, reason), effects)?;
+        if let Some(command) = policy_of(policy)?.command() {
+            let reason = Some(format!("its parent {id:?} has ended"));
+            command_child(db, key, &child, (command, reason), effects)?;
+        }
     }
     Ok(())
+}
+
+/// What becomes of a child, from the column `when_dropped`.
+pub(crate) fn policy_of(number: Option<u8>) -> Result<ChildPolicy, StoreError> {
+    Ok(match number {
+        None => ChildPolicy::Abandon,
+        Some(1) => ChildPolicy::Cancel,
+        Some(2) => ChildPolicy::Terminate,
+        Some(other) => {
+            let what = format!("{other} is nothing that becomes of a child");
+            return Err(StoreError::Corrupt(what));
+        }
+    })
 }

@@ -65,13 +65,34 @@ impl<'a> Looks<'a> {
 
     /// The status of an instance, if it matches.
     pub(super) fn look(&mut self, key: i64) -> Result<Option<Status>, StoreError> {
-        self.looked += 1;
+        let Some(seen) = self.see(key)? else {
+            return Ok(None);
+        };
+        Ok(self.fits(&seen)?.then_some(seen.status))
+    }
+
+    /// All that a live instance waits for, if the filter asks for a wait.
+    pub(super) fn kinds(&mut self, key: i64) -> Result<Vec<WaitKind>, StoreError> {
+        let Some(seen) = self.see(key)? else {
+            return Ok(Vec::new());
+        };
+        let mut kinds = Vec::new();
+        for kind in WaitKind::ALL {
+            if self.waits(&seen, &kind.into())? {
+                kinds.push(kind);
+            }
+        }
+        Ok(kinds)
+    }
+
+    fn see(&mut self, key: i64) -> Result<Option<Seen>, StoreError> {
+        self.looked = self.looked.saturating_add(1);
         let mut select = self.db.prepare_cached(&self.sql)?;
         let mut rows = select.query([key])?;
         let Some(row) = rows.next()? else {
             return Ok(None);
         };
-        let seen = Seen {
+        Ok(Some(Seen {
             key,
             status: status_of(row.get(0)?)?,
             updated_at: Timestamp(uint(row.get(1)?)),
@@ -81,10 +102,7 @@ impl<'a> Looks<'a> {
             has_module: row.get(5)?,
             execution: row.get(6)?,
             generation: row.get(7)?,
-        };
-        drop(rows);
-        drop(select);
-        Ok(self.fits(&seen)?.then_some(seen.status))
+        }))
     }
 
     fn fits(&mut self, seen: &Seen) -> Result<bool, StoreError> {

@@ -18,5 +18,6 @@ pub(crate) mod tags;
 pub(crate) mod tasks;
 pub(crate) mod turns;
 pub(crate) mod values;
+pub(crate) mod wait_counts;
 pub(crate) mod waits;
 mod walks;

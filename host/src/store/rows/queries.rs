@@ -1,9 +1,10 @@
 //! The queries of a [`Reader`].
 
-use perennial_core::{Envelope, Message, Millis, Status, TaskId, Timestamp};
+use perennial_core::{ChildPolicy, Envelope, Message, Millis, Status, TaskId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use crate::store::StoreError;
+use crate::store::changes::children;
 use crate::store::changes::collect;
 use crate::store::changes::cuts;
 use crate::store::codec::{decode, decode_waiting, int, uint};
@@ -19,6 +20,9 @@ use crate::store::types::{InboxPage, InstanceKey, InstanceRow, TaskRow};
 
 /// A page of messages ends once it has this many bytes: the maximum that a turn takes.
 const PAGE_BYTES: usize = 4 << 20;
+
+/// A live child: its id, its status, and what becomes of it when its parent ends.
+pub(crate) type LiveChild = (String, Status, ChildPolicy);
 
 impl Reader {
     /// The instance with an id.
@@ -182,6 +186,18 @@ impl Reader {
         })
     }
 
+    /// The first cancellation in an inbox, which its instance has not been told of.
+    pub(crate) fn cancel_in(&self, key: InstanceKey) -> Result<Option<Envelope>, StoreError> {
+        self.with(|db| {
+            let mut query = db.prepare_cached(
+                "SELECT seq, message, at FROM inbox WHERE instance = ?1 AND substr(message, 1, 2) = X'010D' ORDER BY seq LIMIT 1",
+            )?;
+            let mut rows = query.query([key.0])?;
+            let found = rows.next()?.map(|row| envelope(row, &mut 0));
+            found.transpose()
+        })
+    }
+
     /// Instances that are suspended.
     pub(crate) fn suspended(&self) -> Result<Vec<InstanceKey>, StoreError> {
         self.with(|db| {
@@ -265,20 +281,21 @@ impl Reader {
         })
     }
 
-    /// Ids and statuses of the live children of an instance, and their number.
+    /// Ids and statuses of the live children of an instance, with what becomes of them when it ends, and their number.
     pub(crate) fn live_children(
         &self,
         key: InstanceKey,
         limit: u32,
-    ) -> Result<(Vec<(String, Status)>, u64), StoreError> {
+    ) -> Result<(Vec<LiveChild>, u64), StoreError> {
         self.with(|db| {
             let mut query = db.prepare_cached(
-                "SELECT id, status FROM instance WHERE parent_key = ?1 AND status < 3 ORDER BY status, key LIMIT ?2",
+                "SELECT id, status, when_dropped FROM instance WHERE parent_key = ?1 AND status < 3 ORDER BY status, key LIMIT ?2",
             )?;
             let mut rows = query.query(params![key.0, limit])?;
             let mut found = Vec::new();
             while let Some(row) = rows.next()? {
-                found.push((row.get(0)?, instances::status_of(row.get(1)?)?));
+                let policy = children::policy_of(row.get(2)?)?;
+                found.push((row.get(0)?, instances::status_of(row.get(1)?)?, policy));
             }
             let mut all = found.len() as u64;
             if all == u64::from(limit) {

@@ -9,8 +9,8 @@ use super::which::Which;
 use super::{replace, what_if_of};
 use crate::instance::event::{self, About};
 use crate::page::Page;
-use crate::show;
 use crate::show::cut;
+use crate::{payload as tree, show};
 
 /// Events that are shown of each side of a turn.
 const EVENTS: usize = 100;
@@ -172,7 +172,7 @@ pub(super) fn payload(
         } @else if size <= INLINE {
             p.value { code { (json.as_str()) } }
         } @else {
-            details.value id=(name) open[size <= 2_000] { summary { (show::bytes(size as u64)) } (show::json(Some(json))) }
+            details.value id=(name) open[size <= 2_000] { summary { (show::bytes(size as u64)) } (tree::json(Some(json), whole)) }
         }
     }
 }
