@@ -190,6 +190,8 @@ document.addEventListener("keydown", (event) => {
 
 const live = document.querySelector("[data-live]");
 const HERE_MS = 20000, AGAIN_MS = 3000, HUB_EVERY = "3";
+// Streams do not tell of instances that are purged, so that a page looks for itself now and then.
+const LOOK_MS = 15000;
 let stream, timer, reading, stale, wanted = true, connected = false, failed = false;
 
 /** Says whether the page is up to date: it is while changes are told and the last reading of the page succeeded. */
@@ -404,5 +406,6 @@ document.addEventListener("visibilitychange", () => {
 });
 
 prepare(document);
+if (live) setInterval(() => wanted && !document.hidden && changed(), LOOK_MS);
 setInterval(() => document.hidden || times(document, true), 1000);
 open();

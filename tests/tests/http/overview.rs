@@ -245,7 +245,34 @@ async fn every_client_finds_and_counts_the_same() {
             }
           ],
           "partial": false,
-          "to": "2020-01-01T01:00:00.000Z"
+          "to": "2020-01-01T01:00:00.000Z",
+          "waits": [
+            {
+              "count": 1,
+              "partial": false,
+              "waitsFor": "event"
+            },
+            {
+              "count": 2,
+              "partial": false,
+              "waitsFor": "activity"
+            },
+            {
+              "count": 1,
+              "partial": false,
+              "waitsFor": "retry"
+            },
+            {
+              "count": 1,
+              "partial": false,
+              "waitsFor": "timer"
+            },
+            {
+              "count": 1,
+              "partial": false,
+              "waitsFor": "start"
+            }
+          ]
         }"#]]
     .assert_eq(&serde_json::to_string_pretty(&overview).unwrap());
     stop.send(()).unwrap();

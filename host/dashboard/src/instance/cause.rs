@@ -141,15 +141,17 @@ fn of(failed: Vec<(TaskId, Cause)>, named: Option<TaskId>, failure: &Failure) ->
 pub(super) fn line(page: &Page, status: &InstanceStatus, cause: &Cause) -> Markup {
     let id = &status.instance_id;
     let event = page.instance(id, &format!("/history/{}", cause.event));
+    let own = status.failure.as_ref();
+    let is_same = own.is_some_and(|own| own.kind == cause.failure.kind);
     html! {
-        p {
-            "The " (cause.what) " " b { (brief(&cause.name)) }
-            @if let Some(child) = &cause.child { " (" a href=(page.instance(child, "")) { (show::cut_middle(child, 60)) } ")" }
-            " failed" (attempt(cause.attempt)) ": " a href=(event) { "event " (cause.event) }
-            ", " a href=(page.instance(id, &format!("/turns?turn={}", cause.turn))) { "turn " (cause.turn) } "."
-            @if cause.failure.kind.is_empty() { "" } @else { " " span.hint { (cut(&cause.failure.kind, 60)) } }
+            p {
+                "The " (cause.what) " " b { (brief(&cause.name)) }
+                @if let Some(child) = &cause.child { " (" a href=(page.instance(child, "")) { (show::cut_middle(child, 60)) } ")" }
+                " failed" (attempt(cause.attempt)) ": " a href=(event) { "event " (cause.event) }
+                ", " a href=(page.instance(id, &format!("/turns?turn={}", cause.turn))) { "turn " (cause.turn) } "."
+    @if !is_same { " Its failure was of the kind " b { (cut(&cause.failure.kind, 60)) } "." }
+            }
         }
-    }
 }
 
 /// Which attempt it was: nothing for a call without retries.
@@ -185,7 +187,7 @@ mod tests {
             name: "Pay".to_owned(),
             child: None,
             attempt: None,
-            failure: Failure::new(kind, "no"),
+            failure: Failure::permanent(kind, "no"),
         };
         let failed = vec![
             (TaskId(1), cause(3, "A")),
@@ -193,7 +195,7 @@ mod tests {
             (TaskId(3), cause(7, "A")),
         ];
         let event = |named, kind: &str| {
-            let found = of(failed.clone(), named, &Failure::new(kind, "no"));
+            let found = of(failed.clone(), named, &Failure::permanent(kind, "no"));
             found.map(|cause| cause.event)
         };
         assert_eq!(event(Some(TaskId(1)), "A"), Some(3));

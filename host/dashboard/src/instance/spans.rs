@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 
+use perennial::core::text::visible;
 use perennial::{AttemptRun, Event, HistoryEvent, InstanceStatus, TaskId, Timestamp, Wait};
 use serde::Serialize;
 
@@ -373,7 +374,8 @@ impl Span {
         Self {
             task,
             kind,
-            name: cut(name, TEXT),
+            // A script draws it, so that the document's own writing out does not reach it.
+            name: cut(&visible(name), TEXT),
             start,
             end: None,
             outcome: Outcome::Open,
@@ -394,7 +396,7 @@ impl Span {
             .unwrap_or(self.start);
         let start = run.started_at.since(first).0.max(before);
         let end = run.ended_at.since(first).0.max(start);
-        let failure = failure.map(|text| cut(text, TEXT));
+        let failure = failure.map(|text| cut(&visible(text), TEXT));
         self.attempts.push(Attempt {
             number: run.attempt,
             start,
@@ -406,7 +408,7 @@ impl Span {
     fn end_attempt(&mut self, at: u64, failure: Option<&str>) {
         if let Some(last) = self.attempts.last_mut().filter(|last| last.end.is_none()) {
             last.end = Some(at.max(last.start));
-            last.failure = failure.map(|text| cut(text, TEXT));
+            last.failure = failure.map(|text| cut(&visible(text), TEXT));
         }
     }
 
@@ -420,7 +422,7 @@ impl Span {
                 Outcome::Completed
             },
         );
-        self.failure = failure.map(|text| cut(&text, TEXT));
+        self.failure = failure.map(|text| cut(&visible(&text), TEXT));
     }
 
     fn end_as(&mut self, at: u64, outcome: Outcome) {

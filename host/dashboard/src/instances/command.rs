@@ -66,14 +66,15 @@ impl Action {
     /// What it does, for the person who confirms it.
     pub(super) fn explanation(self) -> &'static str {
         match self {
-            Self::Cancel => {
-                "Asks each instance to end in good order: what it awaits ends with the failure Canceled, sagas compensate, and the \
-                 instance ends as Terminated. What has not ended after a minute is terminated."
-            }
-            Self::Terminate => {
-                "Ends each instance at once, without compensation or clean-up. Running activities and children go on, unless \
-                 descendants are included. This cannot be undone, but an ended instance can be restarted."
-            }
+            Self::Cancel => concat!(
+                "Asks each instance to end in good order. ",
+                perennial::cancel_explained!()
+            ),
+            Self::Terminate => concat!(
+                "Ends each instance at once, without compensation or clean-up. ",
+                perennial::terminated_children_explained!(),
+                ", unless descendants are included. This cannot be undone, but an ended instance can be restarted."
+            ),
             Self::Suspend => {
                 "Holds each instance until it is resumed. Activities that run now finish, and their results and all events are kept."
             }

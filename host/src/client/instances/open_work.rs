@@ -193,7 +193,9 @@ impl Calls<'_> {
                 retry,
                 ..
             } if *task == row.task.task => {
+                // This many are as good as no limit.
                 let most = retry.as_ref().map(|retry| retry.max_attempts);
+                let most = most.filter(|most| *most < u32::MAX);
                 Some((name.clone(), target, most))
             }
             _ => None,

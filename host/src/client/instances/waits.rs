@@ -48,7 +48,7 @@ pub enum Wait {
         name: String,
         /// The number of the current or next attempt. Attempts that a host crash cut off count too.
         attempt: u32,
-        /// The number of attempts that its retry policy permits; `None` without one.
+        /// The number of attempts that its retry policy permits; `None` without a policy or a limit.
         attempts_max: Option<u32>,
         /// When the current attempt started; `None` if none runs.
         running_since: Option<Timestamp>,
