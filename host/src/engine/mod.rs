@@ -157,6 +157,8 @@ pub(crate) struct Engine {
     pub(crate) trouble: Trouble,
     spans: Option<Listener<Span>>,
     pub(crate) counts: Counts,
+    /// Told after each change of the keys of the HTTP server.
+    pub(crate) keys: tokio::sync::watch::Sender<()>,
     pub(crate) end: End,
 }
 
@@ -286,6 +288,7 @@ impl Engine {
             trouble: Trouble::default(),
             spans: parts.spans.map(spans::listener),
             counts: Counts::default(),
+            keys: tokio::sync::watch::Sender::new(()),
             end: End::default(),
             clock,
             config,

@@ -9,6 +9,7 @@ use crate::client::body::{CollectedModules, GrantsBody, Inspected, UploadBody};
 use crate::http::native::doc::{Operation, delete, flag, get, post, put, text};
 use crate::http::native::extract::{Admin, Ask, Component, Failed, Object, Segments};
 use crate::http::native::reply::{Nothing, Reply};
+use crate::http::permits::{self, Permission};
 use crate::{Collect, Deployment, Grants, ModuleInfo, ModuleLimits, RemoveInUse};
 
 pub(super) fn operations() -> Vec<Operation> {
@@ -21,15 +22,7 @@ pub(super) fn operations() -> Vec<Operation> {
         )
         .answer(200, "The modules"),
         get("/modules/{name}", show, "showModule", "One deployed module").answer(200, "The module"),
-        put(
-            "/modules/{name}",
-            deploy,
-            "deployModule",
-            "Deploys a component: new instances use it for the names that it defines",
-        )
-        .query("replace", flag(), "Takes over names that other modules own")
-        .answer(200, "The names that the module defines, and what changed")
-        .fails(&[(409, "Another module owns a name")]),
+        deploying(),
         post(
             "/inspect",
             inspect,
@@ -81,6 +74,24 @@ pub(super) fn operations() -> Vec<Operation> {
             "Adds to the grants of a module",
         )),
     ]
+}
+
+fn deploying() -> Operation {
+    put(
+        "/modules/{name}",
+        deploy,
+        "deployModule",
+        "Deploys a component: new instances use it for the names that it defines",
+    )
+    .query("replace", flag(), "Takes over names that other modules own")
+    .answer(200, "The names that the module defines, and what changed")
+    .fails(&[
+        (
+            403,
+            "Without an admin key: the component would get the grants of a module",
+        ),
+        (409, "Another module owns a name"),
+    ])
 }
 
 fn grants(operation: Operation) -> Operation {
@@ -178,18 +189,16 @@ async fn deploy(
         limits,
     } = uploaded(body)?;
     if grants.is_some() {
-        ask.must_be_admin().await?;
+        ask.must(Permission::Grant).await?;
     }
+    let may_grant = ask.may(Permission::Grant).await?;
     let module = ask.client.look_at(name, component.into()).await?;
-    let mut deploy = ask.client.deploy(module);
+    let mut deploy = permits::deploy(&ask.client, may_grant, module, replace).await?;
     if let Some(grants) = grants {
         deploy = deploy.grants(grants);
     }
     if let Some(limits) = limits {
         deploy = deploy.limits(limits);
-    }
-    if replace {
-        deploy = deploy.replace();
     }
     Ok(Reply::ok(&deploy.await?))
 }
