@@ -4,7 +4,6 @@
 
 use std::collections::VecDeque;
 
-use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::response::Response;
 use futures::TryStreamExt;
@@ -13,7 +12,7 @@ use perennial::{Client, Error, HistoryEvent, InstanceStatus, Timestamp};
 
 use super::event::{self, About, Named};
 use super::{Tab, cut, found, frame};
-use crate::page::{Page, data};
+use crate::page::{Page, Path, data};
 use crate::refused::{OnPage, Refused, Shown};
 use crate::{link, show};
 

@@ -1,11 +1,10 @@
 //! The first page of an instance: what it is, why it waits, what went in and came out, and what can be done.
 
-use axum::extract::Path;
 use maud::{Markup, html};
 use perennial::{InstanceStatus, RequestState, RequestStatus};
 
 use super::{Tab, actions, brief, cut, frame, quarantine, waits};
-use crate::page::Page;
+use crate::page::{Page, Path};
 use crate::refused::{OnPage, Refused, Shown};
 use crate::{link, show};
 

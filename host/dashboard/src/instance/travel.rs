@@ -14,13 +14,12 @@ mod walk;
 mod what_if;
 
 use axum::Router;
-use axum::extract::Path;
 use axum::routing::{get, post};
 use maud::{Markup, html};
 use perennial::InstanceStatus;
 
 use super::{Tab, found, frame};
-use crate::page::Page;
+use crate::page::{Page, Path};
 use crate::refused::{OnPage, Refused, Shown};
 use crate::{link, show};
 use walk::{Asked, Chosen, ROWS, Row, Walked, walk};

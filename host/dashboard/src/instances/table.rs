@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 use perennial::{InstanceStatus, Status};
 
-use crate::instances::short;
+use crate::instances::{picked, short};
 use crate::page::Page;
 use crate::{link, show};
 
@@ -51,7 +51,7 @@ fn row(page: &Page, instance: &InstanceStatus, may_select: bool) -> Markup {
     html! {
         tr data-href=(to) {
             @if may_select {
-                td.tight { input type="checkbox" name="id" value=(id) aria-label=(format!("Select {shown}")); }
+                td.tight { input type="checkbox" name="id" value=(picked::value(instance)) aria-label=(format!("Select {shown}")); }
             }
             td.id {
                 a.mono href=(to) title=[(shown.len() != id.len()).then_some(id)] { (shown) }

@@ -18,7 +18,7 @@ use super::changes::{Change, Changes, Name};
 use super::{digest, grants, live, one};
 use crate::page::{Page, data};
 use crate::refused::Refused;
-use crate::{link, show};
+use crate::{change, show};
 
 /// Live instances that a check replays at most. The command line has no such limit, and does not burden the host.
 const CHECKED: u64 = 2_000;
@@ -102,7 +102,10 @@ async fn inspected(page: &Page, body: Body) -> Result<Markup, Refused> {
     for name in concerned(&changes) {
         lives += live::live_of(&page.client, name).await?;
     }
-    Ok(preview(page, &module, before, &changes, lives))
+    let takes = changes.taken().next().is_some();
+    let allowed = page.visitor.deploy(module.clone(), takes).await;
+    let refused = allowed.err().map(Refused::from);
+    Ok(preview(page, &module, before, &changes, (lives, refused)))
 }
 
 /// The orchestrations whose live instances a check replays.
@@ -117,7 +120,7 @@ fn preview(
     module: &Module,
     before: Option<&ModuleInfo>,
     changes: &Changes,
-    lives: u64,
+    (lives, refused): (u64, Option<Refused>),
 ) -> Markup {
     let bytes = u64::try_from(module.size()).unwrap_or(u64::MAX);
     let full = module.digest().to_string();
@@ -142,7 +145,10 @@ fn preview(
             None => p.none { "None. They can be given on the page of the module once it is deployed." },
         }
         (live_instances(lives))
-        (confirmation(module, changes, &full))
+        @match refused {
+            Some(refused) => { h3 { "This cannot be deployed by you" } (error(&refused)) },
+            None => (confirmation(module, changes, &full)),
+        }
     }
 }
 
@@ -156,7 +162,7 @@ fn names(page: &Page, changes: &Changes) -> Markup {
                     th scope="row" { (name.name) }
                     td { (name.kind) }
                     td { (versions(name)) }
-                    td { (change(page, name)) }
+                    td { (becomes(page, name)) }
                 } }
             }
         } }
@@ -173,7 +179,7 @@ fn versions(name: &Name) -> Markup {
     }
 }
 
-fn change(page: &Page, name: &Name) -> Markup {
+fn becomes(page: &Page, name: &Name) -> Markup {
     html! {
         @match &name.change {
             Change::New => "new",
@@ -244,12 +250,15 @@ fn confirmation(module: &Module, changes: &Changes, full: &str) -> Markup {
 pub(crate) async fn deploy(page: Page, body: Body) -> Response {
     match deployed(&page, body).await {
         // The script leads there.
-        Ok(to) => data("text/plain; charset=utf-8", to),
+        Ok((to, said)) => {
+            let answer = data("text/plain; charset=utf-8", to.clone());
+            change::telling(answer, &to, &said)
+        }
         Err(refused) => fragment(Err(refused)),
     }
 }
 
-async fn deployed(page: &Page, body: Body) -> Result<String, Refused> {
+async fn deployed(page: &Page, body: Body) -> Result<(String, String), Refused> {
     let module = component(page, body).await?;
     if page.query.text("digest") != Some(&module.digest().to_string()) {
         return Err(Refused::new(
@@ -257,18 +266,11 @@ async fn deployed(page: &Page, body: Body) -> Result<String, Refused> {
             "This is not the component that was previewed: the file has changed. Nothing was deployed; preview it again.",
         ));
     }
-    let mut deploy = page.client.deploy(module);
-    if page.query.is_set("replace") {
-        deploy = deploy.replace();
-    }
-    let done = deploy.await?;
+    let replace = page.query.is_set("replace");
+    let done = page.visitor.deploy(module, replace).await?.await?;
     let changed = done.names.iter().filter(|name| name.changed).count();
     let said = format!("Deployed; {changed} of {} names changed.", done.names.len());
-    Ok(format!(
-        "{}{}",
-        one::path(page, &done.name, ""),
-        link::query([("done", said.as_str())])
-    ))
+    Ok((one::path(page, &done.name, ""), said))
 }
 
 /// A part of the answer to a check: lines with the number of instances checked and of all, an empty line, and the report.

@@ -2,7 +2,7 @@
 //!
 //! Invariant: nothing is written, no activity runs, and no instance notices it.
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use maud::{Markup, html};
@@ -18,7 +18,7 @@ use super::walk::{Candidate, candidates, event};
 use super::{Tab, found, frame, spread, view, what_if_of};
 use crate::change::Sent;
 use crate::fields::Fields;
-use crate::page::{Page, data};
+use crate::page::{Page, Path, data};
 use crate::refused::{OnPage, Refused, Shown};
 use crate::show;
 use crate::show::cut;
