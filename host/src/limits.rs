@@ -54,6 +54,9 @@ pub(crate) mod http {
 
     /// Bytes and headers in the head of a request.
     pub(crate) const HEAD_BYTES: usize = 64 << 10;
+
+    /// Parameters of a query.
+    pub(crate) const QUERY_PARAMETERS: usize = 1_000;
     pub(crate) const HEADERS: usize = 100;
     /// How long a caller may take for the head of a request, or be idle between two requests.
     pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);

@@ -345,7 +345,7 @@ export async function many_instances_are_changed_at_once(given) {
   for (let n = 0; n < 12; n += 1) await one.begin("Wait", undefined, { id: `w${n}` });
   const page = await given.browser.tab(one);
   await page.goto(one.page("/instances?name=Wait"));
-  await page.locator('input[name="id"][value="w3"]').check();
+  await page.locator('input[name="id"][value$=":w3"]').check();
   await page.locator("#scope").selectOption("selected");
   await page.locator("#action").selectOption("suspend");
   await page.getByRole("button", { name: "Review" }).click();

@@ -217,7 +217,7 @@ fn without_a_host_commands_are_kept_and_the_user_is_told() {
     "#]],
     );
     cli.check(&["list", "--limit", "1", "--json"], expect![[r#"
-        {"instances":[{"instanceId":"w2","name":"Wait","runtimeStatus":"Pending","createdTime":"<timestamp>","lastUpdatedTime":"<timestamp>","executionId":"<hex>","module":"<hex>","historyEvents":0,"historyBytes":<n>}],"continuationToken":"<n>"}
+        {"instances":[{"instanceId":"w2","name":"Wait","runtimeStatus":"Pending","createdTime":"<timestamp>","lastUpdatedTime":"<timestamp>","executionId":"<hex>","run":"<hex>","module":"<hex>","historyEvents":0,"historyBytes":<n>}],"continuationToken":"<n>"}
     "#]]);
     cli.check(
         &["list", "--counts"],
@@ -285,7 +285,7 @@ fn beside_a_host_an_instance_lives_its_whole_life() {
     "#]],
     );
     cli.check(&["wait", "w1", "--json"], expect![[r#"
-        {"instanceId":"w1","name":"Wait","runtimeStatus":"Completed","createdTime":"<timestamp>","startedTime":"<timestamp>","lastUpdatedTime":"<timestamp>","executionId":"<hex>","module":"<hex>","output":"now","historyEvents":7,"historyBytes":<n>}
+        {"instanceId":"w1","name":"Wait","runtimeStatus":"Completed","createdTime":"<timestamp>","startedTime":"<timestamp>","lastUpdatedTime":"<timestamp>","executionId":"<hex>","run":"<hex>","module":"<hex>","output":"now","historyEvents":7,"historyBytes":<n>}
     "#]]);
     cli.check(
         &["raise-event", "w1", "go"],
@@ -343,7 +343,7 @@ fn beside_a_host_an_instance_lives_its_whole_life() {
     "#]],
     );
     cli.check(&["wait", "w2", "--json"], expect![[r#"
-        {"instanceId":"w2","name":"Wait","runtimeStatus":"Terminated","createdTime":"<timestamp>","startedTime":"<timestamp>","lastUpdatedTime":"<timestamp>","executionId":"<hex>","module":"<hex>","output":"enough","historyEvents":3,"historyBytes":<n>}
+        {"instanceId":"w2","name":"Wait","runtimeStatus":"Terminated","createdTime":"<timestamp>","startedTime":"<timestamp>","lastUpdatedTime":"<timestamp>","executionId":"<hex>","run":"<hex>","module":"<hex>","output":"enough","historyEvents":3,"historyBytes":<n>}
         ! {"error":{"code":"error","exitCode":1,"message":"instance \"w2\" was terminated: enough"}}
         exit code Some(1)
     "#]]);
@@ -375,7 +375,7 @@ fn a_failure_is_told_with_its_kind_and_exit_code() {
         exit code Some(1)
     "#]]);
     cli.check(&["run", &workloads(), "CallsUnknown", "--id", "f2", "--json", "-q"], expect![[r#"
-        {"instanceId":"f2","name":"CallsUnknown","runtimeStatus":"Failed","createdTime":"<timestamp>","startedTime":"<timestamp>","lastUpdatedTime":"<timestamp>","executionId":"<hex>","module":"<hex>","failure":{"kind":"UnknownActivity","message":"no deployed module, no registered closure and no connected worker has an activity named \"NoSuchActivity\"","retryable":false},"historyEvents":6,"historyBytes":<n>}
+        {"instanceId":"f2","name":"CallsUnknown","runtimeStatus":"Failed","createdTime":"<timestamp>","startedTime":"<timestamp>","lastUpdatedTime":"<timestamp>","executionId":"<hex>","run":"<hex>","module":"<hex>","failure":{"kind":"UnknownActivity","message":"no deployed module, no registered closure and no connected worker has an activity named \"NoSuchActivity\"","retryable":false},"historyEvents":6,"historyBytes":<n>}
         ! {"error":{"code":"error","exitCode":1,"message":"instance \"f2\" failed: UnknownActivity: no deployed module, no registered closure and no connected worker has an activity named \"NoSuchActivity\"","hint":"`perennial history f2` shows how it came to that"}}
         exit code Some(1)
     "#]]);

@@ -24,6 +24,8 @@ mod ops;
 mod overview;
 #[path = "http/requests.rs"]
 mod requests;
+#[path = "http/runs.rs"]
+mod runs;
 #[path = "http/see.rs"]
 mod see;
 #[path = "http/starts.rs"]

@@ -19,6 +19,8 @@ mod project;
 pub(crate) mod replay;
 mod requests;
 mod serve;
+#[cfg(test)]
+mod told;
 mod values;
 
 pub(crate) use durable::{

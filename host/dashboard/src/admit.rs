@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
 use perennial::http::Visitor;
 
+use crate::change::Notice;
 use crate::fields::Fields;
 use crate::page::Page;
 use crate::refused::{Refused, Shown};
@@ -34,10 +35,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Page {
             return Err(sign::asked(&visitor, &head.uri, None));
         }
         let query = Fields::parse(head.uri.query().unwrap_or_default().as_bytes());
+        let notice = head.extensions.get::<Notice>().cloned();
         Ok(Self {
             visitor,
             client,
             query,
+            notice,
         })
     }
 }
@@ -64,6 +67,10 @@ pub(crate) async fn to_overview(page: Page) -> Response {
 }
 
 pub(crate) async fn nothing_there(page: Page, OriginalUri(uri): OriginalUri) -> Response {
-    let message = format!("There is no page {}.", uri.path());
-    Refused::new(StatusCode::NOT_FOUND, message).on(&page)
+    Refused::no_page(uri.path()).on(&page)
+}
+
+pub(crate) async fn other_method(page: Page, head: Parts) -> Response {
+    let message = format!("{} {} does nothing here.", head.method, head.uri.path());
+    Refused::new(StatusCode::METHOD_NOT_ALLOWED, message).on(&page)
 }

@@ -1,15 +1,28 @@
 //! What becomes of a change: back to where it was made, with a sentence about what happened.
+//!
+//! The sentence goes with the redirect, in a cookie that the host seals: nobody else can write one, it comes back only with the page that it
+//! leads to, and it is told once.
 
 use axum::extract::FromRequestParts;
-use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
+use perennial::http::Visitor;
 
 use crate::fields::Fields;
-use crate::link;
 use crate::page::Page;
 use crate::refused::Refused;
+use crate::visit::{base, visitor};
+
+/// The kind of the cookie.
+const KIND: &str = "told";
+
+/// How long a browser may take to follow a redirect, in seconds.
+const SECONDS: u64 = 60;
+
+/// Bytes of a sentence: browsers keep cookies of up to 4 KiB, and sealing adds a third.
+const TEXT_BYTES: usize = 2_000;
 
 /// The fields of a form that a page of the visitor sent. Only requests that may change something have them: see [`crate::guard`].
 #[derive(Clone, Debug)]
@@ -18,41 +31,173 @@ pub(crate) struct Sent(pub(crate) Fields);
 impl<S: Send + Sync> FromRequestParts<S> for Sent {
     type Rejection = Response;
 
-    async fn from_request_parts(head: &mut Parts, _: &S) -> Result<Self, Response> {
-        let fields = head.extensions.get::<Fields>().cloned();
-        fields.map(Self).ok_or_else(|| {
-            let message = "This needs the fields of a form.\n";
-            (StatusCode::BAD_REQUEST, message).into_response()
-        })
+    async fn from_request_parts(head: &mut Parts, state: &S) -> Result<Self, Response> {
+        if let Some(fields) = head.extensions.get::<Fields>() {
+            return Ok(Self(fields.clone()));
+        }
+        let page = Page::from_request_parts(head, state).await?;
+        Err(Refused::invalid("This needs the fields of a form.").on(&page))
+    }
+}
+
+/// What a change has to tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Notice {
+    Done(String),
+    Refused(String),
+}
+
+impl Notice {
+    fn to_text(&self) -> String {
+        let (kind, text) = match self {
+            Self::Done(text) => ('+', text),
+            Self::Refused(text) => ('-', text),
+        };
+        if text.len() <= TEXT_BYTES {
+            return format!("{kind}{text}");
+        }
+        let end = text.floor_char_boundary(TEXT_BYTES);
+        format!("{kind}{}…", &text[..end])
+    }
+
+    fn of_text(text: &str) -> Option<Self> {
+        let text = text.to_owned();
+        match text.split_at_checked(1)? {
+            ("+", text) => Some(Self::Done(text.to_owned())),
+            ("-", text) => Some(Self::Refused(text.to_owned())),
+            _ => None,
+        }
     }
 }
 
 /// Leads to a page, which says what was done.
 pub(crate) fn done(to: &str, what: &str) -> Response {
-    lead(to, "done", what)
+    lead(to, Notice::Done(what.to_owned()))
 }
 
 /// Leads back to a page, which says why nothing was done.
 pub(crate) fn refused(to: &str, why: &Refused) -> Response {
-    lead(to, "refused", &why.message)
+    lead(to, Notice::Refused(why.message.clone()))
 }
 
-fn lead(to: &str, name: &str, text: &str) -> Response {
-    let (path, before) = to.split_once('?').unwrap_or((to, ""));
-    let known = Fields::parse(before.as_bytes());
-    let others = known.pairs().filter(|(name, _)| !is_notice(name));
-    let query = link::query(others.chain([(name, text)]));
-    Redirect::to(&format!("{path}{query}")).into_response()
+fn lead(to: &str, notice: Notice) -> Response {
+    let mut response = Redirect::to(to).into_response();
+    response.extensions_mut().insert(notice);
+    response
 }
 
-fn is_notice(name: &str) -> bool {
-    matches!(name, "done" | "refused")
+/// Says something on the page to which a script of the page leads.
+pub(crate) fn telling(mut response: Response, to: &str, what: &str) -> Response {
+    let place = Place(to.to_owned());
+    response.extensions_mut().insert(place);
+    response
+        .extensions_mut()
+        .insert(Notice::Done(what.to_owned()));
+    response
 }
 
-/// What a change that led to this page did. The text comes with the URL, so it is shown as a quotation of this page, never as markup.
+/// Where a script leads.
+#[derive(Clone, Debug)]
+struct Place(String);
+
+/// What an earlier change told this browser, and the cookies of an answer.
+pub(crate) struct Notices {
+    visitor: Option<Visitor>,
+    /// The path of the page whose cookie is to be removed.
+    told_at: Option<String>,
+}
+
+impl Notices {
+    /// Takes the sentence for a page out of its request.
+    pub(crate) fn of(head: &mut Parts) -> Self {
+        let visitor = visitor(head).ok();
+        let mut told_at = None;
+        if let Some(visitor) = &visitor
+            && head.method == Method::GET
+            && is_looked_at(&head.headers)
+            && visitor.has_cookie(&head.headers, KIND)
+        {
+            // As the browser has it, also behind a proxy.
+            told_at = Some(format!("{}{}", base(visitor), head.uri.path()));
+            let text = visitor.cookie(&head.headers, KIND);
+            if let Some(notice) = text.and_then(|text| Notice::of_text(&text)) {
+                head.extensions.insert(notice);
+            }
+        }
+        Self { visitor, told_at }
+    }
+
+    /// Adds the cookies to an answer.
+    pub(crate) fn on(self, mut response: Response) -> Response {
+        let Some(visitor) = self.visitor else {
+            return response;
+        };
+        let removed = self
+            .told_at
+            .and_then(|path| visitor.remove_cookie(KIND, &path));
+        let told = response
+            .extensions_mut()
+            .remove::<Notice>()
+            .and_then(|notice| {
+                let place = response.extensions_mut().remove::<Place>();
+                let to = match place {
+                    Some(Place(to)) => to,
+                    None => response
+                        .headers()
+                        .get(header::LOCATION)?
+                        .to_str()
+                        .ok()?
+                        .to_owned(),
+                };
+                let path = to.split(['?', '#']).next().unwrap_or_default();
+                visitor.set_cookie(KIND, &notice.to_text(), path, SECONDS)
+            });
+        for cookie in removed.into_iter().chain(told) {
+            response.headers_mut().append(header::SET_COOKIE, cookie);
+        }
+        response
+    }
+}
+
+/// Whether a person looks at the answer, and not a script of another window that shows the same page.
+fn is_looked_at(headers: &HeaderMap) -> bool {
+    headers
+        .get("sec-fetch-mode")
+        .is_none_or(|mode| mode == "navigate")
+}
+
+/// What a change that led to this page did, as a text.
 pub(crate) fn notice(page: &Page) -> Markup {
     html! {
-        @if let Some(text) = page.query.text("done") { p.done role="status" { (text) } }
-        @if let Some(text) = page.query.text("refused") { p.error role="alert" { (text) } }
+        @match &page.notice {
+            Some(Notice::Done(text)) => p.done role="status" { (text) },
+            Some(Notice::Refused(text)) => p.error role="alert" { (text) },
+            None => "",
+        }
+    }
+}
+
+/// A page that says that a command was meant for something that has changed since it was shown.
+pub(crate) fn outdated(page: &Page, why: Refused, now: &str) -> Response {
+    let again = html! { p { a.button href=(now) { "Look at it as it is now" } } };
+    Refused::new(StatusCode::CONFLICT, why.message).with(page, &again)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_notice_is_read_as_it_is_written_and_cut_between_characters() {
+        for notice in [
+            Notice::Done("ünd".to_owned()),
+            Notice::Refused(String::new()),
+        ] {
+            assert_eq!(Notice::of_text(&notice.to_text()), Some(notice));
+        }
+        assert_eq!(Notice::of_text("x"), None);
+        assert_eq!(Notice::of_text(""), None);
+        let long = Notice::Done("é".repeat(5_000)).to_text();
+        assert!(long.len() < TEXT_BYTES + 10 && long.ends_with("é…"));
     }
 }

@@ -1,11 +1,25 @@
 //! The fields of a form or of a query.
 
+/// Fields that a form may have: several times as many as the largest one of a page, so that nothing that reads them takes long.
+pub(crate) const FIELDS_MAX: usize = 2_000;
+
 /// Named texts in their order; a name may occur more than once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Fields(Vec<(String, String)>);
 
 impl Fields {
-    /// Reads fields as a browser sends them.
+    /// Reads the fields of a form; how many there are, if there are too many.
+    ///
+    /// # Errors
+    /// The number of fields.
+    pub(crate) fn parse_form(bytes: &[u8]) -> Result<Self, usize> {
+        match bytes.split(|byte| *byte == b'&').count() {
+            0..=FIELDS_MAX => Ok(Self::parse(bytes)),
+            count => Err(count),
+        }
+    }
+
+    /// Reads fields as a browser sends them. The server has bounded the number of those in a query.
     pub(crate) fn parse(bytes: &[u8]) -> Self {
         Self(form_urlencoded::parse(bytes).into_owned().collect())
     }
@@ -53,5 +67,13 @@ mod tests {
         assert_eq!(fields.text("a"), Some("1"));
         assert_eq!(fields.text("b"), Some("<"));
         assert!(!fields.is_set("c") && !fields.is_set("d"));
+    }
+
+    #[test]
+    fn a_form_has_so_many_fields() {
+        let form = |count: usize| vec!["id=1"; count].join("&");
+        assert!(Fields::parse_form(form(FIELDS_MAX).as_bytes()).is_ok());
+        let count = Fields::parse_form(form(60_000).as_bytes());
+        assert_eq!(count, Err(60_000));
     }
 }

@@ -5,11 +5,12 @@ use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use maud::html;
+use maud::{Markup, html};
 
-use crate::fields::Fields;
-use crate::visit::{SIGN_IN, SIGN_OUT, visitor};
-use crate::{layout, sign};
+use crate::change::Notices;
+use crate::fields::{FIELDS_MAX, Fields};
+use crate::visit::{SIGN_IN, SIGN_OUT, is_at, visitor};
+use crate::{layout, show, sign};
 
 /// Scripts, styles and forms of this server only; nothing inline, nothing of other hosts, not within other pages.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
@@ -18,13 +19,15 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 const TOKEN_HEADER: &str = "x-form-token";
 
 /// Lets nothing pass that changes something and was not sent by a page of this visitor, and gives each page its policy. The fields of a form
-/// are among the extensions afterwards.
+/// are among the extensions afterwards, and so is what an earlier change has to tell.
 pub(crate) async fn guard(request: Request, next: Next) -> Response {
-    let response = match admitted(request).await {
+    let (mut head, body) = request.into_parts();
+    let notices = Notices::of(&mut head);
+    let response = match admitted(Request::from_parts(head, body)).await {
         Ok(request) => next.run(request).await,
         Err(refused) => refused,
     };
-    with_policy(response)
+    with_policy(notices.on(response))
 }
 
 fn with_policy(mut response: Response) -> Response {
@@ -51,40 +54,36 @@ async fn admitted(request: Request) -> Result<Request, Response> {
     }
     let (mut head, body) = request.into_parts();
     let visitor = visitor(&head)?;
-    let signs_in = head.uri.path().ends_with(SIGN_IN);
+    let signs_in = is_at(head.uri.path(), SIGN_IN);
+    let is_door = signs_in || is_at(head.uri.path(), SIGN_OUT);
     if visitor.role().is_none() && !signs_in {
         return Err(sign::asked(&visitor, &head.uri, None));
     }
-    // It only makes the browser forget its key, which no page of another site can do: its request would not have the cookie.
-    if head.uri.path().ends_with(SIGN_OUT) {
-        head.extensions.insert(Fields::default());
-        return Ok(Request::from_parts(head, Body::empty()));
-    }
-    if !visitor.may_change() && !signs_in {
+    let refused = |status, why: Markup| Err(layout::bare(status, &visitor, "Refused", why));
+    if !visitor.may_change() && !is_door {
         let why = html! { p { "This key may only read." } };
-        return Err(layout::bare(
-            StatusCode::FORBIDDEN,
-            &visitor,
-            "Refused",
-            why,
-        ));
+        return refused(StatusCode::FORBIDDEN, why);
     }
     // The host has bounded it.
     let Ok(bytes) = to_bytes(body, usize::MAX).await else {
         let why = html! { p { "The form did not arrive whole; send it again." } };
-        return Err(layout::bare(
-            StatusCode::BAD_REQUEST,
-            &visitor,
-            "Refused",
-            why,
-        ));
+        return refused(StatusCode::BAD_REQUEST, why);
     };
     let media_type = head.headers.get(header::CONTENT_TYPE);
     let is_form = media_type.is_some_and(|kind| kind == "application/x-www-form-urlencoded");
-    let fields = if is_form {
-        Fields::parse(&bytes)
-    } else {
-        Fields::default()
+    let fields = match is_form {
+        true => Fields::parse_form(&bytes),
+        false => Ok(Fields::default()),
+    };
+    let fields = match fields {
+        Ok(fields) => fields,
+        Err(count) => {
+            let why = html! {
+                p { "The form has " (show::count(count as u64)) " fields, and at most " (show::count(FIELDS_MAX as u64)) " are taken. "
+                    "Nothing was changed." }
+            };
+            return refused(StatusCode::PAYLOAD_TOO_LARGE, why);
+        }
     };
     let in_header = head.headers.get(TOKEN_HEADER);
     let token = in_header
@@ -92,15 +91,10 @@ async fn admitted(request: Request) -> Result<Request, Response> {
         .or_else(|| fields.text("token"));
     if !token.is_some_and(|token| visitor.is_form_token(token)) {
         let why = html! {
-            p { "The form was made before the host was restarted, or for another key. Nothing was changed." }
+            p { "The form was made for another key, or before you signed in or out. Nothing was changed." }
             p { "Go back, reload the page, and send it again." }
         };
-        return Err(layout::bare(
-            StatusCode::FORBIDDEN,
-            &visitor,
-            "Refused",
-            why,
-        ));
+        return refused(StatusCode::FORBIDDEN, why);
     }
     head.extensions.insert(fields);
     Ok(Request::from_parts(head, Body::from(bytes)))

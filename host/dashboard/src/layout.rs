@@ -98,7 +98,7 @@ fn hub_choice(page: &Page) -> Markup {
 fn signed_in(page: &Page) -> Markup {
     html! {
         @if !page.may_change() { span.chip title="This key may only read" { "read-only" } }
-        @if page.visitor.needs_key() {
+        @if page.visitor.needs_key() || page.visitor.is_signed_in() {
             form method="post" action=(page.path(SIGN_OUT)) { (page.token_field()) button.quiet type="submit" { "Sign out" } }
         }
     }

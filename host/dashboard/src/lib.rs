@@ -63,6 +63,7 @@ pub fn pages() -> Router {
         .merge(modules::routes())
         .merge(workers::routes())
         .fallback(admit::nothing_there)
+        .method_not_allowed_fallback(admit::other_method)
         .layer(from_fn(guard::guard))
         .layer(from_fn(start::keep_typed))
         .merge(assets::routes())

@@ -13,12 +13,18 @@ use crate::page::Page;
 pub(crate) struct Refused {
     pub(crate) status: StatusCode,
     pub(crate) message: String,
+    /// Whether a command was meant for another run of the instance.
+    pub(crate) is_outdated: bool,
 }
 
 impl Refused {
     pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { status, message }
+        Self {
+            status,
+            message,
+            is_outdated: false,
+        }
     }
 
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
@@ -30,14 +36,24 @@ impl Refused {
         Self::new(StatusCode::NOT_FOUND, message)
     }
 
+    pub(crate) fn no_page(path: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, format!("There is no page {path}."))
+    }
+
     /// As a page.
     pub(crate) fn on(self, page: &Page) -> Response {
+        self.with(page, &html! {})
+    }
+
+    /// As a page that has more on it.
+    pub(crate) fn with(self, page: &Page, more: &Markup) -> Response {
         let title = match self.status {
             StatusCode::NOT_FOUND => "Not found",
             status if status.is_server_error() => "That did not work",
             _ => "Refused",
         };
-        layout::page(page, self.status, title, "", &self.alert())
+        let body = html! { (self.alert()) (more) };
+        layout::page(page, self.status, title, "", &body)
     }
 
     /// As a part of a page.
@@ -59,9 +75,12 @@ impl From<Error> for Refused {
             || error.is_in_use()
             || error.is_name_taken()
             || error.would_forget()
+            || error.is_other_run()
         {
             StatusCode::CONFLICT
-        } else if error.is_unknown_orchestration() {
+        } else if error.is_unauthorized() {
+            StatusCode::FORBIDDEN
+        } else if error.is_unknown_orchestration() || error.is_unknown_module() {
             StatusCode::NOT_FOUND
         } else {
             StatusCode::SERVICE_UNAVAILABLE
@@ -71,7 +90,10 @@ impl From<Error> for Refused {
             true => would_forget(&text),
             false => text,
         };
-        Self::new(status, message)
+        Self {
+            is_outdated: error.is_other_run(),
+            ..Self::new(status, message)
+        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! Signing in with a key, and out.
 
-use axum::extract::OriginalUri;
 use axum::http::request::Parts;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Redirect, Response};
@@ -10,7 +9,7 @@ use maud::html;
 use perennial::http::Visitor;
 
 use crate::fields::Fields;
-use crate::visit::{SIGN_IN, SIGN_OUT, base, visitor};
+use crate::visit::{SIGN_IN, SIGN_OUT, base, is_at, visitor};
 use crate::{layout, link};
 
 /// A page, or why it cannot be shown.
@@ -27,7 +26,7 @@ pub(crate) fn asked(visitor: &Visitor, path: &Uri, problem: Option<&str>) -> Res
     let hub = path.path().trim_start_matches('/').split('/').next();
     let hub = hub.unwrap_or_default();
     let wanted = path.path_and_query().map_or("/", |path| path.as_str());
-    let wanted = if path.path().ends_with(SIGN_IN) || path.path().ends_with(SIGN_OUT) {
+    let wanted = if is_at(path.path(), SIGN_IN) || is_at(path.path(), SIGN_OUT) {
         ""
     } else {
         wanted
@@ -37,11 +36,18 @@ pub(crate) fn asked(visitor: &Visitor, path: &Uri, problem: Option<&str>) -> Res
         form.card.narrow method="post" action=(to) {
             input type="hidden" name="token" value=(visitor.form_token());
             input type="hidden" name="then" value=(wanted);
-            p { "This host asks for a key of the task hub " strong { (hub) } "." }
+            @if visitor.needs_key() {
+                p { "This host asks for a key of the task hub " strong { (hub) } "." }
+            } @else {
+                p { "Without a key everything is open here but what modules can access. To change that needs an admin key of the task hub "
+                    strong { (hub) } "." }
+            }
             @if let Some(problem) = problem { p.error role="alert" { (problem) } }
             label for="key" { "Key" }
             input #key type="password" name="key" autocomplete="current-password" required autofocus;
-            p.hint { code { "perennial keys create NAME --role read-only" } " makes one on the host's machine; without " code { "--role" } " it may also change things." }
+            p.hint { code { "perennial keys create NAME" } " makes an admin key on the host's machine, and " code { "perennial keys create NAME --read-only" }
+                " one that may only read." }
+            p.hint { "The browser keeps a session, not the key. It ends when the key is revoked, or after twelve hours without being used." }
             button.primary type="submit" { "Sign in" }
         }
     };
@@ -97,10 +103,11 @@ fn after(visitor: &Visitor, head: &Parts, wanted: &str) -> String {
     }
 }
 
-async fn sign_out(head: Parts, OriginalUri(_): OriginalUri) -> Shown {
+async fn sign_out(head: Parts) -> Shown {
     let visitor = visitor(&head)?;
     let hub = hub_of(head.uri.path());
-    let to = format!("{}/{}{SIGN_IN}", base(&visitor), link::part(hub));
+    let place = if visitor.needs_key() { SIGN_IN } else { "/" };
+    let to = format!("{}/{}{place}", base(&visitor), link::part(hub));
     let response = Redirect::to(&to).into_response();
     Ok(match visitor.sign_out() {
         Some(cookie) => ([(header::SET_COOKIE, cookie)], response).into_response(),

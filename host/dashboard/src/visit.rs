@@ -5,10 +5,10 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use perennial::http::Visitor;
 
-/// The last part of the path at which a key is sent.
+/// The path below a hub at which a key is sent.
 pub(crate) const SIGN_IN: &str = "/sign-in";
 
-/// The last part of the path that signs out.
+/// The path below a hub that signs out.
 pub(crate) const SIGN_OUT: &str = "/sign-out";
 
 /// Who asks. It is missing only if the pages were mounted without [`Api::pages`](perennial::http::Api::pages).
@@ -17,6 +17,12 @@ pub(crate) fn visitor(head: &Parts) -> Result<Visitor, Response> {
         let message = "These pages must be mounted with Api::pages.\n";
         (StatusCode::INTERNAL_SERVER_ERROR, message).into_response()
     })
+}
+
+/// Whether a path is this one below a hub, such as [`SIGN_IN`].
+pub(crate) fn is_at(path: &str, below_hub: &str) -> bool {
+    let hub_and_rest = path.trim_start_matches('/').split_once('/');
+    hub_and_rest.is_some_and(|(_, rest)| Some(rest) == below_hub.strip_prefix('/'))
 }
 
 /// The path of the pages, without a trailing slash.

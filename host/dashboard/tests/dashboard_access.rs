@@ -119,7 +119,16 @@ async fn a_key_is_asked_for_and_permits_what_its_role_says() {
         assert_eq!(led.header(header::LOCATION), "/ui/default/", "{away}");
     }
 
-    let cookie = format!("perennial-key-default={}", admin.secret);
+    assert!(!cookie.contains(&admin.secret), "{cookie}");
+    let cookie = cookie.split(';').next().unwrap().to_owned();
+    assert!(
+        cookie.starts_with("perennial-session-80-default="),
+        "{cookie}"
+    );
+    // A key in a cookie is no session.
+    let key = format!("perennial-session-80-default={}", admin.secret);
+    let refused = get(&router, "/ui/default/workers", &key).await;
+    assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
     let page = get(&router, "/ui/default/workers", &cookie).await;
     assert_eq!(page.status, StatusCode::OK);
     // The cookie reads the API and changes nothing there.
@@ -129,9 +138,24 @@ async fn a_key_is_asked_for_and_permits_what_its_role_says() {
     let started = post(&router, "/api/v1/instances", &cookie, body).await;
     assert_eq!(started.status, StatusCode::UNAUTHORIZED);
 
-    let cookie = format!("perennial-key-default={}", reader.secret);
+    let right = post(&router, sign_in, "", &form(&reader.secret, "")).await;
+    let cookie = right.header(header::SET_COOKIE);
+    let cookie = cookie.split(';').next().unwrap().to_owned();
     let page = get(&router, "/ui/default/workers", &cookie).await;
     assert!(page.body.contains("read-only"));
+    // Signing out needs the token of a form, too, and a reader may do it.
+    let sign_out = "/ui/default/sign-out";
+    let refused = post(&router, sign_out, &cookie, "").await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
+    let out = post(
+        &router,
+        sign_out,
+        &cookie,
+        &format!("token={}", token(&page)),
+    )
+    .await;
+    assert_eq!(out.status, StatusCode::SEE_OTHER, "{}", out.body);
+    assert!(out.header(header::SET_COOKIE).contains("Max-Age=0"));
     let form = format!("token={}", token(&page));
     let refused = post(&router, "/ui/default/start", &cookie, &form).await;
     assert_eq!(refused.status, StatusCode::FORBIDDEN);
@@ -154,8 +178,19 @@ async fn a_form_of_another_page_changes_nothing() {
     let form = format!("token={}&name=Nobody", token(&page));
     let sent = post(&router, "/ui/default/start", "", &form).await;
     assert_ne!(sent.status, StatusCode::FORBIDDEN);
+    // Nobody is led to a host that a header names.
+    let request = Request::get("/").header(header::HOST, "evil.example");
+    let refused = ask(&router, request.body(Body::empty()).unwrap()).await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
+    assert_eq!(refused.header(header::LOCATION), "");
     // Neither does another site, nor another name of this address.
-    for (name, value) in [("origin", "https://evil.example"), ("host", "evil.example")] {
+    for (name, value) in [
+        ("origin", "https://evil.example"),
+        ("origin", "null"),
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-site", "same-site"),
+        ("host", "evil.example"),
+    ] {
         let request = Request::post("/ui/default/start").header(name, value);
         let refused = ask(&router, request.body(Body::empty()).unwrap()).await;
         assert_eq!(refused.status, StatusCode::FORBIDDEN, "{name}");
@@ -164,11 +199,79 @@ async fn a_form_of_another_page_changes_nothing() {
 }
 
 #[tokio::test]
+async fn no_other_site_signs_anybody_in_or_out() {
+    let world = World::new().await;
+    let client = world.client();
+    let key = client.create_key("people", Role::Admin).await.unwrap();
+    let api = Api::new(client.clone()).require_keys();
+    let router = api.pages(perennial_dashboard::pages()).into_router();
+    let asked = get(&router, "/ui/default/", "").await;
+    let form = format!("token={}&key={}", token(&asked), key.secret);
+    let send = |path: &'static str, name: &'static str, value: &'static str| {
+        let request = Request::post(path)
+            .header(header::HOST, "localhost:7071")
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header(name, value);
+        request.body(Body::from(form.clone())).unwrap()
+    };
+    for path in ["/ui/default/sign-in", "/ui/default/sign-out"] {
+        for (name, value) in [
+            ("origin", "https://evil.example"),
+            ("origin", "http://localhost:7072"),
+            ("origin", "null"),
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-site", "same-site"),
+        ] {
+            let refused = ask(&router, send(path, name, value)).await;
+            assert_eq!(
+                refused.status,
+                StatusCode::FORBIDDEN,
+                "{path} {name} {value}"
+            );
+            assert!(!refused.head.contains_key(header::SET_COOKIE));
+        }
+    }
+    for (name, value) in [
+        ("origin", "http://localhost:7071"),
+        ("sec-fetch-site", "same-origin"),
+    ] {
+        let signed = ask(&router, send("/ui/default/sign-in", name, value)).await;
+        assert_eq!(signed.status, StatusCode::SEE_OTHER, "{name} {value}");
+        let cookie = signed.header(header::SET_COOKIE);
+        assert!(
+            cookie.starts_with("perennial-session-7071-default="),
+            "{cookie}"
+        );
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_key_in_a_url_gets_nowhere() {
+    let world = World::new().await;
+    let key = world.client().create_key("a", Role::Admin).await.unwrap();
+    let api = Api::new(world.client()).require_keys();
+    let router = api.pages(perennial_dashboard::pages()).into_router();
+    let path = format!("/ui/default/instances?status=Failed&code={}", key.secret);
+    let asked = get(&router, &path, "").await;
+    assert_eq!(asked.status, StatusCode::UNAUTHORIZED);
+    assert!(!asked.body.contains(&key.secret), "{}", asked.body);
+    assert!(
+        asked
+            .body
+            .contains("value=\"/default/instances?status=Failed\"")
+    );
+    let away = get(&router, &format!("/ui/default?code={}", key.secret), "").await;
+    assert!(!away.header(header::LOCATION).contains(&key.secret));
+    world.end().await;
+}
+
+#[tokio::test]
 async fn pages_have_a_strict_policy_and_assets_are_kept() {
     let world = World::new().await;
     let router = perennial_dashboard::router(world.client());
     let front = get(&router, "/", "").await;
-    assert_eq!(front.header(header::LOCATION), "http://localhost/ui/");
+    assert_eq!(front.header(header::LOCATION), "/ui/");
     let page = get(&router, "/ui/default/", "").await;
     let policy = page.header(header::CONTENT_SECURITY_POLICY);
     assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"));
@@ -198,11 +301,11 @@ async fn below_a_path_of_another_program_all_links_stay_below_it() {
     let router = Router::new().nest_service("/flows", perennial_dashboard::router(world.client()));
     for mount in ["/flows", "/flows/"] {
         let front = get(&router, mount, "").await;
-        assert_eq!(front.header(header::LOCATION), "http://localhost/flows/ui/");
+        assert_eq!(front.header(header::LOCATION), "/flows/ui/");
     }
     let nested = Router::new().nest("/flows", perennial_dashboard::router(world.client()));
     let front = get(&nested, "/flows", "").await;
-    assert_eq!(front.header(header::LOCATION), "http://localhost/flows/ui/");
+    assert_eq!(front.header(header::LOCATION), "/flows/ui/");
     for path in ["/flows/ui/default/", "/flows/ui/default/workers"] {
         let page = get(&router, path, "").await;
         assert_eq!(page.status, StatusCode::OK, "{path}");

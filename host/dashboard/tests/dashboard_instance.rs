@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Request, StatusCode, header};
+use axum::http::{HeaderMap, Request, StatusCode, header};
 use futures::StreamExt;
 use http_body_util::BodyExt;
 use perennial::{Client, Host, Module, Status};
@@ -56,6 +56,13 @@ impl World {
     }
 
     async fn ask(&self, request: Request<Body>) -> (StatusCode, String, String) {
+        let (status, head, body) = self.answer(request).await;
+        let to = head.get(header::LOCATION);
+        let to = to.map_or("", |to| to.to_str().unwrap());
+        (status, to.to_owned(), body)
+    }
+
+    async fn answer(&self, request: Request<Body>) -> (StatusCode, HeaderMap, String) {
         let (head, body) = self
             .router
             .clone()
@@ -64,15 +71,8 @@ impl World {
             .unwrap()
             .into_parts();
         let body = body.collect().await.unwrap().to_bytes();
-        let to = head
-            .headers
-            .get(header::LOCATION)
-            .map_or("", |to| to.to_str().unwrap());
-        (
-            head.status,
-            to.to_owned(),
-            String::from_utf8(body.to_vec()).unwrap(),
-        )
+        let body = String::from_utf8(body.to_vec()).unwrap();
+        (head.status, head.headers, body)
     }
 
     async fn get(&self, id: &str, below: &str) -> (StatusCode, String) {
@@ -88,24 +88,43 @@ impl World {
         body
     }
 
-    /// Sends a form, and returns where it leads.
-    async fn act(&self, id: &str, action: &str, form: &str) -> String {
+    /// The form of an action, with what it says of the run that is shown.
+    async fn form(&self, id: &str, form: &str) -> String {
         let page = self.page(id, "").await;
         let token = page.split("name=\"form-token\" content=\"").nth(1).unwrap();
         let token = escaped(token.split('"').next().unwrap());
+        let run = self.client.status(id).await.unwrap().unwrap().run;
+        assert!(
+            page.contains(&format!("name=\"run\" value=\"{run}\"")),
+            "{page}"
+        );
+        format!("token={token}&run={run}&{form}")
+    }
+
+    async fn send(&self, id: &str, action: &str, form: String) -> (StatusCode, HeaderMap, String) {
         let path = format!("/ui/default/instances/{}/do/{action}", escaped(id));
         let request = Request::post(path)
             .header(header::HOST, "localhost")
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-        let (status, to, body) = self
-            .ask(
-                request
-                    .body(Body::from(format!("token={token}&{form}")))
-                    .unwrap(),
-            )
-            .await;
+        self.answer(request.body(Body::from(form)).unwrap()).await
+    }
+
+    /// Sends a form. Returns where it leads, and what that page says then, once.
+    async fn act(&self, id: &str, action: &str, form: &str) -> (String, String) {
+        let form = self.form(id, form).await;
+        let (status, head, body) = self.send(id, action, form).await;
         assert_eq!(status, StatusCode::SEE_OTHER, "{body}");
-        to
+        let to = head[header::LOCATION].to_str().unwrap().to_owned();
+        let cookie = head[header::SET_COOKIE].to_str().unwrap();
+        assert!(cookie.contains("HttpOnly; SameSite=Lax"), "{cookie}");
+        assert!(cookie.contains(&format!("; Path={to};")), "{cookie} {to}");
+        let request = Request::get(&to)
+            .header(header::HOST, "localhost")
+            .header(header::COOKIE, cookie.split(';').next().unwrap());
+        let (_, head, page) = self.answer(request.body(Body::empty()).unwrap()).await;
+        let gone = head[header::SET_COOKIE].to_str().unwrap();
+        assert!(gone.contains("Max-Age=0"), "{gone}");
+        (to, page)
     }
 
     async fn approval(&self, id: &str) {
@@ -169,43 +188,118 @@ async fn pages_say_what_an_instance_is_and_waits_for_without_markup_of_others() 
 async fn forms_do_what_they_say_and_lead_back_with_it() {
     let world = World::with(&["human-approval"]).await;
     world.approval("a").await;
+    let (to, page) = world.act("a", "suspend", "reason=closed").await;
+    assert_eq!(to, "/ui/default/instances/a");
     assert!(
-        world
-            .act("a", "suspend", "reason=closed")
-            .await
-            .contains("done=")
+        page.contains("<p class=\"done\" role=\"status\">It is suspended"),
+        "{page}"
     );
-    assert!(world.act("a", "resume", "").await.contains("done="));
-    let refused = world.act("a", "event", "name=Decision&data=%7B").await;
-    assert!(refused.contains("refused="), "{refused}");
-    let refused = world.act("a", "purge", "").await;
-    assert!(refused.contains("refused="), "{refused}");
+    assert!(
+        !world
+            .page("a", "?done=Mine&refused=Mine")
+            .await
+            .contains("Mine")
+    );
+    let (_, page) = world.act("a", "resume", "").await;
+    assert!(page.contains("It goes on."), "{page}");
+    let (_, page) = world.act("a", "event", "name=Decision&data=%7B").await;
+    assert!(
+        page.contains("<p class=\"error\" role=\"alert\">"),
+        "{page}"
+    );
+    let (_, page) = world.act("a", "purge", "").await;
+    assert!(
+        page.contains("<p class=\"error\" role=\"alert\">"),
+        "{page}"
+    );
     world.act("a", "tags", "key=owner&value=alice").await;
     assert!(world.page("a", "").await.contains("owner"));
     let data = escaped(r#"{"approved":true,"by":"me"}"#);
-    assert!(
-        world
-            .act("a", "event", &format!("name=Decision&data={data}"))
-            .await
-            .contains("done=")
-    );
+    let event = format!("name=Decision&data={data}");
+    let (_, page) = world.act("a", "event", &event).await;
+    assert!(page.contains("was raised"), "{page}");
     let ended = world
         .client
         .wait_for_completion("a", Duration::from_secs(20))
         .await
         .unwrap();
     assert_eq!(ended.status().runtime_status, Status::Completed);
-    let copy = world.act("a", "restart", "as=given&id=b").await;
-    assert!(copy.starts_with("/ui/default/instances/b?"), "{copy}");
+    let (copy, _) = world.act("a", "restart", "as=given&id=b").await;
+    assert_eq!(copy, "/ui/default/instances/b");
     world.act("b", "terminate", "reason=enough").await;
-    assert!(
-        world
-            .act("a", "purge", "")
-            .await
-            .starts_with("/ui/default/instances?")
-    );
+    let (to, page) = world.act("a", "purge", "").await;
+    assert_eq!(to, "/ui/default/instances");
+    assert!(page.contains("Instance a was deleted."), "{page}");
     assert_eq!(world.get("a", "").await.0, StatusCode::NOT_FOUND);
     assert_eq!(world.get("a", "/history").await.0, StatusCode::NOT_FOUND);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_is_for_the_run_that_was_shown() {
+    let world = World::with(&["human-approval"]).await;
+    world.approval("a").await;
+    let forms = world.form("a", "reason=old&as=same&name=Decision&key=k&value=v");
+    let forms = forms.await;
+    world.client.terminate("a", None).await.unwrap();
+    let limit = Duration::from_secs(20);
+    let ended = world.client.wait_for_completion("a", limit).await.unwrap();
+    assert!(ended.reached().is_some());
+    world.client.restart("a").await.unwrap();
+    for action in [
+        "terminate",
+        "cancel",
+        "suspend",
+        "resume",
+        "rewind",
+        "restart",
+        "purge",
+        "event",
+        "request",
+        "tags",
+    ] {
+        let (status, _, body) = world.send("a", action, forms.clone()).await;
+        assert_eq!(status, StatusCode::CONFLICT, "{action}: {body}");
+        assert!(
+            body.contains("the instance has changed since"),
+            "{action}: {body}"
+        );
+    }
+    let status = world.client.status("a").await.unwrap().unwrap();
+    let tagged = status.tags.iter().any(|(key, _)| key == "k");
+    assert!(!status.is_ended() && !tagged, "{status:?}");
+    // A form that does not say which run it is for does nothing.
+    let unsaid = world.form("a", "").await.replace("&run=", "&other=");
+    let (status, head, _) = world.send("a", "terminate", unsaid).await;
+    assert_eq!(status, StatusCode::SEE_OTHER);
+    assert!(head.contains_key(header::SET_COOKIE));
+    assert!(!world.client.status("a").await.unwrap().unwrap().is_ended());
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_that_names_nothing_is_answered_by_a_page() {
+    let world = World::with(&[]).await;
+    for path in [
+        "/instances/a/history/-1",
+        "/instances/a/history/NaN",
+        "/instances/%ff%fe",
+        "/modules/%ff",
+    ] {
+        let path = format!("/ui/default{path}");
+        let request = Request::get(&path).header(header::HOST, "localhost");
+        let (status, head, body) = world.answer(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(status, StatusCode::NOT_FOUND, "{path}");
+        let kind = head[header::CONTENT_TYPE].to_str().unwrap();
+        assert!(
+            kind.starts_with("text/html") && body.contains("There is no page"),
+            "{path}: {body}"
+        );
+    }
+    let request = Request::get("/ui/default/collect").header(header::HOST, "localhost");
+    let (status, _, body) = world.answer(request.body(Body::empty()).unwrap()).await;
+    assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
+    assert!(body.contains("does nothing here"), "{body}");
     world.end().await;
 }
 

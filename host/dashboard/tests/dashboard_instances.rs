@@ -119,6 +119,39 @@ impl Hub {
         result
     }
 
+    /// The value of the box of an instance in the list.
+    async fn row(&self, id: &str) -> String {
+        let status = self.client().status(id).await.unwrap();
+        let run = status.map_or_else(|| "0".repeat(32), |status| status.run);
+        format!("{run}:{id}")
+    }
+
+    /// What the form of a confirmation sends.
+    async fn confirmed(&self, fields: &[(&str, &str)]) -> Vec<(String, String)> {
+        let page = self.send("/bulk/confirm", fields).await;
+        assert_eq!(page.status, StatusCode::OK, "{}", page.text);
+        let (_, form) = page.text.split_once("action=\"/ui/default/bulk\"").unwrap();
+        let hidden = form.split("<input type=\"hidden\" name=\"").skip(1);
+        let pairs = hidden.map(|field| {
+            let (name, rest) = field.split_once("\" value=\"").unwrap();
+            let value = rest.split_once('"').unwrap().0.replace("&amp;", "&");
+            (name.to_owned(), value)
+        });
+        pairs.filter(|(name, _)| name != "token").collect()
+    }
+
+    /// Confirms a command, and gives it, with what is filled in on the confirmation.
+    async fn confirm(&self, fields: &[(&str, &str)], more: &[(&str, &str)]) -> String {
+        let sent = self.confirmed(fields).await;
+        self.give(&sent, more).await
+    }
+
+    async fn give(&self, confirmed: &[(String, String)], more: &[(&str, &str)]) -> String {
+        let sent = confirmed.iter().map(|(name, value)| (&**name, &**value));
+        let sent: Vec<_> = sent.chain(more.iter().copied()).collect();
+        self.command(&sent).await
+    }
+
     async fn status(&self, id: &str) -> Option<Status> {
         let status = self.client().status(id).await.unwrap();
         status.map(|status| status.runtime_status)
@@ -207,11 +240,8 @@ async fn ids_and_tags_are_text_everywhere() {
         assert!(!page.contains("<b>") && !page.contains("<i>"), "{page}");
         assert!(page.contains("/instances/confirm\""), "{page}");
     }
-    let fields = [
-        ("scope", "selected"),
-        ("action", "suspend"),
-        ("id", HOSTILE),
-    ];
+    let row = hub.row(HOSTILE).await;
+    let fields = [("scope", "selected"), ("action", "suspend"), ("id", &*row)];
     let confirm = hub.send("/bulk/confirm", &fields).await;
     assert_eq!(confirm.status, StatusCode::OK);
     assert!(!confirm.text.contains("<b>"), "{}", confirm.text);
@@ -262,11 +292,12 @@ async fn a_command_on_selected_instances_says_what_it_did() {
         )
         .await;
     assert_eq!(none.status, StatusCode::BAD_REQUEST);
+    let (one, gone) = (hub.row("a-1").await, hub.row("gone").await);
     let event = [
         ("scope", "selected"),
         ("action", "event"),
-        ("id", "a-1"),
-        ("id", "gone"),
+        ("id", &*one),
+        ("id", &*gone),
     ];
     let bad = [&event[..], &[("event", "Decision"), ("data", "{")]].concat();
     let refused = hub.send("/bulk", &bad).await;
@@ -289,12 +320,13 @@ async fn a_command_on_selected_instances_says_what_it_did() {
         .await
         .unwrap();
     assert_eq!(ended.reached().unwrap().runtime_status, Status::Completed);
+    let two = hub.row("a-2").await;
     let result = hub
         .command(&[
             ("scope", "selected"),
             ("action", "purge"),
-            ("id", "a-1"),
-            ("id", "a-2"),
+            ("id", &*one),
+            ("id", &*two),
         ])
         .await;
     assert!(
@@ -322,7 +354,15 @@ async fn a_command_on_all_that_match_changes_no_others() {
         "{}",
         confirm.text
     );
-    assert!(hub.command(&fields).await.contains("2 terminated"));
+    // What was not confirmed is asked about.
+    let asked = hub.send("/bulk", &fields).await;
+    assert_eq!(asked.status, StatusCode::BAD_REQUEST);
+    assert!(
+        asked.text.contains("Terminate 2 instances?"),
+        "{}",
+        asked.text
+    );
+    assert!(hub.confirm(&fields, &[]).await.contains("2 terminated"));
     assert_eq!(hub.status("b-1").await, Some(Status::Running));
     for id in ["a-1", "a-2"] {
         let client = hub.client();
@@ -347,8 +387,110 @@ async fn a_command_on_all_that_match_changes_no_others() {
         hub.send("/bulk", &wrong).await.status,
         StatusCode::BAD_REQUEST
     );
-    let all = [&everything[..], &[("all", "yes")]].concat();
-    assert!(hub.command(&all).await.contains("1 asked to end"));
+    let all = hub.confirm(&everything, &[("all", "yes")]).await;
+    assert!(all.contains("1 asked to end"), "{all}");
+    hub.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_begins_to_match_after_the_confirmation_is_left_alone() {
+    let hub = Hub::with_instances(&["a-1", "a-2"]).await;
+    let fields = [
+        ("scope", "filter"),
+        ("action", "terminate"),
+        ("filter", "?idPrefix=a-"),
+    ];
+    let confirmed = hub.confirmed(&fields).await;
+    let input = serde_json::json!({ "purpose": "a trip" });
+    let client = hub.client();
+    client
+        .start("Approve")
+        .id("a-3")
+        .input(&input)
+        .await
+        .unwrap();
+    let result = hub.give(&confirmed, &[]).await;
+    assert!(result.contains("2 terminated"), "{result}");
+    assert!(result.contains("more match now, and did not"), "{result}");
+    assert_ne!(hub.status("a-3").await, Some(Status::Terminated));
+    // Where there are too many to name each, the moment of the confirmation counts.
+    client.terminate("a-3", None).await.unwrap();
+    for id in ["a-1", "a-2", "a-3"] {
+        let limit = Duration::from_secs(30);
+        let ended = client.wait_for_completion(id, limit).await.unwrap();
+        assert!(ended.reached().is_some(), "{id}");
+    }
+    let purge = [
+        ("scope", "filter"),
+        ("action", "purge"),
+        ("filter", "?idPrefix=a-"),
+    ];
+    let mut confirmed = hub.confirmed(&purge).await;
+    confirmed.retain(|(name, _)| name != "id" && name != "each");
+    client.restart("a-1").await.unwrap();
+    client.terminate("a-1", None).await.unwrap();
+    let ended = client.wait_for_completion("a-1", Duration::from_secs(30));
+    assert!(ended.await.unwrap().reached().is_some());
+    let result = hub.give(&confirmed, &[]).await;
+    assert!(
+        result.contains("2 deleted") && result.contains("more match now"),
+        "{result}"
+    );
+    assert_eq!(hub.status("a-1").await, Some(Status::Terminated));
+    hub.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_selected_run_is_not_the_one_that_took_its_place() {
+    let hub = Hub::with_instances(&["a-1", "a-2"]).await;
+    let client = hub.client();
+    let (one, two) = (hub.row("a-1").await, hub.row("a-2").await);
+    client.terminate("a-1", None).await.unwrap();
+    let ended = client.wait_for_completion("a-1", Duration::from_secs(30));
+    assert!(ended.await.unwrap().reached().is_some());
+    client.restart("a-1").await.unwrap();
+    let fields = [
+        ("scope", "selected"),
+        ("action", "terminate"),
+        ("id", &*one),
+        ("id", &*two),
+    ];
+    let page = hub.send("/bulk/confirm", &fields).await.text;
+    assert!(page.contains("was started again since"), "{page}");
+    let result = hub.confirm(&fields, &[]).await;
+    assert!(
+        result.contains("1 terminated") && result.contains("has changed since"),
+        "{result}"
+    );
+    assert_ne!(hub.status("a-1").await, Some(Status::Terminated));
+    let unsaid = [
+        ("scope", "selected"),
+        ("action", "terminate"),
+        ("id", "a-1"),
+    ];
+    let refused = hub.send("/bulk", &unsaid).await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+    hub.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_of_very_many_fields_is_refused_at_once() {
+    let hub = Hub::new().await;
+    let row = format!("{}:a", "0".repeat(32));
+    let fields = vec![("id", &*row); 60_000];
+    let begun = std::time::Instant::now();
+    let refused = hub.send("/bulk/confirm", &fields).await;
+    assert_eq!(refused.status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert!(
+        refused.text.contains("fields, and at most"),
+        "{}",
+        refused.text
+    );
+    assert!(
+        begun.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        begun.elapsed()
+    );
     hub.close().await;
 }
 

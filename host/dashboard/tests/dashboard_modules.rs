@@ -10,12 +10,14 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
-use perennial::{Client, Host};
+use perennial::{Client, Host, Role};
 use tower::ServiceExt as _;
 
 struct Site {
     app: Router,
     client: Client,
+    /// The key that requests have.
+    key: Option<String>,
     _host: Host,
     _dir: tempfile::TempDir,
 }
@@ -24,6 +26,7 @@ struct Site {
 struct Answer {
     status: StatusCode,
     to: String,
+    cookie: String,
     text: String,
 }
 
@@ -35,19 +38,31 @@ impl Site {
         Self {
             app: perennial_dashboard::router(client.clone()),
             client,
+            key: None,
             _host: host,
             _dir: dir,
         }
     }
 
-    async fn ask(&self, request: Request<Body>) -> Answer {
+    async fn ask(&self, mut request: Request<Body>) -> Answer {
+        if let Some(key) = &self.key {
+            let headers = request.headers_mut();
+            headers.insert("x-functions-key", key.parse().unwrap());
+        }
         let response: Response<Body> = self.app.clone().oneshot(request).await.unwrap();
         let to = response.headers().get(header::LOCATION);
         let to = to.map_or(String::new(), |to| to.to_str().unwrap().to_owned());
+        let cookie = response.headers().get(header::SET_COOKIE);
+        let cookie = cookie.map_or(String::new(), |set| set.to_str().unwrap().to_owned());
         let status = response.status();
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
         let text = String::from_utf8(bytes.to_vec()).unwrap();
-        Answer { status, to, text }
+        Answer {
+            status,
+            to,
+            cookie,
+            text,
+        }
     }
 
     async fn get(&self, path: &str) -> Answer {
@@ -161,7 +176,7 @@ async fn what_is_refused_is_said_and_nothing_is_lost() {
         tried.text
     );
     let gone = site.post("/modules/none/remove", &[]).await;
-    assert!(gone.to.contains("refused="), "{}", gone.to);
+    assert_eq!(gone.status, StatusCode::NOT_FOUND, "{}", gone.text);
     let empty = site.upload("/deploy/inspect?name=a", b"").await;
     assert_eq!(empty.status, StatusCode::BAD_REQUEST);
     let wrong = site
@@ -189,7 +204,7 @@ async fn a_component_is_previewed_deployed_granted_started_and_removed() {
     let Some(bytes) = component("hello-sequence") else {
         return;
     };
-    let site = Site::new().await;
+    let mut site = Site::new().await;
     let preview = site.upload("/deploy/inspect?name=hello", &bytes).await;
     assert_eq!(preview.status, StatusCode::OK, "{}", preview.text);
     assert!(
@@ -211,31 +226,54 @@ async fn a_component_is_previewed_deployed_granted_started_and_removed() {
     let done = site
         .upload(&format!("/deploy?name=hello&digest={digest}"), &bytes)
         .await;
-    assert!(
-        done.text.starts_with("/ui/default/modules/hello?done="),
-        "{}",
-        done.text
-    );
+    assert_eq!(done.text, "/ui/default/modules/hello");
+    assert!(done.cookie.contains("; Path=/ui/default/modules/hello;"));
     let taken = site
         .upload(&format!("/deploy?name=other&digest={digest}"), &bytes)
         .await;
     assert_eq!(taken.status, StatusCode::CONFLICT, "{}", taken.text);
 
+    // Grants are for whom the API lets change them, and nobody else sees the form.
+    let form = [("http-host", "a.example"), ("digest", &*digest)];
+    let refused = site.post("/modules/hello/grants", &form).await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN, "{}", refused.text);
+    assert!(
+        refused.text.contains("needs an admin key"),
+        "{}",
+        refused.text
+    );
+    let page = site.get("/modules/hello").await.text;
+    assert!(
+        !page.contains("name=\"http-host\"") && page.contains("/sign-in"),
+        "{page}"
+    );
+    let key = site.client.create_key("ops", Role::Admin).await.unwrap();
+    site.key = Some(key.secret);
+    let stale = [("http-host", "a.example"), ("digest", "00")];
+    let refused = site.post("/modules/hello/grants", &stale).await;
+    assert_eq!(refused.status, StatusCode::CONFLICT, "{}", refused.text);
+    let page = site.get("/modules/hello").await.text;
+    assert!(page.contains("name=\"http-host\""), "{page}");
+
     let granted = site
         .post(
             "/modules/hello/grants",
             &[
+                ("digest", &*digest),
                 ("env-name", "KEY"),
                 ("env-value", "s3cret"),
                 ("http-host", "a.example"),
             ],
         )
         .await;
-    assert!(granted.to.contains("done="), "{}", granted.to);
-    let granted = site
-        .post("/modules/hello/grants", &[("no-host", "a.example")])
-        .await;
-    assert!(granted.to.contains("done="), "{}", granted.to);
+    assert!(
+        granted.cookie.contains("perennial-told-"),
+        "{}",
+        granted.text
+    );
+    let form = [("no-host", "a.example"), ("digest", &*digest)];
+    let granted = site.post("/modules/hello/grants", &form).await;
+    assert_eq!(granted.status, StatusCode::SEE_OTHER, "{}", granted.text);
     let module = site.client.modules().await.unwrap().remove(0);
     assert_eq!(module.grants, perennial::Grants::new().env("KEY", "s3cret"));
     let page = site.get("/modules/hello").await.text;
@@ -243,6 +281,29 @@ async fn a_component_is_previewed_deployed_granted_started_and_removed() {
         page.contains("KEY") && !page.contains("s3cret") && !page.contains("a.example</code>"),
         "{page}"
     );
+
+    // Without an admin key no other component gets the grants.
+    site.key = None;
+    if let Some(other) = component("human-approval") {
+        let preview = site.upload("/deploy/inspect?name=hello", &other).await;
+        assert!(preview.text.contains("has grants"), "{}", preview.text);
+        assert!(
+            !preview.text.contains("data-step=\"deploy\""),
+            "{}",
+            preview.text
+        );
+        let digest = perennial::Module::from_bytes("hello", &other)
+            .unwrap()
+            .digest();
+        let path = format!("/deploy?name=hello&digest={digest}");
+        let refused = site.upload(&path, &other).await;
+        assert_eq!(refused.status, StatusCode::FORBIDDEN, "{}", refused.text);
+    }
+    let again = format!("/deploy?name=hello&digest={digest}");
+    assert_eq!(site.upload(&again, &bytes).await.status, StatusCode::OK);
+    let taking = format!("/deploy?name=thief&digest={digest}&replace=yes");
+    let refused = site.upload(&taking, &bytes).await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN, "{}", refused.text);
 
     let started = site
         .post(
@@ -269,12 +330,19 @@ async fn a_component_is_previewed_deployed_granted_started_and_removed() {
     let checked = site.upload("/deploy/check?name=hello", &bytes).await;
     assert!(checked.text.contains("\n\n<p"), "{}", checked.text);
     let removed = site
-        .post("/modules/hello/remove", &[("in-use", "yes")])
+        .post(
+            "/modules/hello/remove",
+            &[("in-use", "yes"), ("digest", &*digest)],
+        )
         .await;
-    assert!(removed.to.contains("done="), "{}", removed.to);
+    assert_eq!(removed.to, "/ui/default/modules", "{}", removed.text);
     assert!(site.client.modules().await.unwrap().is_empty());
     let collected = site.post("/collect", &[("old", "yes")]).await;
-    assert!(collected.to.contains("done="), "{}", collected.to);
+    assert!(
+        collected.cookie.contains("perennial-told-"),
+        "{}",
+        collected.to
+    );
 }
 
 /// The value of a hidden field of a form.

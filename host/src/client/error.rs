@@ -4,7 +4,7 @@ mod code;
 mod message;
 mod modules;
 
-use perennial_core::{Failure, Rejection};
+use perennial_core::{Failure, Rejection, Timestamp};
 
 #[cfg(test)]
 pub(crate) use code::tests::one_of_each;
@@ -108,6 +108,11 @@ enum Kind {
         id: String,
         request: String,
     },
+    /// A command was meant for another run than the one that the instance began then.
+    OtherRun {
+        id: String,
+        since: Timestamp,
+    },
 }
 
 /// The result of a request to Perennial.
@@ -206,6 +211,12 @@ impl Error {
         Self {
             kind: Kind::Answered { code, message },
         }
+    }
+
+    /// The caller may not do this.
+    #[cfg(feature = "http")]
+    pub(crate) fn forbidden(message: String) -> Self {
+        Self::answered("forbidden".to_owned(), message)
     }
 
     pub(crate) fn unreachable(address: &str, message: String) -> Self {
@@ -320,6 +331,12 @@ impl Error {
             | Reply::Workers(_)
             | Reply::Declined(_)
             | Reply::Tagged(_)) => Ok(done),
+            Reply::OtherRun(since) => Err(Self {
+                kind: Kind::OtherRun {
+                    id: about.to_owned(),
+                    since,
+                },
+            }),
             Reply::OtherRequest(name) => Err(Self::invalid(format!(
                 "instance {about:?} was asked {name:?} under this id already: each request needs an id of its own"
             ))),
@@ -400,6 +417,12 @@ impl Error {
             Kind::Refused { kind, .. } => kind == refused::FORGETS,
             _ => self.has_code(&["wrongState", "alreadyExists", "inUse", "wouldForget"]),
         }
+    }
+
+    /// A command was meant for one run of an instance, which has another one now: see [`Client::for_run`](crate::Client::for_run). Nothing was
+    /// changed.
+    pub fn is_other_run(&self) -> bool {
+        matches!(self.kind, Kind::OtherRun { .. }) || self.has_code(&["otherRun"])
     }
 
     /// The rewind was refused because it would discard work that completed after the failure. See

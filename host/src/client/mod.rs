@@ -28,7 +28,7 @@ use crate::client::remote::Remote;
 use crate::engine::clock::{Clock, SystemClock};
 use crate::engine::{CommitTimings, Engine, HostStats, Request, brief};
 use crate::shortage::Shortage;
-use crate::store::{self, Reader, Reply, StoreError};
+use crate::store::{self, Reader, Reply, Run, StoreError};
 use crate::timed::Account;
 
 #[cfg(test)]
@@ -38,7 +38,7 @@ pub use hub::backup::CopyProgress;
 pub use hub::hubs::{HubInfo, HubStats, Hubs};
 pub use hub::keys::{AccessKey, NewAccessKey, Role};
 #[cfg(feature = "http")]
-pub(crate) use hub::keys::{KeyHash, hash as key_hash};
+pub(crate) use hub::keys::{KeyHash, KeyRing, hash as key_hash};
 pub use hub::management::HttpManagementPayload;
 pub use hub::modules::{Deploy, Deployment, Module, ModuleInfo};
 pub use hub::overview::{
@@ -107,6 +107,8 @@ pub struct Client {
     hub: Arc<str>,
     backend: Backend,
     overviews: Arc<hub::overview::Shared>,
+    /// The run of an instance that commands are meant for.
+    run: Option<Arc<str>>,
 }
 
 #[derive(Clone)]
@@ -178,6 +180,7 @@ impl Client {
             hub: task_hub.into(),
             backend: Backend::File(Arc::new(FileBackend::new(path))),
             overviews: Arc::default(),
+            run: None,
         })
     }
 
@@ -186,7 +189,76 @@ impl Client {
             hub: hub.into(),
             backend: Backend::Engine(engine),
             overviews: Arc::default(),
+            run: None,
         }
+    }
+
+    /// A client whose commands to an instance are carried out only if the instance still has this run: the [`run`](InstanceStatus::run) of a
+    /// status that was read before. Whoever decides by that status cannot hit a run that was started under the same id meanwhile. A run stays
+    /// the same when it continues as new or is rewound; a start under its id and a restart begin another one. The hub decides in the
+    /// transaction of the command.
+    ///
+    /// Commands then also fail with [`Error::is_other_run`], or [`Error::is_not_found`] if the instance is gone. Reading is not restricted,
+    /// and commands that are not to one instance, such as bulk operations, are refused.
+    ///
+    /// ```no_run
+    /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
+    /// if let Some(seen) = client.status("order-17").await? && seen.is_ended() {
+    ///     // Does not delete what was started under this id after it was looked at.
+    ///     client.for_run(&seen.run).purge("order-17").await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn for_run(&self, run: &str) -> Self {
+        let backend = match &self.backend {
+            Backend::Remote(remote) => Backend::Remote(Arc::new(remote.for_run(run))),
+            other => other.clone(),
+        };
+        Self {
+            backend,
+            run: Some(run.into()),
+            ..self.clone()
+        }
+    }
+
+    /// This client without the restriction of [`for_run`](Self::for_run), where it is not that of a remote host.
+    pub(crate) fn for_any_run(&self) -> Self {
+        let run = None;
+        Self {
+            run,
+            ..self.clone()
+        }
+    }
+
+    /// The run that commands are meant for, if it is one.
+    fn wanted_run(&self) -> Result<Option<Run>> {
+        let read = |run: &Arc<str>| {
+            Run::parse(run).ok_or_else(|| {
+                Error::invalid(format!(
+                    "{:?} is no run of an instance: take it from the status of the instance, as it is there",
+                    brief(run)
+                ))
+            })
+        };
+        self.run.as_ref().map(read).transpose()
+    }
+
+    /// Restricts a request to the run that this client is for.
+    fn restricted(&self, id: &str, request: Request) -> Result<Request> {
+        let Some(run) = self.wanted_run()? else {
+            return Ok(request);
+        };
+        if id.is_empty() {
+            return Err(Error::invalid(
+                "only a command to one instance can be meant for a run; give it without one",
+            ));
+        }
+        Ok(Request::IfRun {
+            id: id.to_owned(),
+            run,
+            then: Box::new(request),
+        })
     }
 
     /// The engine of the hub's host, if that is in this process.
@@ -395,6 +467,10 @@ impl Client {
 
     /// Submits a request. `about` is the instance or module that an error names.
     pub(crate) async fn submit(&self, about: &str, request: Request) -> Result<Reply> {
+        let request = match &self.backend {
+            Backend::Remote(_) => request,
+            Backend::Engine(_) | Backend::File(_) => self.restricted(about, request)?,
+        };
         let reply = match &self.backend {
             Backend::Engine(engine) => engine
                 .submit(request)

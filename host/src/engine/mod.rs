@@ -163,6 +163,8 @@ pub(crate) struct Engine {
     pub(crate) counts: Counts,
     pub(crate) durations: ActivityDurations,
     pub(crate) lines: Option<Arc<GuestLines>>,
+    /// Told after each change of the keys of the HTTP server.
+    pub(crate) keys: tokio::sync::watch::Sender<()>,
     pub(crate) end: End,
 }
 
@@ -294,6 +296,7 @@ impl Engine {
             counts: Counts::default(),
             durations: ActivityDurations::default(),
             lines: parts.lines,
+            keys: tokio::sync::watch::Sender::new(()),
             end: End::default(),
             clock,
             config,

@@ -13,10 +13,14 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use crate::budget::Spent;
-use crate::client::{Client, Role, key_hash};
+use crate::client::KeyRing;
+use crate::client::{Client, key_hash};
+use crate::http::origin::{is_same, origin, port};
+use crate::http::permits::Permission;
 use crate::http::query::Query;
 use crate::http::revoked::Admitted;
-use crate::http::secret::{cookie, secret};
+use crate::http::secret::secret;
+use crate::http::session::{self, Session};
 use crate::http::{Api, body, compat, failure, native, unsupported, wire};
 
 /// The access policy.
@@ -193,6 +197,32 @@ pub(crate) fn is_this_machine(host: &str) -> bool {
         || host.to_ascii_lowercase().ends_with(".localhost")
 }
 
+/// The session of a browser with a hub, which its cookies prove.
+pub(super) fn session(api: &Api, head: &Parts, client: &Client, ring: &KeyRing) -> Option<Session> {
+    let port = port(&origin(&api.urls, head));
+    let name = session::cookie_name("session", port, client.task_hub());
+    let cookies = session::cookies(&head.headers, &name);
+    session::find(ring, cookies, client.now())
+}
+
+/// Refuses a change that the page of another site may have sent with a visitor's cookies, or to sign a visitor in or out. Browsers say
+/// whose page it was; programs that are no browsers say nothing, and need the token of the form like all others.
+pub(super) fn foreign(api: &Api, head: &Parts) -> Option<Refused> {
+    let mut sites = head.headers.get_all("sec-fetch-site").iter();
+    let mut origins = head.headers.get_all(header::ORIGIN).iter();
+    let is_own = match (sites.next(), origins.next()) {
+        (Some(site), _) => site == "same-origin" || site == "none",
+        (None, None) => true,
+        (None, Some(given)) => given
+            .to_str()
+            .is_ok_and(|given| is_own(given, head) || is_same(given, &origin(&api.urls, head))),
+    };
+    let is_sole = sites.next().is_none() && origins.next().is_none();
+    let message = "Only pages of this server may send forms to it, and nothing was changed. Behind a proxy the server must be told its address: \
+                   with --base-url, or with --trust-forwarded.";
+    (!(is_own && is_sole)).then_some(Refused::new(StatusCode::FORBIDDEN, message))
+}
+
 /// Admits a request whose key permits it, or returns the answer that refuses it.
 async fn with_key(
     api: &Api,
@@ -201,37 +231,46 @@ async fn with_key(
     reads: bool,
 ) -> Result<Admitted, Refused> {
     let query = Query::of(&head.uri);
+    let given = secret(&head.headers, &query).map(key_hash);
     // What a browser keeps for the pages lets them read the API, too; it changes nothing there, or pages of other sites could.
-    let kept = || {
-        let hub = hub.or_else(|| api.hubs.first().map(Client::task_hub))?;
-        (reads && api.pages.is_some()).then(|| cookie(&head.headers, hub))?
-    };
-    let Some(secret) = secret(&head.headers, &query).or_else(kept) else {
-        let message = "A key is needed: as the parameter code, as the header x-functions-key, or as a bearer token.";
-        return Err(Refused::unauthorized(message));
-    };
-    let key = key_hash(secret);
+    let keeps = reads && api.pages.is_some() && head.headers.contains_key(header::COOKIE);
+    if given.is_none() && !keeps {
+        return Err(Refused::unauthorized(NEEDS_KEY));
+    }
     // A hub that is not served here has no keys; the caller learns only that.
     let Some(client) = api.client(hub) else {
         return Err(Refused::unauthorized(NO_KEY));
     };
-    let role = client.role_of(key).await;
-    let client = client.clone();
-    match role {
-        Ok(Some(Role::Admin)) => Ok(Admitted { client, key }),
-        Ok(Some(Role::ReadOnly)) if reads => Ok(Admitted { client, key }),
-        Ok(Some(Role::ReadOnly)) => {
-            let message = "This key may only read.";
-            Err(Refused::new(StatusCode::FORBIDDEN, message))
-        }
-        Ok(None) => Err(Refused::unauthorized(NO_KEY)),
-        Err(error) => {
-            tracing::error!(%error, "the keys of the task hub could not be read");
-            let message = "The keys of the task hub cannot be read right now.";
-            Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, message))
-        }
+    let ring = client.key_ring().await.map_err(|error| {
+        tracing::error!(%error, "the keys of the task hub could not be read");
+        let message = "The keys of the task hub cannot be read right now.";
+        Refused::new(StatusCode::SERVICE_UNAVAILABLE, message)
+    })?;
+    let (key, role) = match given {
+        Some(key) => (
+            key,
+            ring.role_of(&key).ok_or(Refused::unauthorized(NO_KEY))?,
+        ),
+        None => match session(api, head, client, &ring) {
+            Some(session) => (session.hash, session.role),
+            None => return Err(Refused::unauthorized(NEEDS_KEY)),
+        },
+    };
+    let permission = if reads {
+        Permission::Read
+    } else {
+        Permission::Change
+    };
+    if !permission.is_given(api.access, Some(role)) {
+        let message = permission.refusal();
+        return Err(Refused::new(StatusCode::FORBIDDEN, message));
     }
+    let client = client.clone();
+    Ok(Admitted { client, key })
 }
+
+const NEEDS_KEY: &str =
+    "A key is needed: as the parameter code, as the header x-functions-key, or as a bearer token.";
 
 const NO_KEY: &str = "This is no key of this task hub.";
 

@@ -22,12 +22,14 @@ mod ops;
 mod origin;
 mod paced;
 mod pages;
+mod permits;
 mod places;
 mod query;
 mod request_metrics;
 mod revoked;
 mod secret;
 mod serve;
+mod session;
 mod tls;
 mod unsupported;
 mod wire;
@@ -55,6 +57,7 @@ use crate::http::revoked::Revocations;
 use crate::limits::http as limits;
 
 pub use pages::Visitor;
+pub use permits::Permission;
 pub use serve::serve;
 pub use tls::Tls;
 

@@ -49,6 +49,22 @@ pub(crate) fn origin(settings: &UrlSettings, request: &Parts) -> String {
     format!("{scheme}://{host}{prefix}{}", mount(request))
 }
 
+/// The port of the server, as the caller reaches it.
+pub(crate) fn port(origin: &str) -> u16 {
+    let (scheme, rest) = origin.split_once("://").unwrap_or(("http", origin));
+    let authority = rest.split('/').next().unwrap_or_default();
+    let authority = authority.parse::<Authority>().ok();
+    let port = authority.and_then(|authority| authority.port_u16());
+    port.unwrap_or(if scheme == "https" { 443 } else { 80 })
+}
+
+/// Whether a header `Origin` names the same scheme, host and port as an origin with a path.
+pub(crate) fn is_same(given: &str, origin: &str) -> bool {
+    let (scheme, rest) = origin.split_once("://").unwrap_or_default();
+    let authority = rest.split('/').next().unwrap_or_default();
+    given.eq_ignore_ascii_case(&format!("{scheme}://{authority}"))
+}
+
 /// The path under which another program has mounted the router.
 fn mount(request: &Parts) -> &str {
     let Some(original) = request.extensions.get::<OriginalUri>() else {
@@ -104,6 +120,17 @@ mod tests {
         settings.trust_forwarded = true;
         let url = origin(&settings, &parts(&PROXY));
         assert_eq!(url, "https://flows.example.com/flows");
+    }
+
+    #[test]
+    fn a_port_is_the_one_that_the_caller_uses() {
+        assert_eq!(port("http://localhost:7071/flows"), 7071);
+        assert_eq!(port("http://[::1]:7071"), 7071);
+        assert_eq!(port("https://flows.example.com"), 443);
+        assert_eq!(port("http://flows.example.com/a:1"), 80);
+        assert!(is_same("https://A.example", "https://a.example/flows"));
+        assert!(!is_same("http://a.example", "https://a.example/flows"));
+        assert!(!is_same("null", "https://a.example"));
     }
 
     #[test]

@@ -166,7 +166,8 @@ impl Query {
     ///
     /// Parameters that clients send with every request are accepted and ignored.
     pub(crate) fn only(&self, known: &[Known<'_>]) -> Result<(), BadParameter> {
-        for (i, (name, value)) in self.0.iter().enumerate() {
+        let mut seen = Vec::new();
+        for (name, value) in &self.0 {
             let is_it = |other: &str| name.eq_ignore_ascii_case(other);
             if HARMLESS.iter().any(|harmless| is_it(harmless)) {
                 continue;
@@ -184,10 +185,12 @@ impl Query {
                 let message = format!("the parameter '{}' says nothing", known.name);
                 return Err(BadParameter(message));
             }
-            let again = self.0[..i].iter().any(|(other, _)| is_it(other));
-            if again && !known.many {
+            if seen.contains(&known.name) && !known.many {
                 let message = format!("the parameter '{}' is there twice", known.name);
                 return Err(BadParameter(message));
+            }
+            if !known.many {
+                seen.push(known.name);
             }
         }
         Ok(())

@@ -63,7 +63,11 @@ impl Revocations {
 
     /// Reads the keys of a hub while there are subscribers.
     async fn read(self: Arc<Self>, client: Client) {
+        let mut changes = changes(&client);
         loop {
+            if let Some(changes) = &mut changes {
+                changes.mark_unchanged();
+            }
             let keys = client.key_hashes().await;
             {
                 let mut hubs = self.hubs();
@@ -83,21 +87,40 @@ impl Revocations {
                     });
                 }
             }
-            tokio::time::sleep(EVERY).await;
+            // A host in this process says when a key was made or revoked; other processes change the keys of no hub that it runs.
+            let changed = async {
+                match &mut changes {
+                    Some(changes) => changes.changed().await.is_ok(),
+                    None => std::future::pending().await,
+                }
+            };
+            if tokio::time::timeout(EVERY, changed).await == Ok(false) {
+                // The host has stopped, and says nothing more.
+                changes = None;
+            }
         }
     }
 
     /// Completes when the key is revoked.
-    async fn revoked(self: Arc<Self>, admitted: Admitted) {
+    async fn revoked(self: Arc<Self>, admitted: Arc<Admitted>) {
         let mut known = self.watch(&admitted.client);
         let is_gone = |known: &Known| {
             known
                 .as_ref()
                 .is_some_and(|keys| !keys.contains(&admitted.key))
         };
-        if known.wait_for(is_gone).await.is_err() {
-            // The reader ended because the runtime is shutting down.
-            std::future::pending().await
+        loop {
+            if known.wait_for(is_gone).await.is_err() {
+                // The reader ended because the runtime is shutting down.
+                std::future::pending().await
+            }
+            // What was read before the key was made does not have it.
+            if !still_admits(&admitted).await {
+                return;
+            }
+            if known.changed().await.is_err() {
+                std::future::pending().await
+            }
         }
     }
 
@@ -114,7 +137,7 @@ impl Revocations {
         let (client, key) = (admitted.client.clone(), admitted.key);
         tokio::select! {
             answer = answer => Some(self.ending(answer, admitted)),
-            () = Arc::clone(self).revoked(Admitted { client, key }) => None,
+            () = Arc::clone(self).revoked(Arc::new(Admitted { client, key })) => None,
         }
     }
 
@@ -131,14 +154,34 @@ impl Revocations {
             _ => Kind::Other,
         };
         let this = Arc::clone(self);
+        let admitted = Arc::new(admitted);
         answer.map(|body| {
-            Body::new(Ending {
+            let changes = changes(&admitted.client);
+            let mut ending = Ending {
                 body,
-                revoked: Some(Box::pin(this.revoked(admitted))),
+                revoked: None,
+                changes,
+                check: None,
+                admitted: Arc::clone(&admitted),
                 kind,
-            })
+            };
+            // The key may have been revoked since it was looked up.
+            ending.begin_check();
+            ending.revoked = Some(Box::pin(this.revoked(admitted)));
+            Body::new(ending)
         })
     }
+}
+
+/// Tells of each change of the keys of a hub, if its host is in this process.
+fn changes(client: &Client) -> Option<watch::Receiver<()>> {
+    client.engine().map(|engine| engine.keys.subscribe())
+}
+
+/// Whether the key still is one of the hub. If the keys cannot be read, running answers continue.
+async fn still_admits(admitted: &Admitted) -> bool {
+    let keys = admitted.client.key_hashes().await;
+    keys.map_or(true, |keys| keys.contains(&admitted.key))
 }
 
 /// The end of a call of gRPC whose key was revoked.
@@ -158,7 +201,45 @@ struct Ending {
     body: Body,
     /// `None` after the key was revoked.
     revoked: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// Changes of the hub's keys: after each, nothing is sent before the key was looked up again.
+    changes: Option<watch::Receiver<()>>,
+    check: Option<Pin<Box<dyn Future<Output = bool> + Send>>>,
+    admitted: Arc<Admitted>,
     kind: Kind,
+}
+
+impl Ending {
+    fn begin_check(&mut self) {
+        if let Some(changes) = &mut self.changes {
+            changes.mark_unchanged();
+        }
+        let admitted = Arc::clone(&self.admitted);
+        self.check = Some(Box::pin(async move { still_admits(&admitted).await }));
+    }
+
+    /// Whether the key admits what is sent now.
+    fn poll_admitted(&mut self, context: &mut Context<'_>) -> Poll<bool> {
+        let Some(revoked) = &mut self.revoked else {
+            return Poll::Ready(false);
+        };
+        if revoked.as_mut().poll(context).is_ready() {
+            return Poll::Ready(false);
+        }
+        loop {
+            let changed = self.changes.as_ref().map(watch::Receiver::has_changed);
+            if let Some(Ok(true)) = changed {
+                self.begin_check();
+            }
+            let Some(check) = &mut self.check else {
+                return Poll::Ready(true);
+            };
+            match check.as_mut().poll(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(false) => return Poll::Ready(false),
+                Poll::Ready(true) => self.check = None,
+            }
+        }
+    }
 }
 
 /// How a streamed answer ends early.
@@ -178,11 +259,13 @@ impl HttpBody for Ending {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = self.get_mut();
-        let Some(revoked) = &mut this.revoked else {
+        if this.revoked.is_none() {
             return Poll::Ready(None);
-        };
-        if revoked.as_mut().poll(context).is_pending() {
-            return Pin::new(&mut this.body).poll_frame(context);
+        }
+        match this.poll_admitted(context) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(true) => return Pin::new(&mut this.body).poll_frame(context),
+            Poll::Ready(false) => {}
         }
         this.revoked = None;
         Poll::Ready(Some(match this.kind {

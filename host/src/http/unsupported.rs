@@ -7,7 +7,7 @@ use axum::http::{HeaderName, StatusCode, header};
 use axum::response::Response;
 
 use crate::http::{failure, wire};
-use crate::limits::http::HEAD_BYTES;
+use crate::limits::http::{HEAD_BYTES, QUERY_PARAMETERS};
 
 /// The answer to a request that needs an unsupported feature.
 pub(super) fn refusal(head: &Parts) -> Option<Response> {
@@ -18,6 +18,13 @@ pub(super) fn refusal(head: &Parts) -> Option<Response> {
             HEAD_BYTES >> 10
         );
         return refused(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, &message);
+    }
+    let parameters = head.uri.query().map_or(0, |query| query.split('&').count());
+    if parameters > QUERY_PARAMETERS {
+        let message = format!(
+            "The query has {parameters} parameters; at most {QUERY_PARAMETERS} are allowed."
+        );
+        return refused(StatusCode::URI_TOO_LONG, &message);
     }
     if !is_only(head, &header::TRANSFER_ENCODING, "chunked") {
         let message = "This server knows no Transfer-Encoding but chunked.";
@@ -81,5 +88,16 @@ mod tests {
         assert_eq!(answered("expect", "200-ok"), Some(417));
         assert_eq!(answered("x-anything", &"x".repeat(60_000)), None);
         assert_eq!(answered("x-anything", &"x".repeat(HEAD_BYTES)), Some(431));
+    }
+
+    #[test]
+    fn a_query_has_so_many_parameters() {
+        let answered = |count: usize| {
+            let uri = format!("/api/v1/instances?{}", vec!["a=1"; count].join("&"));
+            let (head, ()) = Request::get(uri).body(()).unwrap().into_parts();
+            refusal(&head).map(|response| response.status().as_u16())
+        };
+        assert_eq!(answered(QUERY_PARAMETERS), None);
+        assert_eq!(answered(QUERY_PARAMETERS + 1), Some(414));
     }
 }

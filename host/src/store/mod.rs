@@ -22,6 +22,7 @@ pub(crate) use changes::control::termination;
 pub(crate) use changes::purge::Purged;
 pub(crate) use changes::request::NewRequest;
 pub(crate) use changes::rewind::{RestartCommit, RewindCommit};
+pub(crate) use changes::run::Run;
 pub(crate) use codec::{decode, encode};
 pub(crate) use error::StoreError;
 pub(crate) use file::backup::{backup, integrity, restore};

@@ -1,6 +1,6 @@
 //! The result of a committed change.
 
-use perennial_core::{Failure, Rejection, RemainingFailure, Tags, TaskId};
+use perennial_core::{Failure, Rejection, RemainingFailure, Tags, TaskId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::store::changes::purge::Purged;
@@ -45,6 +45,8 @@ pub(crate) enum Reply {
     OtherRequest(String),
     /// The module judged that the request may not be made.
     Declined(Box<Failure>),
+    /// Nothing was changed: the change was meant for another run than the one that the instance began then.
+    OtherRun(Timestamp),
 }
 
 /// The result of a rewind.

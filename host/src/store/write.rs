@@ -14,6 +14,7 @@ use crate::store::changes::purge::Purged;
 use crate::store::changes::request::{self, NewRequest};
 use crate::store::changes::rewind;
 use crate::store::changes::rewind::{RestartCommit, RewindCommit};
+use crate::store::changes::run::{self, Run};
 use crate::store::codec::encode;
 use crate::store::file::settings;
 use crate::store::file::settings::{Ages, LastHost, WorkerNames};
@@ -142,6 +143,12 @@ pub(crate) enum Change {
     Request(NewRequest),
     /// Starts an instance if there is no live one with its id, and delivers something to it.
     StartFor { new: NewInstance, then: Box<Self> },
+    /// Makes a change of an instance if it still has this run.
+    IfRun {
+        id: String,
+        run: Run,
+        then: Box<Self>,
+    },
     /// Only records the answer to a command.
     Answer(Reply),
 }
@@ -221,6 +228,7 @@ impl Change {
             | Self::CollectModules { .. }
             | Self::RemoveModule { .. } => true,
             Self::All(changes) => changes.iter().any(Self::frees),
+            Self::IfRun { then, .. } => then.frees(),
             _ => false,
         }
     }
@@ -317,6 +325,10 @@ fn apply(
         Change::SetTags { id, changes } => control::set_tags(db, id, changes, now, effects)?,
         Change::Request(new) => request::request(db, new, effects)?,
         Change::StartFor { new, then } => start_for(new, then, now, db, effects)?,
+        Change::IfRun { id, run, then } => match run::refusal(db, id, *run)? {
+            Some(refusal) => refusal,
+            None => apply(then, now, db, effects)?,
+        },
         Change::Answer(reply) => reply.clone(),
     })
 }

@@ -19,7 +19,7 @@ fn run_deploys_starts_waits_and_prints_the_result() {
     "#]],
     );
     cli.check(&["run", &hello(), "--id", "h2", "--json"], expect![[r#"
-        {"instanceId":"h2","name":"HelloSequence","runtimeStatus":"Completed","createdTime":"<timestamp>","startedTime":"<timestamp>","lastUpdatedTime":"<timestamp>","executionId":"<hex>","module":"<hex>","output":["Hello Tokyo!","Hello Seattle!","Hello London!"],"historyEvents":12,"historyBytes":<n>}
+        {"instanceId":"h2","name":"HelloSequence","runtimeStatus":"Completed","createdTime":"<timestamp>","startedTime":"<timestamp>","lastUpdatedTime":"<timestamp>","executionId":"<hex>","run":"<hex>","module":"<hex>","output":["Hello Tokyo!","Hello Seattle!","Hello London!"],"historyEvents":12,"historyBytes":<n>}
         ! {"note":"started HelloSequence as h2"}
     "#]]);
     cli.check(

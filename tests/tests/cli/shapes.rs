@@ -241,7 +241,7 @@ fn what_programs_read_has_the_shape_that_the_help_tells() {
         inspect
             {contract: text, definitions: [{kind: text, name: text}], digest: text, grantable: [text], imports: [text], name: text, size: number}
         run --id r1 --input null
-            {createdTime: text, executionId: text, historyBytes: number, historyEvents: number, instanceId: text, lastUpdatedTime: text, module: text, name: text, output: any, runtimeStatus: text, startedTime: text}
+            {createdTime: text, executionId: text, historyBytes: number, historyEvents: number, instanceId: text, lastUpdatedTime: text, module: text, name: text, output: any, run: text, runtimeStatus: text, startedTime: text}
         new
             {dir: text, name: text, orchestration: text}
         man
@@ -261,11 +261,11 @@ fn what_programs_read_has_the_shape_that_the_help_tells() {
         suspend --name Wait
             {done: number, dryRun: flag, hosted: flag, matched: number, skipped: number}
         status r1 --history
-            {createdTime: text, executionId: text, history: [{at: text, attempt?: number, endedAt?: text, event: text, executionId?: text, input?: any, instanceId?: text, module?: text, name?: text, now?: text, number: number, output?: any, runBy?: text, startedAt?: text, task?: number, turn: number}], historyBytes: number, historyEvents: number, instanceId: text, lastUpdatedTime: text, module: text, name: text, output: any, runtimeStatus: text, startedTime: text}
+            {createdTime: text, executionId: text, history: [{at: text, attempt?: number, endedAt?: text, event: text, executionId?: text, input?: any, instanceId?: text, module?: text, name?: text, now?: text, number: number, output?: any, runBy?: text, startedAt?: text, task?: number, turn: number}], historyBytes: number, historyEvents: number, instanceId: text, lastUpdatedTime: text, module: text, name: text, output: any, run: text, runtimeStatus: text, startedTime: text}
         status later
-            {createdTime: text, executionId: text, historyBytes: number, historyEvents: number, instanceId: text, lastUpdatedTime: text, module: text, name: text, runtimeStatus: text, scheduledTime: text, waitsFor: [{due: text, kind: text}]}
+            {createdTime: text, executionId: text, historyBytes: number, historyEvents: number, instanceId: text, lastUpdatedTime: text, module: text, name: text, run: text, runtimeStatus: text, scheduledTime: text, waitsFor: [{due: text, kind: text}]}
         status r1 --tree
-            {children: [], instance: {createdTime: text, executionId: text, historyBytes: number, historyEvents: number, instanceId: text, lastUpdatedTime: text, module: text, name: text, output: any, runtimeStatus: text, startedTime: text}, more: flag}
+            {children: [], instance: {createdTime: text, executionId: text, historyBytes: number, historyEvents: number, instanceId: text, lastUpdatedTime: text, module: text, name: text, output: any, run: text, runtimeStatus: text, startedTime: text}, more: flag}
         status r1 --urls
             {id: text, purgeHistoryDeleteUri: text, restartPostUri: text, resumePostUri: text, rewindPostUri: text, sendEventPostUri: text, statusQueryGetUri: text, suspendPostUri: text, terminatePostUri: text}
         history r1
@@ -273,7 +273,7 @@ fn what_programs_read_has_the_shape_that_the_help_tells() {
         history r1 --timeline
             [{attempts: number, endedMs: number, kind: text, name: text, outcome: text, scheduledMs: number, startedMs: number, task: number}]
         list --limit 2 --input --output
-            {continuationToken: text, instances: [{createdTime: text, executionId: text, historyBytes: number, historyEvents: number, instanceId: text, lastUpdatedTime: text, module: text, name: text, runtimeStatus: text, scheduledTime?: text, tags?: {team: text}}]}
+            {continuationToken: text, instances: [{createdTime: text, executionId: text, historyBytes: number, historyEvents: number, instanceId: text, lastUpdatedTime: text, module: text, name: text, run: text, runtimeStatus: text, scheduledTime?: text, tags?: {team: text}}]}
         list --counts
             {Completed: number, Pending: number}
         values r1
@@ -281,7 +281,7 @@ fn what_programs_read_has_the_shape_that_the_help_tells() {
         tag w1
             {instanceId: text, tags: {owner: text, team: text}}
         wait r1
-            {createdTime: text, executionId: text, historyBytes: number, historyEvents: number, instanceId: text, lastUpdatedTime: text, module: text, name: text, output: any, runtimeStatus: text, startedTime: text}
+            {createdTime: text, executionId: text, historyBytes: number, historyEvents: number, instanceId: text, lastUpdatedTime: text, module: text, name: text, output: any, run: text, runtimeStatus: text, startedTime: text}
         restart r1 --new-id r2
             {command: text, hosted: flag, instanceId: text}
         terminate w1

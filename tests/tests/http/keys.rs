@@ -138,6 +138,32 @@ async fn a_revoked_key_is_told_nothing_more() {
 }
 
 #[tokio::test]
+async fn the_first_stream_of_a_new_key_goes_on() {
+    let wire = Wire::with(Api::require_keys).await;
+    let client = wire.client();
+    wire.begun("Wait", "w1").await;
+    let open = async |secret: &str| {
+        let asked = request(&format!(
+            "GET {API}/instances/w1/live\nx-functions-key: {secret}"
+        ));
+        wire.router.clone().oneshot(asked).await.unwrap()
+    };
+    let first = client.create_key("first", Role::ReadOnly).await.unwrap();
+    let mut streams = vec![open(&first.secret).await];
+    // The keys were read for the first one; each that comes is newer than what is known.
+    for at in 0..20 {
+        let name = format!("key-{at}");
+        let key = client.create_key(&name, Role::ReadOnly).await.unwrap();
+        streams.push(open(&key.secret).await);
+    }
+    client.terminate("w1", None).await.unwrap();
+    for stream in streams {
+        let told = Answer::read(stream).await.body;
+        assert!(told.contains("event: ended"), "{told}");
+    }
+}
+
+#[tokio::test]
 async fn a_key_is_in_no_file_and_in_no_debug_output() {
     let dir = perennial_tests::DataDir::new();
     let made = dir

@@ -66,4 +66,4 @@ Examples:
   perennial restart --status Terminated --name Ship
 
 Stdout: the id of what begins.
-JSON: {instanceId, command: restart, hosted}; of many, {matched, done, skipped, dryRun, hosted}";
+JSON: {instanceId, command: restart, hosted}; of many, {matched, done, skipped, dryRun, asOf, newer, hosted}";

@@ -149,7 +149,7 @@ Examples:
   perennial status order-17 --urls http://localhost:7071/runtime/webhooks/durabletask
   perennial status order-17 --json | jq .waitsFor
 
-JSON: {instanceId, name, runtimeStatus, createdTime, scheduledTime, startedTime, lastUpdatedTime, executionId, version, \
+JSON: {instanceId, name, runtimeStatus, createdTime, scheduledTime, startedTime, lastUpdatedTime, executionId, run, version, \
 module, input, customStatus, output, failure: {kind, message, retryable, details, trace, causes}, \
 parentInstanceId, tags, values, rewinds: [{time, reason}], quarantine: {reason, turn, event, recorded, asked, module, \
 host, time}, waitsFor: [{kind: externalEvent|activity|worker|timer|start|child|resume|note|quarantine|host|firstTurn|nothing, name, task, \
@@ -213,7 +213,7 @@ Examples:
   perennial cancel order-17 --grace 10m --wait --timeout 10m
   perennial cancel --tag customer=acme --yes
 
-JSON: {instanceId, command: cancel, hosted, changed}; of many, {matched, done, skipped, dryRun, hosted}; with --wait, the instance as `perennial status --json` shows it."
+JSON: {instanceId, command: cancel, hosted, changed}; of many, {matched, done, skipped, dryRun, asOf, newer, hosted}; with --wait, the instance as `perennial status --json` shows it."
 );
 
 pub(super) const TERMINATE: &str = concat!(
@@ -230,7 +230,7 @@ Examples:
   perennial terminate --status Running --name Ship --dry-run
   perennial terminate --tag customer=acme --yes
 
-JSON: {instanceId, command: terminate, hosted, changed}; of many, {matched, done, skipped, dryRun, hosted}; with --wait, the instance as `perennial status --json` shows it."
+JSON: {instanceId, command: terminate, hosted, changed}; of many, {matched, done, skipped, dryRun, asOf, newer, hosted}; with --wait, the instance as `perennial status --json` shows it."
 );
 
 pub(super) const SUSPEND: &str = "\
@@ -240,7 +240,7 @@ Examples:
   perennial suspend order-17 --reason 'the warehouse is closed'
   perennial suspend --name Ship
 
-JSON: {instanceId, command: suspend, hosted, changed}; of many, {matched, done, skipped, dryRun, hosted}";
+JSON: {instanceId, command: suspend, hosted, changed}; of many, {matched, done, skipped, dryRun, asOf, newer, hosted}";
 
 pub(super) const RESUME: &str = "\
 Everything that arrived meanwhile is delivered in order. An instance is quarantined if its module no longer \
@@ -313,7 +313,7 @@ Examples:
   perennial purge --status Completed --created-to 2026-01-31 --dry-run
   perennial purge --all --yes
 
-JSON: {instanceId, deleted, childrenLeft, dryRun}; of many, {matched, done, skipped, dryRun, hosted}";
+JSON: {instanceId, deleted, childrenLeft, dryRun}; of many, {matched, done, skipped, dryRun, asOf, newer, hosted}";
 
 pub(super) const HUBS: &str = "\
 A task hub is a file in the data directory. Commands on one hub do not affect the others.

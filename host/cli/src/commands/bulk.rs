@@ -179,6 +179,8 @@ pub(super) async fn many(
 ) -> anyhow::Result<Exit> {
     let dry_run = selection.dry_run;
     let output = session.output();
+    // What was asked about, however long the answer takes.
+    let mut asked = None;
     let Some(filter) = filter else {
         return told(BulkProgress::default(), words, session);
     };
@@ -192,6 +194,7 @@ pub(super) async fn many(
             }
             return Ok(exit);
         }
+        asked = would.as_of;
         let question = format!("{} {}?", words.verb, count(would.matched, "instance"));
         if !confirmed(&question)? {
             output.note("nothing was changed");
@@ -199,7 +202,11 @@ pub(super) async fn many(
         }
     }
     let mut progress = Progress::new(output, words.verb);
-    let bulk = bulk(filter).on_progress(move |so_far| {
+    let bulk = match asked {
+        Some(moment) => bulk(filter).as_of(moment),
+        None => bulk(filter),
+    };
+    let bulk = bulk.on_progress(move |so_far| {
         let text = format!("{} of {} {}", so_far.done, so_far.matched, words.done);
         progress.tell(&text);
     });
@@ -223,11 +230,15 @@ fn told(outcome: BulkProgress, words: Words, session: &Session) -> anyhow::Resul
         0 => String::new(),
         skipped => format!("; {skipped} had changed meanwhile"),
     };
+    let newer = match outcome.newer {
+        0 => String::new(),
+        newer => format!("; {newer} that match only since the question were left alone"),
+    };
     if !output.is_json() {
         let instances = count(number, "instance");
         match outcome.matched {
             0 => output.note("no instance matches"),
-            _ => output.note(&format!("{instances} {verb}{}{skipped}", words.done)),
+            _ => output.note(&format!("{instances} {verb}{}{skipped}{newer}", words.done)),
         }
     }
     let waits = !outcome.dry_run && !words.at_once && outcome.done > 0;

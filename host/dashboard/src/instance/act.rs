@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use axum::extract::Path;
 use axum::response::Response;
 use perennial::{Client, CommandOutcome, InstanceCommand, Json, RequestState, Rewound, parse_json};
 
 use crate::change::{self, Sent};
 use crate::fields::Fields;
-use crate::page::Page;
+use crate::page::{Page, Path};
 use crate::refused::Refused;
 use crate::show;
 use crate::show::{brief, cut};
@@ -32,11 +31,21 @@ pub(super) async fn act(
 ) -> Response {
     match done(&page, &id, &action, &fields).await {
         Ok(done) => change::done(&done.to, &done.what),
+        Err(refused) if refused.is_outdated => {
+            change::outdated(&page, refused, &page.instance(&id, ""))
+        }
         Err(refused) => change::refused(&page.instance(&id, ""), &refused),
     }
 }
 
 async fn done(page: &Page, id: &str, action: &str, fields: &Fields) -> Result<Done, Refused> {
+    // What was looked at: a run that was started under the same id since is another one.
+    let unsaid = "Nothing was done: the form does not say which run of the instance it is for. Reload the page, and send it again.";
+    let run = fields.text("run").ok_or_else(|| Refused::invalid(unsaid))?;
+    let page = &Page {
+        client: page.client.for_run(run),
+        ..page.clone()
+    };
     let client = &page.client;
     let reason = fields.text("reason");
     let what = match action {

@@ -103,7 +103,8 @@ const ACTIONS: [Action; 10] = [
 /// What the forms were made for: they are outdated when it is another one.
 pub(super) fn key(status: &InstanceStatus) -> String {
     let mut key = format!(
-        "{}{}",
+        "{} {}{}",
+        status.run,
         status.runtime_status,
         if status.quarantine.is_some() {
             " quarantined"
@@ -181,6 +182,7 @@ fn form(page: &Page, status: &InstanceStatus, action: &Action) -> Markup {
             summary { (action.title) }
             form method="post" action=(to) data-confirm=[action.asks] {
                 (page.token_field())
+                input type="hidden" name="run" value=(status.run);
                 p { (action.explains) @if action.key == "terminate" && !status.is_ended() { " " (left_behind(status)) } }
                 (fields(status, action.key))
                 p { button class=(class) type="submit" { (action.verb) } }

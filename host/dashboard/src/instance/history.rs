@@ -5,7 +5,6 @@
 use std::collections::VecDeque;
 use std::future::ready;
 
-use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::response::Response;
 use futures::TryStreamExt;
@@ -18,7 +17,7 @@ use super::events;
 use super::{Tab, found, frame};
 use crate::export::{self, Exported, Format};
 use crate::link;
-use crate::page::{Page, data};
+use crate::page::{Page, Path, data};
 use crate::refused::{OnPage, Refused, Shown};
 use crate::show::{self, cut};
 

@@ -1,11 +1,10 @@
 //! What the guests of an instance logged, as far as the host keeps it.
 
-use axum::extract::Path;
 use maud::{Markup, html};
 use perennial::{InstanceLogs, LogLevel, LogLine};
 
 use super::{Tab, found, frame};
-use crate::page::Page;
+use crate::page::{Page, Path};
 use crate::refused::{OnPage, Shown};
 use crate::show;
 

@@ -1,12 +1,11 @@
 //! The payloads of an instance: each as a tree, and whole as text.
 
-use axum::extract::Path;
 use axum::http::StatusCode;
 use maud::{Markup, html};
 use perennial::{InstanceStatus, Json};
 
 use super::brief;
-use crate::page::{Page, data};
+use crate::page::{Page, Path, data};
 use crate::refused::{OnPage, Refused, Shown};
 use crate::{link, payload, show};
 

@@ -1,6 +1,6 @@
 //! The first page of an instance: what it is, why it waits, what went in and came out, and what can be done.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use maud::{Markup, html};
 use perennial::{InstanceStatus, RequestState, RequestStatus};
@@ -9,7 +9,7 @@ use super::cause::{self, Cause};
 use super::travel::{Lab, takeover};
 use super::{Tab, actions, frame, payloads, pending, quarantine, waits};
 use crate::change::Sent;
-use crate::page::Page;
+use crate::page::{Page, Path};
 use crate::refused::{OnPage, Refused, Shown};
 use crate::show::{brief, cut};
 use crate::{link, show};

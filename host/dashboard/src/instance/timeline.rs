@@ -1,13 +1,12 @@
 //! The timeline of an instance: a picture that a script draws from data, and a table that says the same.
 
-use axum::extract::Path;
 use futures::TryStreamExt;
 use maud::{Markup, html};
 use perennial::{InstanceStatus, Timestamp};
 
 use super::spans::{Attempt, Outcome, Span, Spans};
 use super::{Tab, brief, found, frame};
-use crate::page::{Page, data};
+use crate::page::{Page, Path, data};
 use crate::refused::{OnPage, Refused, Shown};
 use crate::show;
 

@@ -17,13 +17,12 @@ mod what_if;
 mod which;
 
 use axum::Router;
-use axum::extract::Path;
 use axum::routing::{get, post};
 use maud::{Markup, html};
 use perennial::InstanceStatus;
 
 use super::{Tab, cause, found, frame};
-use crate::page::Page;
+use crate::page::{Page, Path};
 use crate::refused::{OnPage, Refused, Shown};
 use crate::{link, show};
 pub(super) use lab::Lab;

@@ -2,12 +2,11 @@
 //!
 //! Invariant: at most [`MEMBERS`] instances are read below it, and [`PARENTS`] above.
 
-use axum::extract::Path;
 use maud::{Markup, html};
 use perennial::{InstanceFamily, InstanceStatus};
 
 use super::{Tab, found, frame};
-use crate::page::Page;
+use crate::page::{Page, Path};
 use crate::refused::{OnPage, Refused, Shown};
 use crate::show;
 use crate::show::cut;

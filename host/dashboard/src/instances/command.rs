@@ -1,8 +1,9 @@
 //! Commands that can be given to many instances, and how one is carried out on one instance.
 
-use perennial::{Bulk, Client, Error, Filter, Json, Status, parse_json};
+use perennial::{Bulk, Client, Error, Filter, Json, Status, Timestamp, parse_json};
 
 use crate::fields::Fields;
+use crate::show;
 
 const LIVE: &[Status] = &[Status::Pending, Status::Running, Status::Suspended];
 const ENDED: &[Status] = &[Status::Completed, Status::Failed, Status::Terminated];
@@ -107,6 +108,11 @@ impl Action {
             Self::Rewind => &[Status::Failed],
             Self::Restart | Self::Purge => ENDED,
         }
+    }
+
+    /// Whether it is for instances that do not change any more by themselves.
+    pub(super) fn is_for_ended(self) -> bool {
+        matches!(self, Self::Rewind | Self::Restart | Self::Purge)
     }
 
     /// What was done to an instance.
@@ -271,13 +277,19 @@ fn bulk(action: Action, client: &Client, filter: Filter) -> Option<Bulk> {
     }
 }
 
-/// The number of instances that match a filter which selects only statuses in which the action has an effect.
-pub(super) async fn count(action: Action, client: &Client, filter: Filter) -> Result<u64, Error> {
+/// The number of instances that match a filter which selects only statuses in which the action has an effect, and when they were counted.
+pub(super) async fn count(
+    action: Action,
+    client: &Client,
+    filter: Filter,
+) -> Result<(u64, Timestamp), Error> {
+    let now = show::now();
     if let Some(bulk) = bulk(action, client, filter.clone()) {
-        return Ok(bulk.dry_run().await?.matched);
+        let counted = bulk.dry_run().await?;
+        return Ok((counted.matched, counted.as_of.unwrap_or(now)));
     }
     let counts = client.list().filter(filter).counts().await?;
-    Ok(counts.iter().map(|(_, count)| count).sum())
+    Ok((counts.iter().map(|(_, count)| count).sum(), now))
 }
 
 /// Whether an error concerns one instance, so that a command may go on with the next.
@@ -293,7 +305,9 @@ pub(super) fn is_of_one(error: &Error) -> bool {
 
 /// Whether an error says that there was nothing to do: the instance has another status by now, or is gone.
 pub(super) fn is_gone(error: &Error) -> bool {
-    error.is_wrong_state() || error.is_not_found() && !error.is_unknown_hub()
+    error.is_wrong_state()
+        || error.is_other_run()
+        || error.is_not_found() && !error.is_unknown_hub()
 }
 
 #[cfg(test)]

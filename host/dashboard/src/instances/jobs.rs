@@ -9,11 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, TryStreamExt, stream};
-use perennial::{Client, Error, Filter, Order};
+use perennial::{Client, Error, Filter, Order, Timestamp};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use crate::instances::command::{Command, Effect, is_gone, is_of_one};
+use crate::instances::command::{self, Command, Effect, is_gone, is_of_one};
+use crate::instances::picked::Picked;
 
 /// Commands that run at once.
 const RUNNING_MAX: usize = 8;
@@ -31,16 +32,24 @@ const QUICK: Duration = Duration::from_millis(1_500);
 const PAGE: u32 = 200;
 
 /// The instances that a command applies to.
-#[expect(clippy::large_enum_variant, reason = "there are few of them")]
-pub(super) enum Targets {
-    Ids(Vec<String>),
-    Filter(Filter),
+pub(super) struct Targets {
+    /// These, if the confirmation had them all.
+    pub(super) picked: Option<Vec<Picked>>,
+    /// What all of them match, if they were not selected one by one.
+    pub(super) filter: Option<Filter>,
+    /// The moment of the confirmation, and the filter of what matched then.
+    pub(super) as_of: Timestamp,
+    pub(super) then: Option<Filter>,
+    /// How many were confirmed.
+    pub(super) confirmed: u64,
 }
 
 /// How far a command is, or what it did.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Report {
     pub(super) matched: Option<u64>,
+    /// How many match, but did not when the command was confirmed.
+    pub(super) newer: u64,
     pub(super) changed: u64,
     pub(super) skipped: u64,
     pub(super) failed: u64,
@@ -117,6 +126,8 @@ pub(super) struct Job {
     /// The query of the list that it was given on.
     pub(super) query: String,
     pub(super) command: Command,
+    /// How many instances were confirmed.
+    pub(super) confirmed: u64,
     state: Arc<State>,
     task: AbortHandle,
 }
@@ -191,6 +202,7 @@ impl Jobs {
             kept.remove(oldest);
         }
         let state = Arc::new(State::default());
+        let confirmed = targets.confirmed;
         let task = tokio::spawn(run(
             client.clone(),
             command.clone(),
@@ -204,6 +216,7 @@ impl Jobs {
             hub: client.task_hub().to_owned(),
             query,
             command,
+            confirmed,
             state,
             task: task.abort_handle(),
         });
@@ -214,66 +227,99 @@ impl Jobs {
 
 async fn run(client: Client, command: Command, targets: Targets, running: Running) {
     let state = &running.0;
-    let done = match targets {
-        Targets::Ids(ids) => {
-            state.report().matched = Some(ids.len() as u64);
-            each(
-                &client,
-                &command,
-                stream::iter(ids.into_iter().map(Ok)),
-                state,
-            )
-            .await
-        }
-        Targets::Filter(filter) => all(&client, &command, filter, state).await,
-    };
+    let done = carried_out(&client, &command, targets, state).await;
     state.end(match done {
         Ok(()) => End::Finished,
         Err(error) => End::Failed(error.to_string()),
     });
 }
 
-/// Carries a command out on all that match a filter.
+async fn carried_out(
+    client: &Client,
+    command: &Command,
+    targets: Targets,
+    state: &Arc<State>,
+) -> Result<(), Error> {
+    let Targets {
+        picked,
+        filter,
+        as_of,
+        then,
+        confirmed,
+    } = targets;
+    match (picked, filter) {
+        (Some(picked), filter) => {
+            if let Some(filter) = filter {
+                let now = command::count(command.action, client, filter).await?.0;
+                state.report().newer = now.saturating_sub(confirmed);
+            }
+            state.report().matched = Some(picked.len() as u64);
+            each(
+                client,
+                command,
+                stream::iter(picked.into_iter().map(Ok)),
+                state,
+            )
+            .await
+        }
+        (None, Some(filter)) => {
+            let then = then.unwrap_or_else(|| filter.clone());
+            all(client, command, (filter, then), as_of, state).await
+        }
+        (None, None) => Ok(()),
+    }
+}
+
+/// Carries a command out on all that matched a filter at a moment.
 async fn all(
     client: &Client,
     command: &Command,
-    filter: Filter,
+    (filter, then): (Filter, Filter),
+    as_of: Timestamp,
     state: &Arc<State>,
 ) -> Result<(), Error> {
     let Some(bulk) = command.bulk(client, filter.clone()) else {
-        let counts = client.list().filter(filter.clone()).counts().await?;
-        state.report().matched = Some(counts.iter().map(|(_, count)| count).sum());
+        let now = command::count(command.action, client, filter.clone())
+            .await?
+            .0;
+        let matched = command::count(command.action, client, then.clone())
+            .await?
+            .0;
+        state.report().matched = Some(matched);
+        state.report().newer = now.saturating_sub(matched);
         let list = client
             .list()
-            .filter(filter)
+            .filter(then)
             .order(Order::OldestFirst)
             .limit(PAGE);
-        let ids = list.stream().map(|instance| Ok(instance?.instance_id));
-        return each(client, command, ids, state).await;
+        let picked = list.stream().map(|instance| Ok(Picked::of(&instance?)));
+        return each(client, command, picked, state).await;
     };
     let tells = Arc::clone(state);
     let tell = move |state: &State, progress: perennial::BulkProgress| {
         let mut report = state.report();
         report.matched = Some(progress.matched);
+        report.newer = progress.newer;
         report.changed = progress.done;
         report.skipped = progress.skipped;
     };
     let done = bulk
+        .as_of(as_of)
         .on_progress(move |progress| tell(&tells, progress))
         .await?;
     tell(state, done);
     Ok(())
 }
 
-/// Carries a command out on one instance after the other.
+/// Carries a command out on one instance after the other, if it still has the run that was looked at.
 async fn each(
     client: &Client,
     command: &Command,
-    mut ids: impl Stream<Item = Result<String, Error>> + Unpin,
+    mut all: impl Stream<Item = Result<Picked, Error>> + Unpin,
     state: &State,
 ) -> Result<(), Error> {
-    while let Some(id) = ids.try_next().await? {
-        match command.apply(client, &id).await {
+    while let Some(Picked { run, id }) = all.try_next().await? {
+        match command.apply(&client.for_run(&run), &id).await {
             Ok(Effect::Changed(count)) => state.report().changed += count,
             Ok(Effect::Nothing(why)) => state.note(&id, false, why.to_owned()),
             Err(error) if is_of_one(&error) => state.note(&id, !is_gone(&error), error.to_string()),

@@ -10,6 +10,7 @@ mod export;
 mod filters;
 mod jobs;
 mod list;
+mod picked;
 mod result;
 mod search;
 mod table;

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect};
 use maud::{Markup, html};
 
 use crate::change::Sent;
 use crate::instances::jobs::{End, Job, Jobs, NOTES_MAX, Report};
-use crate::page::Page;
+use crate::page::{Page, Path};
 use crate::refused::{OnPage, Refused, Shown};
 use crate::show::cut;
 use crate::{layout, show};
@@ -118,7 +118,21 @@ fn state(page: &Page, job: &Job, report: &Report) -> Markup {
 fn numbers(job: &Job, report: &Report) -> Markup {
     html! {
         dl.facts.card {
-            @if let Some(matched) = report.matched { dt { "Matched" } dd { (show::count(matched)) } }
+            dt { "Confirmed" }
+            dd { (show::count(job.confirmed)) }
+            @if let Some(matched) = report.matched {
+                dt { "Matched" }
+                dd {
+                    (show::count(matched))
+                    @if matched != job.confirmed {
+                        span.hint { " of those that were there when the command was confirmed match now" }
+                    }
+                }
+            }
+            @if report.newer > 0 {
+                dt { "Left alone" }
+                dd { (show::count(report.newer)) span.hint { " more match now, and did not when the command was confirmed" } }
+            }
             dt { "Changed" }
             dd { (show::count(report.changed)) " " (job.command.action.done()) }
             @if report.changed > 0 {
@@ -128,7 +142,7 @@ fn numbers(job: &Job, report: &Report) -> Markup {
             dd {
                 (show::count(report.skipped))
                 @if report.skipped > 0 && report.notes.is_empty() {
-                    span.hint { " had changed their status or were deleted before the command reached them" }
+                    span.hint { " had changed or were deleted before the command reached them" }
                 }
             }
             @if report.failed > 0 { dt { "Refused" } dd { (show::count(report.failed)) } }

@@ -326,11 +326,20 @@ impl Search {
         })
     }
 
-    /// The end of the time in which matching instances were created, not later than `now`, so that instances which are created from now on
-    /// do not match.
-    pub(super) fn created_before(&self, now: Timestamp) -> Timestamp {
-        let to = self.of("createdTo").filter_map(parse_time).min();
-        to.map_or(now, |to| to.min(now))
+    /// A filter of this search without what began to match after a moment, as far as instances show it: what was created after it, and, if
+    /// they are to be unchanged, what has changed after it.
+    pub(super) fn up_to(&self, filter: Filter, moment: Timestamp, unchanged: bool) -> Filter {
+        let end = Timestamp(moment.0.saturating_add(1));
+        let earlier = |name| {
+            self.of(name)
+                .filter_map(parse_time)
+                .fold(end, Timestamp::min)
+        };
+        let filter = filter.created_to(earlier("createdTo"));
+        match unchanged {
+            true => filter.updated_to(earlier("updatedTo")),
+            false => filter,
+        }
     }
 
     /// The list, from its beginning.
@@ -504,9 +513,15 @@ mod tests {
     }
 
     #[test]
-    fn the_time_of_creation_is_bounded_by_the_smaller_end() {
-        assert_eq!(search("").created_before(Timestamp(5)), Timestamp(5));
+    fn what_began_to_match_later_is_left_out() {
+        let five = Timestamp(5);
+        let at = Timestamp(6);
+        let none = Filter::new;
+        assert_eq!(search("").up_to(none(), five, false), none().created_to(at));
+        let both = none().created_to(at).updated_to(at);
+        assert_eq!(search("").up_to(none(), five, true), both);
         let early = search("createdTo=1970-01-01T00:00:00.002");
-        assert_eq!(early.created_before(Timestamp(5)), Timestamp(2));
+        let both = none().created_to(Timestamp(2)).updated_to(at);
+        assert_eq!(early.up_to(none(), five, true), both);
     }
 }

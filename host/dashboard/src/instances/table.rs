@@ -5,6 +5,7 @@ use maud::{Markup, html};
 use perennial::{Client, Failure, InstanceStatus, Status};
 
 use crate::instance::waits;
+use crate::instances::picked;
 use crate::page::Page;
 use crate::show::cut;
 use crate::{link, show};
@@ -62,7 +63,7 @@ fn row(page: &Page, instance: &InstanceStatus, may_select: bool) -> Markup {
     html! {
         tr data-href=(to) {
             @if may_select {
-                td.tight { input type="checkbox" name="id" value=(id) aria-label=(format!("Select {shown}")); }
+                td.tight { input type="checkbox" name="id" value=(picked::value(instance)) aria-label=(format!("Select {shown}")); }
             }
             td.id {
                 a.mono href=(to) title=[(shown.len() != id.len()).then_some(id)] { (shown) }

@@ -2,17 +2,18 @@
 //!
 //! Invariant: the value of an environment variable is never part of a page: it can be replaced or removed, not read.
 
-use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::response::Response;
 use maud::{Markup, html};
+use perennial::http::{Permission, Visitor};
 use perennial::{DirGrant, Grants, ModuleInfo};
 
 use super::one;
 use crate::change::{self, Sent};
 use crate::fields::Fields;
-use crate::page::Page;
+use crate::page::{Page, Path};
 use crate::refused::{Refused, Shown};
+use crate::visit::SIGN_IN;
 
 /// Grants that a page lists of each kind.
 const LISTED: usize = 200;
@@ -49,14 +50,23 @@ fn dir_text(dir: &DirGrant) -> Markup {
     html! { code { (dir.guest) } " is " code { (dir.host.display()) } ", " (how) }
 }
 
-/// The form that changes them.
+/// The form that changes them, for whom it would not be refused.
 pub(crate) fn form(page: &Page, module: &ModuleInfo) -> Markup {
+    if !page.may_grant() {
+        return html! {
+            p.hint {
+                "To change them needs an admin key, also on the host's own machine: "
+                a href=(page.path(SIGN_IN)) { "sign in" } " with one, or use the command " code { "perennial grants NAME" } " there."
+            }
+        };
+    }
     let grants = &module.grants;
     html! {
         details #change-grants {
             summary { "Change the grants" }
             form method="post" action=(one::path(page, &module.name, "/grants")) {
                 (page.token_field())
+                input type="hidden" name="digest" value=(module.digest);
                 p.hint {
                     "A change holds from the next attempt of each activity on, for live instances too. "
                     "Grants belong to the name of the module: later deployments keep them."
@@ -201,6 +211,11 @@ pub(crate) async fn change(
     Sent(fields): Sent,
 ) -> Shown {
     let to = one::path(&page, &name, "");
+    if !page.may_grant() {
+        let why = Visitor::refusal(Permission::Grant);
+        return Err(Refused::new(StatusCode::FORBIDDEN, why).on(&page));
+    }
+    one::expect(&page, &name, &fields).await?;
     Ok(match changed(&page, &name, &fields).await {
         Ok(()) => change::done(&to, "The grants were changed."),
         Err(refused) if refused.status == StatusCode::NOT_FOUND => return Err(refused.on(&page)),

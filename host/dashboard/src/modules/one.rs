@@ -1,6 +1,5 @@
 //! The page of a module: what it defines, imports, may touch and may use, and its removal.
 
-use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::response::Response;
 use maud::{Markup, html};
@@ -11,7 +10,8 @@ use perennial::{
 use super::live::{Counts, Pinned};
 use super::{grants, stored};
 use crate::change::{self, Sent};
-use crate::page::Page;
+use crate::fields::Fields;
+use crate::page::{Page, Path};
 use crate::refused::OnPage as _;
 use crate::refused::{Refused, Shown};
 use crate::{layout, link, show};
@@ -45,6 +45,19 @@ pub(crate) async fn find(page: &Page, name: &str) -> Result<ModuleInfo, Refused>
         );
         Refused::new(StatusCode::NOT_FOUND, message)
     })
+}
+
+/// Refuses a form that was made for another component than the one that is deployed under the name now.
+pub(crate) async fn expect(page: &Page, name: &str, sent: &Fields) -> Result<(), Response> {
+    let now = find(page, name).await.on(page)?;
+    if sent.text("digest") == Some(&now.digest) {
+        return Ok(());
+    }
+    let why = Refused::invalid(format!(
+        "The module has changed since: another component is deployed as {name:?} than the one that was shown, or the form does not say \
+         which. Nothing was changed."
+    ));
+    Err(change::outdated(page, why, &path(page, name, "")))
 }
 
 pub(crate) async fn page(page: Page, Path((_, name)): Path<(String, String)>) -> Shown {
@@ -240,6 +253,7 @@ fn later(page: &Page, module: &ModuleInfo) -> Markup {
                 summary { "Remove this module" }
                 form method="post" action=(path(page, &module.name, "/remove")) data-confirm="Remove this module?" {
                     (page.token_field())
+                    input type="hidden" name="digest" value=(module.digest);
                     p { "Its orchestrations can no longer be started, its activities can no longer be called by others, and its grants "
                         "are deleted. Live instances continue on it, but their activities have no grants any more. "
                         "Ended instances and their histories stay." }
@@ -259,6 +273,7 @@ pub(crate) async fn remove(
     Path((_, name)): Path<(String, String)>,
     Sent(fields): Sent,
 ) -> Shown {
+    expect(&page, &name, &fields).await?;
     let also = if fields.is_set("in-use") {
         RemoveInUse::Yes
     } else {

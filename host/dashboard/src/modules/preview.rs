@@ -9,6 +9,7 @@ use super::changes::{Change, Changes, Name, Offered};
 use super::check::CHECKED;
 use super::{digest, grants, live, one};
 use crate::page::Page;
+use crate::refused::Refused;
 use crate::show;
 
 /// Names in a list.
@@ -99,6 +100,11 @@ pub(crate) fn taken(changes: &Changes) -> Option<Markup> {
             }
         }
     })
+}
+
+/// In place of the confirmation, for whoever may not make this deployment.
+pub(crate) fn not_by_you(refused: &Refused) -> Markup {
+    html! { h3 { "This cannot be deployed by you" } (refused.alert()) }
 }
 
 /// What a deployment did, in a sentence.

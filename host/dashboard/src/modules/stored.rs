@@ -3,18 +3,17 @@
 //! Invariant: a roll-back names the component that was deployed when its preview was made, so that it does not undo a deployment that the
 //! visitor has not seen.
 
-use axum::extract::Path;
 use axum::http::StatusCode;
 use maud::{Markup, html};
 use perennial::{DefinitionKind, ModuleInfo, StoredModule};
 
 use super::changes::Offered;
 use super::live::Pinned;
-use super::preview::{Preview, said, taken};
+use super::preview::{Preview, not_by_you, said, taken};
 use super::{check, digest, one};
 use crate::change::{self, Sent};
 use crate::fields::Fields;
-use crate::page::Page;
+use crate::page::{Page, Path};
 use crate::refused::{OnPage as _, Refused, Shown};
 use crate::{layout, link, show};
 
@@ -159,12 +158,9 @@ async fn deployed(
         );
         return Err(Refused::new(StatusCode::CONFLICT, message));
     }
-    let deploy = page.client.deploy_stored(digest).named(name);
-    let deploy = match fields.is_set("replace") {
-        true => deploy.replace(),
-        false => deploy,
-    };
-    Ok(deploy.await?)
+    let replace = fields.is_set("replace");
+    let deploy = page.visitor.deploy_stored(digest, name, replace);
+    Ok(deploy.await?.await?)
 }
 
 /// The page, with what a button of it led to.
@@ -183,6 +179,10 @@ async fn shown(page: &Page, digest: &str, name: Option<&str>, result: &Markup) -
         }
         None => None,
     };
+    let confirmation = match &preview {
+        Some(preview) => confirmed(page, &module, preview).await,
+        None => html! {},
+    };
     let title = format!("Stored module {}", module.digest.short());
     let body = html! {
         p {
@@ -199,13 +199,26 @@ async fn shown(page: &Page, digest: &str, name: Option<&str>, result: &Markup) -
                     @match preview.before { Some(info) => { "Roll back " (info.name) " to this version" }, None => "Deploy it again" }
                 }
                 (result)
-                (preview.show(page, &check_button(page, &module, preview), &confirmation(page, &module, preview)))
+                (preview.show(page, &check_button(page, &module, preview), &confirmation))
             },
             None => (result),
         }
         (other_name(page, &module, name))
     };
     Ok(layout::page(page, StatusCode::OK, &title, "Modules", &body))
+}
+
+/// The confirmation, or why the visitor may not roll back.
+async fn confirmed(page: &Page, module: &StoredModule, preview: &Preview<'_>) -> Markup {
+    let replace = preview.changes.taken().next().is_some();
+    let digest = module.digest.to_string();
+    let deploy = page
+        .visitor
+        .deploy_stored(&digest, preview.offered.name, replace);
+    match deploy.await {
+        Err(refused) if page.may_change() => not_by_you(&refused.into()),
+        _ => confirmation(page, module, preview),
+    }
 }
 
 fn facts(page: &Page, module: &StoredModule) -> Markup {

@@ -14,9 +14,9 @@ use perennial::Module;
 use tokio::sync::mpsc;
 
 use super::changes::Offered;
-use super::preview::{Preview, said, taken};
+use super::preview::{Preview, not_by_you, said, taken};
 use super::{check as checks, one};
-use crate::link;
+use crate::change;
 use crate::page::{Page, data};
 use crate::refused::Refused;
 
@@ -84,7 +84,13 @@ async fn inspected(page: &Page, body: Body) -> Result<Markup, Refused> {
     let module = component(page, body).await?;
     let deployed = page.client.modules().await?;
     let preview = Preview::of(&page.client, Offered::uploaded(&module), &deployed).await?;
-    Ok(preview.show(page, &check_button(), &confirmation(&preview)))
+    let takes = preview.changes.taken().next().is_some();
+    let refused = page.visitor.deploy(module.clone(), takes).await.err();
+    let confirmation = match refused {
+        Some(refused) => not_by_you(&refused.into()),
+        None => confirmation(&preview),
+    };
+    Ok(preview.show(page, &check_button(), &confirmation))
 }
 
 fn check_button() -> Markup {
@@ -116,12 +122,15 @@ fn confirmation(preview: &Preview<'_>) -> Markup {
 pub(crate) async fn deploy(page: Page, body: Body) -> Response {
     match deployed(&page, body).await {
         // The script leads there.
-        Ok(to) => data("text/plain; charset=utf-8", to),
+        Ok((to, said)) => {
+            let answer = data("text/plain; charset=utf-8", to.clone());
+            change::telling(answer, &to, &said)
+        }
         Err(refused) => fragment(Err(refused)),
     }
 }
 
-async fn deployed(page: &Page, body: Body) -> Result<String, Refused> {
+async fn deployed(page: &Page, body: Body) -> Result<(String, String), Refused> {
     let module = component(page, body).await?;
     if page.query.text("digest") != Some(&module.digest().to_string()) {
         return Err(Refused::new(
@@ -129,17 +138,9 @@ async fn deployed(page: &Page, body: Body) -> Result<String, Refused> {
             "This is not the component that was previewed: the file has changed. Nothing was deployed; preview it again.",
         ));
     }
-    let mut deploy = page.client.deploy(module);
-    if page.query.is_set("replace") {
-        deploy = deploy.replace();
-    }
-    let done = deploy.await?;
-    let said = said(&done);
-    Ok(format!(
-        "{}{}",
-        one::path(page, &done.name, ""),
-        link::query([("done", said.as_str())])
-    ))
+    let replace = page.query.is_set("replace");
+    let done = page.visitor.deploy(module, replace).await?.await?;
+    Ok((one::path(page, &done.name, ""), said(&done)))
 }
 
 /// A part of the answer to a check: lines with the number of instances checked and of all, an empty line, and the report.

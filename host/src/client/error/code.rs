@@ -32,6 +32,7 @@ impl Error {
             Kind::RequestFailed { .. } => "requestFailed",
             Kind::Unanswered { .. } => "unanswered",
             Kind::UnknownRequest { .. } => "unknownRequest",
+            Kind::OtherRun { .. } => "otherRun",
         }
     }
 }
@@ -162,7 +163,11 @@ pub(crate) mod tests {
                 id: text(),
                 request: text(),
             }],
-            Some(Kind::UnknownRequest { .. }) => return None,
+            Some(Kind::UnknownRequest { .. }) => vec![Kind::OtherRun {
+                id: text(),
+                since: perennial_core::Timestamp(1),
+            }],
+            Some(Kind::OtherRun { .. }) => return None,
         })
     }
 
@@ -282,6 +287,7 @@ pub(crate) mod tests {
                     error.is_already_exists(),
                     error.is_wrong_state(),
                     error.is_in_use(),
+                    error.is_other_run(),
                     error.would_forget(),
                     error.is_unknown_orchestration(),
                     error.is_limit_exceeded(),

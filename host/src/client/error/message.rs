@@ -91,6 +91,11 @@ impl fmt::Display for Error {
                 let (id, request) = (brief(id), brief(request));
                 write!(f, "instance {id:?} has no request with the id {request:?}")
             }
+            Kind::OtherRun { id, since } => write!(
+                f,
+                "the instance has changed since: {:?} was started again at {since}, and the command was for the run before that. Nothing was changed; look at the instance, and give the command again if it is meant for this run",
+                brief(id)
+            ),
             Kind::NeedsFile { what } => write!(
                 f,
                 "{what} cannot be done over HTTP, because it needs the file of the task hub: do it on the machine of the host"

@@ -151,21 +151,42 @@ impl Client {
     /// The role of a key that a caller sent; `None` if it is not a key of this hub. The comparison takes constant time.
     #[cfg(feature = "http")]
     pub(crate) async fn role_of(&self, given: KeyHash) -> Result<Option<Role>> {
-        use subtle::ConstantTimeEq;
-        let rows = self.read(Reader::keys).await?;
-        let mut found = None;
-        for row in rows {
-            if bool::from(row.hash.ct_eq(&given)) {
-                found = Some(AccessKey::from(row).role);
-            }
-        }
-        Ok(found)
+        Ok(self.key_ring().await?.role_of(&given))
+    }
+
+    /// The keys of this task hub with their hashes, and the secret of the hub with which it seals what browsers keep.
+    #[cfg(feature = "http")]
+    pub(crate) async fn key_ring(&self) -> Result<KeyRing> {
+        let read = self.read(|reader| Ok((reader.keys()?, reader.secret()?)));
+        let (rows, secret) = read.await?;
+        let keys = rows.into_iter().map(|row| (row.hash, row));
+        let keys = keys
+            .map(|(hash, row)| (AccessKey::from(row), hash))
+            .collect();
+        Ok(KeyRing { secret, keys })
     }
 
     #[cfg(feature = "http")]
     pub(crate) async fn key_hashes(&self) -> Result<Vec<KeyHash>> {
         let rows = self.read(Reader::keys).await?;
         Ok(rows.into_iter().map(|row| row.hash).collect())
+    }
+}
+
+/// See [`Client::key_ring`].
+#[cfg(feature = "http")]
+pub(crate) struct KeyRing {
+    pub(crate) secret: Vec<u8>,
+    pub(crate) keys: Vec<(AccessKey, KeyHash)>,
+}
+
+#[cfg(feature = "http")]
+impl KeyRing {
+    /// The role of a key; `None` if it is not one of this hub. The comparison takes constant time.
+    pub(crate) fn role_of(&self, given: &KeyHash) -> Option<Role> {
+        use subtle::ConstantTimeEq;
+        let is_it = |(_, hash): &&(AccessKey, KeyHash)| bool::from(hash.ct_eq(given));
+        self.keys.iter().rfind(is_it).map(|(key, _)| key.role)
     }
 }
 

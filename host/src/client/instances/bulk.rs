@@ -7,12 +7,14 @@ use std::pin::Pin;
 use perennial_core::{CANCELLATION_GRACE, Status, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_with::serde_as;
 
 use crate::client::instances::filter::Filter;
+use crate::client::json::TimeText;
 use crate::client::{Backend, Client, Result};
 use crate::engine::{Request, RestartRequest};
 use crate::foreign::Foreign;
-use crate::store::{Brief, ListQuery, Order, Purged, Reply};
+use crate::store::{Brief, InstanceFilter, ListQuery, Order, Purged, Reply, Run};
 
 /// Instances per read, and per command to another process.
 const PAGE: u32 = 256;
@@ -45,6 +47,7 @@ impl Action {
 }
 
 /// The progress or the result of a bulk operation.
+#[serde_as]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "Bulk")]
@@ -58,6 +61,18 @@ pub struct BulkProgress {
     pub skipped: u64,
     /// Whether the operation only counted the instances.
     pub dry_run: bool,
+    /// Of an operation that only counted, or that [`Bulk::as_of`] limited: the moment up to which instances were taken, by the clock of the
+    /// hub's host.
+    #[serde_as(as = "Option<TimeText>")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<Timestamp>,
+    /// With [`Bulk::as_of`]: the number of instances that matched when the operation began, but not at that moment. They were left alone.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub newer: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// A progress callback.
@@ -75,6 +90,7 @@ pub struct Bulk {
     reason: Option<String>,
     recursive: bool,
     dry_run: bool,
+    as_of: Option<Timestamp>,
     told: Option<Told>,
 }
 
@@ -178,6 +194,7 @@ impl Client {
             reason: None,
             recursive: false,
             dry_run: false,
+            as_of: None,
             told: None,
         }
     }
@@ -206,6 +223,28 @@ impl Bulk {
         self
     }
 
+    /// Leaves out what did not match at a moment when somebody looked: instances that were created after it, and, of an operation on ended
+    /// instances, those that were changed after it. [`BulkProgress::as_of`] of a dry run is that moment, and [`BulkProgress::newer`] counts
+    /// what was left out.
+    ///
+    /// ```no_run
+    /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
+    /// use perennial::Filter;
+    ///
+    /// let would = client.purge_where(Filter::new().name("Order")).dry_run().await?;
+    /// println!("{} instances would be deleted", would.matched);
+    /// // As many, however long it takes to decide.
+    /// if let Some(then) = would.as_of {
+    ///     client.purge_where(Filter::new().name("Order")).as_of(then).await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn as_of(mut self, moment: Timestamp) -> Self {
+        self.as_of = Some(moment);
+        self
+    }
+
     /// Includes the descendants of each instance. A purge keeps live descendants and everything below them; a restart ignores this.
     pub fn recursive(mut self) -> Self {
         self.recursive = true;
@@ -227,7 +266,8 @@ impl Bulk {
             return Ok(progress);
         };
         if let Some(remote) = self.client.remote() {
-            let (options, reason) = ((self.dry_run, self.recursive), self.reason.clone());
+            let options = (self.dry_run, self.recursive, self.as_of);
+            let reason = self.reason.clone();
             let (action, filter) = (self.action.name(), &self.filter.0);
             let mut told = self.told.take();
             let wants_steps = told.is_some();
@@ -240,17 +280,21 @@ impl Bulk {
             return remote.bulk(action, filter, options, reason, told).await;
         }
         // Excludes instances that are created from now on, or this might never end. A restart sets the creation time too.
-        let end = match (self.client.now(), self.action) {
-            (now, Action::Restart) => now,
-            (now, _) => Timestamp(now.0.saturating_add(1)),
+        let now = self.client.now();
+        let end = match self.action {
+            Action::Restart => now,
+            _ => next(now),
         };
-        filter.created_to = Some(filter.created_to.map_or(end, |to| to.min(end)));
-        let counted = filter.clone();
-        let counts = self
-            .client
-            .read(move |reader| reader.counts(&counted))
-            .await?;
-        progress.matched = counts.iter().map(|(_, count)| count).sum();
+        filter.created_to = Some(earlier(filter.created_to, end));
+        progress.as_of = self.as_of.or(self.dry_run.then_some(now));
+        if let Some(moment) = self.as_of {
+            let all = count(&self.client, &filter).await?;
+            self.action.limit_to(&mut filter, moment);
+            progress.matched = count(&self.client, &filter).await?;
+            progress.newer = all.saturating_sub(progress.matched);
+        } else {
+            progress.matched = count(&self.client, &filter).await?;
+        }
         if self.dry_run {
             return Ok(progress);
         }
@@ -278,18 +322,29 @@ impl Bulk {
                 Action::Purge => {
                     let keys: Vec<_> = some.iter().map(|brief| brief.key).collect();
                     let purged = if self.recursive {
-                        self.client.purge_trees(keys).await?
+                        self.client.purge_trees("", keys).await?
                     } else {
-                        self.client.purge_keys(&keys).await?
+                        self.client.purge_keys("", &keys).await?
                     };
                     progress.done += u64::from(purged.deleted);
                     progress.skipped += u64::from(purged.live);
                 }
-                Action::Restart => restart(&self.client, some, progress).await?,
+                Action::Restart => {
+                    restart(&self.client, some, self.as_of.is_some(), progress).await?;
+                }
                 Action::Cancel | Action::Terminate | Action::Suspend | Action::Resume => {
                     let make = |brief: &Brief| {
-                        self.action
-                            .request(&brief.id, self.reason.clone(), self.recursive)
+                        let (reason, recursive) = (self.reason.clone(), self.recursive);
+                        let request = self.action.request(&brief.id, reason, recursive);
+                        // What was started under the same id since this page was read did not match at that moment.
+                        match self.as_of {
+                            Some(_) => Request::IfRun {
+                                id: brief.id.clone(),
+                                run: Run::new(brief.key, brief.place.0),
+                                then: Box::new(request),
+                            },
+                            None => request,
+                        }
                     };
                     let requests = some.iter().map(make).collect();
                     command(&self.client, requests, progress).await?;
@@ -303,7 +358,33 @@ impl Bulk {
     }
 }
 
+/// The number of instances that match.
+async fn count(client: &Client, filter: &InstanceFilter) -> Result<u64> {
+    let counted = filter.clone();
+    let counts = client.read(move |reader| reader.counts(&counted)).await?;
+    Ok(counts.iter().map(|(_, count)| count).sum())
+}
+
+/// The first moment after another one.
+fn next(moment: Timestamp) -> Timestamp {
+    Timestamp(moment.0.saturating_add(1))
+}
+
+fn earlier(bound: Option<Timestamp>, other: Timestamp) -> Timestamp {
+    bound.map_or(other, |bound| bound.min(other))
+}
+
 impl Action {
+    /// Leaves out what did not match at a moment yet.
+    fn limit_to(self, filter: &mut InstanceFilter, moment: Timestamp) {
+        let end = next(moment);
+        filter.created_to = Some(earlier(filter.created_to, end));
+        // A live instance changes all the time; an ended one that has changed is not the one that somebody looked at.
+        if matches!(self, Self::Purge | Self::Restart) {
+            filter.updated_to = Some(earlier(filter.updated_to, end));
+        }
+    }
+
     /// The name of the action in the HTTP API.
     fn name(self) -> &'static str {
         match self {
@@ -362,14 +443,29 @@ async fn command(
 }
 
 /// Each restart depends on the instance's current state in the hub, so each is a separate command.
-async fn restart(client: &Client, some: &[Brief], progress: &mut BulkProgress) -> Result<()> {
-    let restarts = some
-        .iter()
-        .map(|brief| client.submit(&brief.id, Action::Restart.request(&brief.id, None, false)));
+async fn restart(
+    client: &Client,
+    some: &[Brief],
+    only_this_run: bool,
+    progress: &mut BulkProgress,
+) -> Result<()> {
+    let restarts = some.iter().map(async |brief| {
+        let run = Run::new(brief.key, brief.place.0).to_string();
+        let client = match only_this_run {
+            true => client.for_run(&run),
+            false => client.clone(),
+        };
+        let request = Action::Restart.request(&brief.id, None, false);
+        client.submit(&brief.id, request).await
+    });
     for restarted in futures::future::join_all(restarts).await {
         match restarted {
             Ok(_) => progress.done += 1,
-            Err(error) if error.is_not_found() || error.is_wrong_state() => progress.skipped += 1,
+            Err(error)
+                if error.is_not_found() || error.is_wrong_state() || error.is_other_run() =>
+            {
+                progress.skipped += 1;
+            }
             Err(error) => return Err(error),
         }
     }

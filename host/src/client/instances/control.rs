@@ -260,6 +260,11 @@ impl IntoFuture for InstanceCommand {
                 },
             };
             let done = client.submit(&about, request).await;
+            if done.as_ref().is_err_and(Error::is_other_run) {
+                return done.map(|reply| CommandOutcome::of(&reply));
+            }
+            // They are children of other runs.
+            let client = client.for_any_run();
             let mut ended = 0;
             for id in strays {
                 let stray = Request::Terminate {

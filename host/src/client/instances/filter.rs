@@ -47,7 +47,11 @@ impl Filter {
 
     /// Selects instances with this label. If called again, all given labels must match.
     pub fn tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
-        self.0.tags.push((key.into(), value.into()));
+        let tag = (key.into(), value.into());
+        // Each costs a look-up for each instance.
+        if !self.0.tags.contains(&tag) {
+            self.0.tags.push(tag);
+        }
         self
     }
 

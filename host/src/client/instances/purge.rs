@@ -7,7 +7,7 @@ use perennial_core::{Rejection, Status};
 
 use crate::client::{Client, Error, Result};
 use crate::engine::Request;
-use crate::store::{InstanceKey, Purged, Reader, Reply, StoreError};
+use crate::store::{InstanceKey, Purged, Reader, Reply, Run, StoreError};
 
 /// Children per read.
 const CHILDREN: u32 = 1_000;
@@ -39,23 +39,23 @@ impl Client {
         }
     }
 
-    /// Deletes the ended ones of some instances, in one transaction.
-    pub(crate) async fn purge_keys(&self, keys: &[InstanceKey]) -> Result<Purged> {
+    /// Deletes the ended ones of some instances, in one transaction. `about` is the instance that they belong to, if it is one.
+    pub(crate) async fn purge_keys(&self, about: &str, keys: &[InstanceKey]) -> Result<Purged> {
         let keys = keys.iter().map(|key| key.0).collect();
-        match self.submit("", Request::Purge(keys)).await? {
+        match self.submit(about, Request::Purge(keys)).await? {
             Reply::Purged(purged) => Ok(purged),
             _ => Ok(Purged::default()),
         }
     }
 
     /// Deletes instances with their descendants, the deepest first. So an interrupted purge leaves complete trees, and a repetition does
-    /// the rest.
-    pub(crate) async fn purge_trees(&self, roots: Vec<InstanceKey>) -> Result<Purged> {
+    /// the rest. `about` is as for [`purge_keys`](Self::purge_keys).
+    pub(crate) async fn purge_trees(&self, about: &str, roots: Vec<InstanceKey>) -> Result<Purged> {
         let keys = self.read(move |reader| family(reader, roots)).await?;
         let mut purged = Purged::default();
         for some in keys.rchunks(self.batch()) {
             let some: Vec<InstanceKey> = some.iter().rev().copied().collect();
-            purged += self.purge_keys(&some).await?;
+            purged += self.purge_keys(about, &some).await?;
         }
         Ok(purged)
     }
@@ -89,19 +89,31 @@ impl Purge {
         }
         let asked = id.clone();
         let found = client
-            .read(move |reader| Ok(reader.instance(&asked)?.map(|row| (row.key, row.status))))
+            .read(move |reader| {
+                let row = reader.instance(&asked)?;
+                Ok(row.map(|row| (row.key, row.status, Run::of(&row))))
+            })
             .await?;
+        // The hub decides again in each transaction, by the instance that all of them are about.
+        if let (Some(wanted), Some((.., run))) = (client.wanted_run()?, &found)
+            && let Some(refusal) = wanted.refusal(*run)
+        {
+            return Error::from_reply(&id, refusal).map(|_| 0);
+        }
         match found {
+            // The run is gone, and with it what was to be deleted.
+            None if client.run.is_some() => Err(Error::rejected(&id, Rejection::NotFound)),
             None => {
                 // If the instance was purged alone before, its children remained.
+                let asked = id.clone();
                 let left = client
-                    .read(move |reader| reader.left_behind(&id, None, false, u32::MAX))
+                    .read(move |reader| reader.left_behind(&asked, None, false, u32::MAX))
                     .await?;
                 let roots = left.into_iter().map(|(key, _)| key).collect();
-                Ok(client.purge_trees(roots).await?.deleted.into())
+                Ok(client.purge_trees(&id, roots).await?.deleted.into())
             }
-            Some((_, status)) if !status.is_end() => Err(not_ended(&id, status)),
-            Some((key, _)) => Ok(client.purge_trees(vec![key]).await?.deleted.into()),
+            Some((_, status, _)) if !status.is_end() => Err(not_ended(&id, status)),
+            Some((key, ..)) => Ok(client.purge_trees(&id, vec![key]).await?.deleted.into()),
         }
     }
 }

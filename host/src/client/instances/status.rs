@@ -18,7 +18,7 @@ use crate::client::json::{
 };
 use crate::client::{Client, Result};
 use crate::engine::Engine;
-use crate::store::{InstanceRow, Reader, StoreError};
+use crate::store::{InstanceRow, Reader, Run, StoreError};
 
 /// Turns per read.
 const TURNS_PAGE: u32 = 512;
@@ -57,6 +57,10 @@ pub struct InstanceStatus {
     /// The id of its current execution.
     #[serde(default)]
     pub execution_id: String,
+    /// Identifies its run: it stays the same when the instance continues as new or is rewound, and is another one when its id is started
+    /// again or restarted. A command can be restricted to it: see [`Client::for_run`].
+    #[serde(default)]
+    pub run: String,
     /// The version of its orchestration.
     pub version: Option<String>,
     /// The SHA-256 of the module that it is pinned to.
@@ -183,6 +187,7 @@ impl InstanceStatus {
 impl From<InstanceRow> for InstanceStatus {
     fn from(row: InstanceRow) -> Self {
         Self {
+            run: Run::of(&row).to_string(),
             instance_id: row.id,
             name: row.name,
             runtime_status: row.status,

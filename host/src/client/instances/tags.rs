@@ -1,5 +1,6 @@
 //! Changes of the tags of an instance from outside.
 
+use std::collections::BTreeMap;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 
@@ -15,7 +16,8 @@ use crate::store::Reply;
 pub struct TagChange {
     client: Client,
     id: String,
-    changes: Vec<(String, Option<String>)>,
+    /// The last change of each key.
+    changes: BTreeMap<String, Option<String>>,
 }
 
 impl Client {
@@ -36,7 +38,7 @@ impl Client {
         TagChange {
             client: self.clone(),
             id: id.into(),
-            changes: Vec::new(),
+            changes: BTreeMap::new(),
         }
     }
 }
@@ -53,8 +55,7 @@ impl TagChange {
     }
 
     fn change(mut self, key: String, value: Option<String>) -> Self {
-        self.changes.retain(|(other, _)| *other != key);
-        self.changes.push((key, value));
+        self.changes.insert(key, value);
         self
     }
 }
@@ -73,6 +74,7 @@ impl IntoFuture for TagChange {
                 changes,
             } = self;
             let about = id.clone();
+            let changes = changes.into_iter().collect();
             let reply = client.submit(&about, Request::SetTags { id, changes });
             match reply.await? {
                 Reply::Tagged(tags) => Ok(tags),

@@ -23,6 +23,14 @@ use crate::store::{CollectedModule, InstanceFilter, ListQuery, Order};
 
 impl Call {
     /// Adds the conditions of a filter.
+    /// Adds a time, if there is one.
+    fn moment(self, name: &'static str, time: Option<Timestamp>) -> Self {
+        match time {
+            Some(time) => self.query(name, moment(time)),
+            None => self,
+        }
+    }
+
     fn filter(mut self, filter: &InstanceFilter) -> Self {
         for status in &filter.statuses {
             self = self.query("status", status.name());
@@ -50,9 +58,7 @@ impl Call {
             ("updatedTo", filter.updated_to),
         ];
         for (name, time) in times {
-            if let Some(time) = time {
-                self = self.query(name, moment(time));
-            }
+            self = self.moment(name, time);
         }
         if let Some(wait) = &filter.waits_for {
             self = self.query("waitsFor", wait.to_string());
@@ -286,7 +292,7 @@ impl Remote {
         &self,
         action: &str,
         filter: &InstanceFilter,
-        (dry_run, recursive): (bool, bool),
+        (dry_run, recursive, as_of): (bool, bool, Option<Timestamp>),
         reason: Option<String>,
         told: Option<&mut (dyn FnMut(BulkProgress) + Send)>,
     ) -> Result<BulkProgress> {
@@ -295,6 +301,7 @@ impl Remote {
             .query("all", "true")
             .flag("dryRun", dry_run)
             .flag("recursive", recursive)
+            .moment("asOf", as_of)
             .within(None)
             .json(&ReasonBody { reason })?;
         let Some(told) = told else {

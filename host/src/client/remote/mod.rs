@@ -34,6 +34,8 @@ pub(crate) struct Remote {
     base: Url,
     hub: String,
     key: Option<HeaderValue>,
+    /// The run of an instance that commands are meant for.
+    run: Option<String>,
     http: reqwest::Client,
 }
 
@@ -160,8 +162,20 @@ impl Remote {
             base,
             hub: hub.to_owned(),
             key: key.transpose()?,
+            run: None,
             http,
         })
+    }
+
+    /// The same host, for commands that are meant for one run of an instance. A host that does not know such commands refuses them.
+    pub(crate) fn for_run(&self, run: &str) -> Self {
+        Self {
+            base: self.base.clone(),
+            hub: self.hub.clone(),
+            key: self.key.clone(),
+            run: Some(run.to_owned()),
+            http: self.http.clone(),
+        }
     }
 
     pub(crate) fn address(&self) -> &str {
@@ -181,8 +195,10 @@ impl Remote {
         if let Ok(mut path) = url.path_segments_mut() {
             path.pop_if_empty().extend(API).extend(&call.path);
         }
+        let run = self.run.as_deref().filter(|_| call.method != Method::GET);
         url.query_pairs_mut()
             .append_pair("taskHub", &self.hub)
+            .extend_pairs(run.map(|run| ("ifRun", run)))
             .extend_pairs(
                 call.query
                     .iter()
@@ -311,6 +327,7 @@ impl Client {
             hub: task_hub.into(),
             backend: super::Backend::Remote(std::sync::Arc::new(Remote::new(url, task_hub, key)?)),
             overviews: Default::default(),
+            run: None,
         })
     }
 }

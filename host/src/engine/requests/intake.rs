@@ -251,6 +251,9 @@ impl Engine {
     }
 
     fn answered(self: &Arc<Self>, about: About, outcome: Outcome) -> Reply {
+        if about.keys {
+            self.keys.send_replace(());
+        }
         if about.modules {
             self.code.deployments.fetch_add(1, Ordering::AcqRel);
             self.reload_names();
@@ -362,6 +365,7 @@ async fn all_told(answers: &mut Vec<Answer>) -> Result<(), StoreError> {
 struct About {
     modules: bool,
     retention: bool,
+    keys: bool,
 }
 
 impl About {
@@ -374,6 +378,7 @@ impl About {
                     .fold(Self::default(), |a, b| Self {
                         modules: a.modules || b.modules,
                         retention: a.retention || b.retention,
+                        keys: a.keys || b.keys,
                     })
             }
             other => Self {
@@ -385,6 +390,7 @@ impl About {
                         | Change::RemoveModule { .. }
                 ),
                 retention: matches!(other, Change::Retain(_)),
+                keys: matches!(other, Change::CreateKey(_) | Change::RevokeKey { .. }),
             },
         }
     }

@@ -22,6 +22,10 @@ impl Engine {
         self: &Arc<Self>,
         request: &Request,
     ) -> Result<Option<Reply>, StoreError> {
+        let request = match request {
+            Request::IfRun { then, .. } => then,
+            other => other,
+        };
         let (ask, start) = match request {
             Request::Ask(ask) => (ask.clone(), None),
             Request::StartFor { start, then, .. } => match &**then {

@@ -4,7 +4,7 @@ use perennial_core::{Command, Rejection, decide};
 
 use crate::engine::requests::refused::{self, refused};
 use crate::engine::requests::request::Preparation;
-use crate::store::{Change, InstanceRow, Reader, Reply, StoreError};
+use crate::store::{Change, InstanceRow, Reader, Reply, Run, StoreError};
 
 /// Maximum number of retries of a request whose instance changes meanwhile.
 pub(crate) const TRIES_MAX: u32 = 20;
@@ -34,16 +34,22 @@ pub(crate) fn answer(
     }
 }
 
-/// Reads an instance, or refuses the command if it does not apply to the instance's status.
+/// Reads an instance, or refuses the command if it does not apply to the instance's status, or is meant for another run of it.
 pub(crate) fn look_up(
     owner: &impl Owner,
     id: &str,
     command: Command,
+    run: Option<Run>,
 ) -> Result<Result<InstanceRow, Reply>, StoreError> {
     if let Err(problem) = perennial_core::check_known_id(id) {
         return Ok(Err(refused(refused::INVALID, problem.to_string())));
     }
     let row = owner.reader().instance(id)?;
+    if let (Some(run), Some(row)) = (run, &row)
+        && let Some(refusal) = run.refusal(Run::of(row))
+    {
+        return Ok(Err(refusal));
+    }
     Ok(
         match (decide(row.as_ref().map(|row| row.status), command), row) {
             (Ok(_), Some(row)) => Ok(row),

@@ -15,8 +15,11 @@ use crate::engine::requests::bounds::{
 };
 use crate::engine::requests::refused::{self, refused};
 use crate::store::{
-    Ages, Change, InstanceKey, KeyRow, NewInstance, NewModule, NewRequest, OldVersions, Reply,
+    Ages, Change, InstanceKey, KeyRow, NewInstance, NewModule, NewRequest, OldVersions, Reply, Run,
 };
+
+/// Tags that one request changes at most: more than an instance may have, because its orchestration may have set more.
+const TAG_CHANGES_MAX: usize = 1_000;
 
 /// A request of a client. Stored as the command of a process that does not own the hub: the order of variants and fields is a format.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -105,6 +108,12 @@ pub(crate) enum Request {
         execution_timeout: Option<Millis>,
         then: Box<Self>,
     },
+    /// A request to an instance, if it still has this run.
+    IfRun {
+        id: String,
+        run: Run,
+        then: Box<Self>,
+    },
 }
 
 /// A request that an instance answers.
@@ -159,6 +168,7 @@ impl Request {
             Self::Rewind(rewind)
             | Self::RewindAll(rewind)
             | Self::RewindForgetting { rewind, .. } => rewind.reason.as_deref(),
+            Self::IfRun { then, .. } => then.reason(),
             _ => None,
         }
     }
@@ -288,6 +298,14 @@ pub(crate) fn prepare(request: Request, with: &Preparation<'_>) -> Change {
             execution_timeout,
             then,
         } => start_for(start, execution_timeout, *then, with),
+        Request::IfRun { id, run, then } => match prepare(*then, with) {
+            problem @ Change::Answer(_) => problem,
+            then => Change::IfRun {
+                id,
+                run,
+                then: Box::new(then),
+            },
+        },
         Request::Workers => Change::Answer(Reply::Workers((with.workers)().to_text())),
     }
 }
@@ -324,6 +342,14 @@ fn deliver(id: String, command: Command, message: Message) -> Change {
 fn set_tags(id: String, changes: Vec<(String, Option<String>)>) -> Change {
     if let Err(problem) = check_known_id(&id) {
         return refuse(refused::INVALID, problem.to_string());
+    }
+    // The writer compares each with all others.
+    if changes.len() > TAG_CHANGES_MAX {
+        let message = format!(
+            "one request changes at most {TAG_CHANGES_MAX} tags, this one {}: send several",
+            changes.len()
+        );
+        return refuse(refused::INVALID, message);
     }
     let problem = changes.iter().find_map(|(key, value)| {
         let tag = vec![(key.clone(), value.clone().unwrap_or_default())];

@@ -12,15 +12,16 @@ use crate::engine::requests::request::{Preparation, RewindRequest, has_room};
 use crate::engine::turn::load::find_start;
 use crate::engine::turn::turn_commit::{ChildStart, child_start, module_of};
 use crate::store::{
-    Change, InstanceRow, NewInstance, Reader, Reply, RewindCommit, Rewound, StoreError,
+    Change, InstanceRow, NewInstance, Reader, Reply, RewindCommit, Rewound, Run, StoreError,
 };
 
-/// The scope of a rewind, and whether it may forget completed work.
+/// The scope of a rewind, whether it may forget completed work, and the run that it is meant for.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct How {
     pub(crate) scope: Scope,
     /// Allows to forget work that completed after the failure.
     pub(crate) forget_completed: bool,
+    pub(crate) run: Option<Run>,
 }
 
 impl How {
@@ -32,7 +33,12 @@ impl How {
                 Scope::Together
             },
             forget_completed: false,
+            run: None,
         }
+    }
+
+    pub(crate) fn of_run(self, run: Option<Run>) -> Self {
+        Self { run, ..self }
     }
 }
 
@@ -52,7 +58,7 @@ pub(crate) fn rewind(
     how: How,
     token: Option<String>,
 ) -> Result<Reply, StoreError> {
-    match look_up(owner, &request.id, Command::Rewind)? {
+    match look_up(owner, &request.id, Command::Rewind, how.run)? {
         Ok(row) => match owner.prepared(|with| has_room(row.module, with))? {
             Ok(()) => match forgets(owner, &row, request.module.is_some(), how)? {
                 Some(refused) => answer(owner, refused, token),
@@ -74,7 +80,7 @@ fn put_back(
     // `own`: rewound children. `all`: rewound descendants, deepest first.
     let (mut own, mut all, mut events) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..TRIES_MAX {
-        let row = match look_up(owner, &request.id, Command::Rewind)? {
+        let row = match look_up(owner, &request.id, Command::Rewind, how.run)? {
             Ok(row) => row,
             Err(reply) => return answer(owner, reply, token),
         };
@@ -95,7 +101,7 @@ fn put_back(
                         module: None,
                     };
                     // A child that is no longer failed needs no rewind. The next iteration reads its status again.
-                    if let Reply::Rewound(done) = put_back(owner, &child, how, None)? {
+                    if let Reply::Rewound(done) = put_back(owner, &child, how.of_run(None), None)? {
                         all.extend(done.rewound);
                         events.extend(done.dropped_events);
                         all.push(id.clone());

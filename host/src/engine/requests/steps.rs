@@ -11,10 +11,14 @@ use crate::engine::requests::refused::{self, refused};
 use crate::engine::requests::request::{self, Request, RestartRequest, StartRequest};
 use crate::engine::requests::rewind::{self, How};
 use crate::engine::turn::load::find_start;
-use crate::store::{Change, InstanceRow, Reader, Reply, RestartCommit, StoreError};
+use crate::store::{Change, InstanceRow, Reader, Reply, RestartCommit, Run, StoreError};
 
 /// Whether a request needs several changes, or has to read the hub first.
 pub(crate) fn takes_steps(request: &Request) -> bool {
+    let request = match request {
+        Request::IfRun { then, .. } => then,
+        other => other,
+    };
     matches!(
         request,
         Request::Rewind(_)
@@ -33,13 +37,18 @@ pub(crate) fn carry_out(
     if let Some(problem) = request.reason().and_then(problem_with_reason) {
         return answer(owner, problem, token);
     }
+    // Each step compares the run that it read, and is committed only if the instance has not moved since.
+    let (request, run) = match request {
+        Request::IfRun { run, then, .. } if takes_steps(&then) => (*then, Some(run)),
+        other => (other, None),
+    };
     let done = match request {
         Request::Rewind(request) => {
-            let how = How::default();
+            let how = How::all_failures(false).of_run(run);
             rewind::rewind(owner, &request, how, token.clone())
         }
         Request::RewindAll(request) => {
-            let how = How::all_failures(true);
+            let how = How::all_failures(true).of_run(run);
             rewind::rewind(owner, &request, how, token.clone())
         }
         Request::RewindForgetting {
@@ -48,11 +57,11 @@ pub(crate) fn carry_out(
         } => {
             let how = How {
                 forget_completed: true,
-                ..How::all_failures(all_failures)
+                ..How::all_failures(all_failures).of_run(run)
             };
             rewind::rewind(owner, &rewind, how, token.clone())
         }
-        Request::Restart(request) => restart(owner, &request, token.clone()),
+        Request::Restart(request) => restart(owner, &request, run, token.clone()),
         other => {
             let change = owner.prepared(|with| request::prepare(other, with))?;
             return owner.write(change, token);
@@ -71,6 +80,7 @@ pub(crate) fn carry_out(
 fn restart(
     owner: &impl Owner,
     request: &RestartRequest,
+    run: Option<Run>,
     token: Option<String>,
 ) -> Result<Reply, StoreError> {
     let command = match request.new_id {
@@ -78,7 +88,7 @@ fn restart(
         None => Command::Restart,
     };
     for _ in 0..TRIES_MAX {
-        let row = match look_up(owner, &request.id, command)? {
+        let row = match look_up(owner, &request.id, command, run)? {
             Ok(row) => row,
             Err(reply) => return answer(owner, reply, token),
         };

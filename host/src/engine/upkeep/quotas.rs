@@ -192,6 +192,7 @@ fn size_of(request: &Request) -> u64 {
             let then = usize::try_from(size_of(then)).unwrap_or(usize::MAX);
             payload(&start.input).saturating_add(then)
         }
+        Request::IfRun { then, .. } => return size_of(then),
         Request::Deploy(module) => module.component.len(),
         _ => 0,
     };

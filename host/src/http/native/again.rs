@@ -17,6 +17,7 @@ pub(super) fn operations() -> Vec<Operation> {
             "rewindInstance",
             "Continues a failed instance from before its failure",
         )
+        .for_a_run()
         .body_is_optional()
         .answer(200, "What the rewind did")
         .fails(&[(409, "The instance has not failed")]),
@@ -29,6 +30,7 @@ pub(super) fn operations() -> Vec<Operation> {
              is the next execution of that instance. After continue-as-new it gets the input of the last \
              execution",
         )
+        .for_a_run()
         .body_is_optional()
         .answer(201, "The id of the new run")
         .fails(&[(409, "The id is in use")]),

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::client::body::{BulkStep, ReasonBody};
 use crate::client::{Bulk, BulkProgress, Error};
-use crate::http::native::doc::{Operation, flag, post};
+use crate::http::native::doc::{Operation, flag, post, time};
 use crate::http::native::extract::{Ask, Failed, Object, Segments};
 use crate::http::native::instances::{filter, filtered};
 use crate::http::native::reply::Raw;
@@ -39,6 +39,12 @@ pub(super) fn operations() -> Vec<Operation> {
         )
         .query("dryRun", flag(), "Only counts the matching instances")
         .query("recursive", flag(), "Also applies to their descendants")
+        .query(
+            "asOf",
+            time(),
+            "Leaves out instances that were created after this time and, to restart or purge, those that were changed after it: \
+             the asOf of a dry run, so that the command is for what that counted",
+        )
         .body_is_optional()
         .answer_raw(
             200,
@@ -89,6 +95,9 @@ async fn bulk(
     }
     if ask.query.flag("recursive", false)? {
         bulk = bulk.recursive();
+    }
+    if let Some(moment) = ask.query.time("asOf")? {
+        bulk = bulk.as_of(moment);
     }
     if let Some(reason) = body.reason {
         bulk = bulk.reason(reason);

@@ -213,6 +213,16 @@ impl Operation {
         self
     }
 
+    /// Lets callers restrict a command to an instance to the run that they have seen; [`Ask`] does it.
+    pub(super) fn for_a_run(self) -> Self {
+        self.query(
+            "ifRun",
+            text(),
+            "The `run` of the instance as it was shown: if the instance has another run now, the answer is 409 with the code otherRun, \
+             and nothing is changed",
+        )
+    }
+
     /// Makes the body optional; without one the request means an empty object.
     pub(super) fn body_is_optional(mut self) -> Self {
         self.optional = true;

@@ -11,8 +11,9 @@ use serde::de::DeserializeOwned;
 
 use crate::budget::Spent;
 use crate::client::body::{ErrorBody, ErrorDetails};
-use crate::client::{Client, DISK_FULL, Error, LOCKED, Role, key_hash, lacking};
+use crate::client::{Client, DISK_FULL, Error, LOCKED, key_hash, lacking};
 use crate::http::body::{self, Unread};
+use crate::http::permits::Permission;
 use crate::http::query::{BadParameter, Query};
 use crate::http::secret::secret;
 use crate::http::{Api, wire};
@@ -97,7 +98,7 @@ pub(in crate::http) fn failure(status: StatusCode, message: &str) -> Response {
         StatusCode::FORBIDDEN => "forbidden",
         StatusCode::NOT_FOUND => "notFound",
         StatusCode::METHOD_NOT_ALLOWED => "methodNotAllowed",
-        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "limitExceeded",
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE | StatusCode::URI_TOO_LONG => "limitExceeded",
         StatusCode::EXPECTATION_FAILED
         | StatusCode::NOT_IMPLEMENTED
         | StatusCode::UNSUPPORTED_MEDIA_TYPE => "unsupported",
@@ -131,6 +132,8 @@ impl From<Error> for Failed {
             (StatusCode::NOT_FOUND, "notFound")
         } else if error.is_already_exists() {
             (StatusCode::CONFLICT, "alreadyExists")
+        } else if error.is_other_run() {
+            (StatusCode::CONFLICT, "otherRun")
         } else if error.is_in_use() {
             (StatusCode::CONFLICT, "inUse")
         } else if error.would_forget() {
@@ -153,6 +156,8 @@ impl From<Error> for Failed {
             (StatusCode::BAD_REQUEST, "invalid")
         } else if error.is_shutting_down() {
             (StatusCode::SERVICE_UNAVAILABLE, "shuttingDown")
+        } else if error.is_unauthorized() {
+            (StatusCode::FORBIDDEN, "forbidden")
         } else if error.is_disk_full() {
             return Self::new(StatusCode::INSUFFICIENT_STORAGE, "diskFull", DISK_FULL);
         } else if error.is_locked() {
@@ -187,6 +192,11 @@ impl FromRequestParts<Arc<Api>> for Ask {
             let message = format!("the task hub {hub:?} is not served here; served: {served}");
             Failed::new(StatusCode::NOT_FOUND, "noTaskHub", message)
         })?;
+        // Operations that it means nothing for refuse the parameter before.
+        let client = match query.text("ifRun") {
+            Some(run) => client.for_run(run),
+            None => client,
+        };
         Ok(Self {
             api: Arc::clone(api),
             client,
@@ -197,20 +207,27 @@ impl FromRequestParts<Arc<Api>> for Ask {
 }
 
 impl Ask {
-    /// Requires an admin key, even on this machine, where other operations need no key: not every account of the machine may decide what
-    /// modules can access.
+    /// Whether the caller has a permission that not every caller has who was admitted.
     ///
     /// # Errors
-    /// The answer, if the key is absent or not an admin key.
-    pub(super) async fn must_be_admin(&self) -> Result<(), Failed> {
+    /// If the keys of the hub cannot be read.
+    pub(super) async fn may(&self, permission: Permission) -> Result<bool, Failed> {
         let role = match &self.secret {
             Some(secret) => self.client.role_of(key_hash(secret)).await?,
             None => None,
         };
-        if role == Some(Role::Admin) {
+        Ok(permission.is_given(self.api.access, role))
+    }
+
+    /// As [`may`](Self::may).
+    ///
+    /// # Errors
+    /// The answer, if the caller does not have the permission.
+    pub(super) async fn must(&self, permission: Permission) -> Result<(), Failed> {
+        if self.may(permission).await? {
             return Ok(());
         }
-        let message = "this needs an admin key, even on the host's own machine; `perennial keys create NAME` there creates one";
+        let message = permission.refusal();
         Err(Failed::new(StatusCode::FORBIDDEN, "forbidden", message))
     }
 }
@@ -223,7 +240,7 @@ impl FromRequestParts<Arc<Api>> for Admin {
 
     async fn from_request_parts(head: &mut Parts, api: &Arc<Api>) -> Result<Self, Failed> {
         let ask = Ask::from_request_parts(head, api).await?;
-        ask.must_be_admin().await.map(|()| Self)
+        ask.must(Permission::Grant).await.map(|()| Self)
     }
 }
 

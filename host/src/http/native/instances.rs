@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::http::{HeaderName, StatusCode};
+use perennial_core::bounds::TAGS;
 use serde_json::json;
 
 use crate::budget::Permit;
@@ -174,6 +175,7 @@ fn changing() -> Vec<Operation> {
             "raiseEvent",
             "Raises an external event to an instance, which keeps it until it waits for an event of that name",
         )
+        .for_a_run()
         .body_is_optional()
         .answer(202, "The event is on disk")
         .fails(&[
@@ -191,6 +193,7 @@ fn changing() -> Vec<Operation> {
             flag(),
             "Also deletes its descendants, even if the instance itself was deleted before",
         )
+        .for_a_run()
         .answer(200, "How many instances were deleted")
         .fails(&[(409, "The instance has not ended")]),
         command(post(
@@ -222,6 +225,7 @@ fn changing() -> Vec<Operation> {
 
 fn command(operation: Operation) -> Operation {
     operation
+        .for_a_run()
         .body_is_optional()
         .answer(
             202,
@@ -319,7 +323,12 @@ pub(super) fn filter(query: &Query) -> Result<Option<Filter>, Failed> {
     if let Some(prefix) = query.text("idPrefix") {
         filter = filter.id_prefix(prefix);
     }
-    for tag in query.values("tag") {
+    for (at, tag) in query.values("tag").enumerate() {
+        if at >= TAGS {
+            return Err(Failed::invalid(format!(
+                "a filter has at most {TAGS} tags: leave some out"
+            )));
+        }
         let (key, value) = tag.split_once('=').ok_or_else(|| {
             Failed::invalid(format!(
                 "the parameter 'tag' must be KEY=VALUE, not {tag:?}"

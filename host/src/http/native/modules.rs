@@ -12,6 +12,7 @@ use crate::http::body;
 use crate::http::native::doc::{Operation, delete, flag, get, post, put, text};
 use crate::http::native::extract::{Admin, Ask, Component, Failed, Object, Segments};
 use crate::http::native::reply::{Nothing, Raw, Reply};
+use crate::http::permits::{self, Permission};
 use crate::http::wire;
 use crate::{Collect, Deployment, Grants, ModuleInfo, ModuleLimits, RemoveInUse, StoredModule};
 
@@ -32,15 +33,7 @@ pub(super) fn operations() -> Vec<Operation> {
         )
         .answer(200, "The modules"),
         get("/modules/{name}", show, "showModule", "One deployed module").answer(200, "The module"),
-        put(
-            "/modules/{name}",
-            deploy,
-            "deployModule",
-            "Deploys a component, or a stored one again: new instances use it for the names that it defines",
-        )
-        .query("replace", flag(), "Takes over names that other modules own")
-        .answer(200, "The names that the module defines, and what changed")
-        .fails(&[(409, "Another module owns a name")]),
+        deploying(),
         post(
             "/inspect",
             inspect,
@@ -116,6 +109,24 @@ pub(super) fn operations() -> Vec<Operation> {
             "Adds to the grants of a module",
         )),
     ]
+}
+
+fn deploying() -> Operation {
+    put(
+        "/modules/{name}",
+        deploy,
+        "deployModule",
+        "Deploys a component, or a stored one again: new instances use it for the names that it defines",
+    )
+    .query("replace", flag(), "Takes over names that other modules own")
+    .answer(200, "The names that the module defines, and what changed")
+    .fails(&[
+        (
+            403,
+            "Without an admin key: the component would get the grants of a module",
+        ),
+        (409, "Another module owns a name"),
+    ])
 }
 
 fn grants(operation: Operation) -> Operation {
@@ -268,23 +279,23 @@ async fn deploy(
         limits,
     } = uploaded(body)?;
     if grants.is_some() {
-        ask.must_be_admin().await?;
+        ask.must(Permission::Grant).await?;
     }
+    let may_grant = ask.may(Permission::Grant).await?;
     let mut deploy = match what {
         What::Component(bytes) => {
             let module = ask.client.look_at(name, bytes.into()).await?;
-            ask.client.deploy(module)
+            permits::deploy(&ask.client, may_grant, module, replace).await?
         }
-        What::Stored(stored) => ask.client.deploy_stored(stored).named(name),
+        What::Stored(stored) => {
+            permits::deploy_stored(&ask.client, may_grant, (&stored, name), replace).await?
+        }
     };
     if let Some(grants) = grants {
         deploy = deploy.grants(grants);
     }
     if let Some(limits) = limits {
         deploy = deploy.limits(limits);
-    }
-    if replace {
-        deploy = deploy.replace();
     }
     Ok(Reply::ok(&deploy.await?))
 }

@@ -34,6 +34,7 @@ pub(super) fn operations() -> Vec<Operation> {
             timeout.clone(),
             "How many seconds to wait for the answer, 10 by default",
         )
+        .for_a_run()
         .answer(
             200,
             "The answer: an output, or a failure of the orchestration or of its validator",

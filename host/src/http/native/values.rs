@@ -73,7 +73,9 @@ pub(super) fn operations() -> Vec<Operation> {
             "setTags",
             "Changes tags of an instance, live or ended; tags that are not named stay. The orchestration is not told",
         )
-        .answer(200, "The tags after the change"),
+        .for_a_run()
+        .answer(200, "The tags after the change")
+        .fails(&[(409, "The instance has another run than `ifRun` says")]),
     ]
 }
 

@@ -9,4 +9,5 @@ pub(crate) mod cuts;
 pub(crate) mod purge;
 pub(crate) mod request;
 pub(crate) mod rewind;
+pub(crate) mod run;
 pub(crate) mod send;

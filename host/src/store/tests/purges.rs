@@ -3,7 +3,7 @@
 use perennial_core::{Millis, Rejection, kind};
 
 use super::*;
-use crate::store::{Ages, Purged, hubs_in};
+use crate::store::{Ages, Purged, Run, hubs_in};
 
 fn ended(hub: &Hub, key: i64, id: &str, status: Status) {
     hub.start(key, id);
@@ -243,4 +243,34 @@ fn an_owner_whose_hub_was_deleted_by_force_commits_nothing_more() {
         take_over(&hub.path(), Timestamp(9_000)),
         Err(StoreError::Owned(_))
     ));
+}
+
+#[test]
+fn a_change_for_one_run_does_not_reach_the_next_one() {
+    let hub = Hub::new();
+    ended(&hub, 1, "a", Status::Completed);
+    let run = |key: i64| {
+        let reader = &hub.owned.reader;
+        let row = reader.instance("a").unwrap();
+        let row = row.filter(|row| row.key == InstanceKey(key));
+        row.map(|row| Run::of(&row))
+    };
+    let first = run(1).unwrap();
+    let purge_if = |run: Run| {
+        let then = Box::new(Change::PurgeId("a".to_owned()));
+        let id = "a".to_owned();
+        hub.write(Change::IfRun { id, run, then }).unwrap().reply
+    };
+    let deleted = Purged {
+        deleted: 1,
+        live: 0,
+    };
+    // The next start under the id deletes the run before it.
+    ended(&hub, 2, "a", Status::Completed);
+    let second = run(2).unwrap();
+    assert_ne!(first, second);
+    assert!(matches!(purge_if(first), Reply::OtherRun(_)));
+    assert_eq!(run(2), Some(second), "it is still there");
+    assert_eq!(purge_if(second), Reply::Purged(deleted));
+    assert_eq!(purge_if(second), Reply::Rejected(Rejection::NotFound));
 }

@@ -120,6 +120,7 @@ impl Change {
                 .map(|(_, beat)| row(beat.details.as_ref().map_or(0, Json::size)))
                 .sum(),
             Self::All(changes) => changes.iter().map(Self::bytes).sum(),
+            Self::IfRun { then, .. } => then.bytes(),
             Self::Purge(keys) => keys.len() * ROW_BYTES,
             _ => 0,
         };

@@ -2,7 +2,7 @@
 //!
 //! Invariant: nothing is written, no activity runs, and no instance notices it.
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use maud::{Markup, html};
@@ -17,7 +17,7 @@ use crate::change::Sent;
 use crate::fields::Fields;
 use crate::instance::event;
 use crate::instance::events;
-use crate::page::{Page, data};
+use crate::page::{Page, Path, data};
 use crate::refused::{OnPage, Refused, Shown};
 use crate::show::cut;
 
