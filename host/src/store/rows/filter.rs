@@ -74,7 +74,7 @@ impl InstanceFilter {
     }
 
     /// Whether a condition holds only for ended instances.
-    pub(super) fn is_of_ended(&self) -> bool {
+    pub(in crate::store) fn is_of_ended(&self) -> bool {
         self.ended_from.is_some() || self.ended_to.is_some()
     }
 

@@ -19,7 +19,7 @@ const FEW: u32 = 1_000;
 
 /// The same for instances that ended in a span of time, because a walk in the order of creation may pass most of a hub before it comes to
 /// one of them.
-const FEW_ENDED: u64 = 50_000;
+const FEW_ENDED: u64 = if cfg!(test) { 2_000 } else { 50_000 };
 
 /// Entries of an index that a page walks: some 50 ms. Few in the tests of this crate, so that they cover it.
 pub(in crate::store) const WALKED_MAX: u32 = if cfg!(test) { 2_000 } else { 100_000 };
@@ -114,7 +114,7 @@ impl Reader {
         if filter.needs_contents() {
             return self.counts_of_looks(filter);
         }
-        let Sql { text, values } = Sql::counts(filter);
+        let Sql { text, values, .. } = Sql::counts(filter);
         self.with(|db| {
             let mut query = db.prepare_cached(&text)?;
             let mut rows = query.query(params_from_iter(values))?;
@@ -210,19 +210,18 @@ fn walk(
     };
     let filter = &query.filter;
     let mut looks = filter.needs_looks().then(|| Looks::new(db, filter));
-    // One more candidate tells whether more follow.
     let candidates = if looks.is_some() {
         LOOKED_MAX
     } else {
         query.limit
     };
     let few = few(db, filter)?;
-    let Sql { text, values } = Sql::page(query, candidates.saturating_add(1), WALKED_MAX + 1, few);
+    let Sql { text, values, most } = Sql::page(query, candidates, WALKED_MAX, few);
     let mut statement = db.prepare_cached(&text)?;
     let mut rows = statement.query(params_from_iter(values))?;
     let (mut count, mut walked, mut last) = (0, 0, None);
     while let Some(row) = rows.next()? {
-        let is_over = walked == WALKED_MAX || looks.as_ref().is_some_and(Looks::are_over);
+        let is_over = walked == most || looks.as_ref().is_some_and(Looks::are_over);
         if count == query.limit || is_over {
             return Ok(last);
         }

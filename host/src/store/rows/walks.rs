@@ -110,12 +110,14 @@ enum Looked {
 pub(super) struct Sql {
     pub(super) text: String,
     pub(super) values: Vec<Value>,
+    /// Entries of a page; the query returns one more where more may follow.
+    pub(super) most: u32,
 }
 
 impl Sql {
-    /// Places in the order of a page, as time, key, and whether the instance there matches. At most `limit`, or `walked_max` where an
-    /// entry of the index may not match.
-    pub(super) fn page(query: &ListQuery, limit: u32, walked_max: u32, few: Few) -> Self {
+    /// Places in the order of a page, as time, key, and whether the instance there matches. At most `most`, or `walked_max` where an entry
+    /// of the index may not match, and one more.
+    pub(super) fn page(query: &ListQuery, most: u32, walked_max: u32, few: Few) -> Self {
         let (mut sql, filter) = (Self::default(), &query.filter);
         let walk = match query.order {
             Order::EndedFirst => Walk::Ended,
@@ -134,7 +136,8 @@ impl Sql {
             let (after, after_key) = (sql.value(int(after.0)), sql.value(after_key));
             indexed.push(format!("({at}, {key}) {beyond} ({after}, {after_key})"));
         }
-        let limit = if others.is_empty() { limit } else { walked_max };
+        sql.most = if others.is_empty() { most } else { walked_max };
+        let limit = sql.most.saturating_add(1);
         let select = |status: Option<Status>| {
             let mut clauses = indexed.clone();
             clauses.extend(status.map(|s| format!("i.status = {}", instances::status_number(s))));
