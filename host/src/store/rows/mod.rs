@@ -17,4 +17,5 @@ pub(crate) mod tags;
 pub(crate) mod tasks;
 pub(crate) mod values;
 pub(crate) mod waits;
+mod turns;
 mod walks;
