@@ -62,8 +62,8 @@ pub(crate) struct Logs {
 }
 
 pub(super) const LOGS: &str = "\
-Shows what an orchestration and its activities logged since the host started, the newest 200 lines. They are only in the memory of the host, \
-so this command asks it: with --url.
+Shows what an orchestration and its activities logged since the host started, the newest 200 lines. They are only in \
+the memory of the host, so this command asks it: with --url.
 
 Examples:
   perennial --url http://localhost:7071 logs order-17
@@ -85,8 +85,8 @@ Examples:
   perennial pending-events order-17
 
 Stdout: a table.
-JSON: [{name, receivedTime, eventNumber, data, dataBytes}]; eventNumber is that in the history, absent if no turn has taken the event; data \
-is left out after 4 MiB.";
+JSON: [{name, receivedTime, eventNumber, data, dataBytes}]; eventNumber is that in the history, absent if no turn has \
+taken the event; data is left out after 4 MiB.";
 
 pub(super) const REQUEST: &str = "\
 The instance is asked, and its answer is printed. The request is on disk before it is delivered. It waits until the \

@@ -29,11 +29,15 @@ pub(super) fn card(page: &Page, status: &InstanceStatus, events: &[PendingEvent]
             section.card.warning aria-labelledby="unused" {
                 h2 #unused { "Events without effect" }
                 p {
-                    "These events arrived, and the instance awaits none of them now. Each is kept until it does. Perhaps a name is misspelt."
+                    "These events arrived, and the instance awaits none of them now. Each is kept until it does. \
+                     Perhaps a name is misspelt."
                 }
                 div.scroll { table {
                     caption { "Events that " (brief(id)) " has not used, the oldest first" }
-                    thead { tr { th scope="col" { "Event" } th scope="col" { "Came" } th scope="col" { "Payload" } th scope="col" { "In the history" } } }
+                    thead { tr {
+                        th scope="col" { "Event" } th scope="col" { "Came" }
+                        th scope="col" { "Payload" } th scope="col" { "In the history" }
+                    } }
                     tbody { @for (at, event) in events.iter().take(SHOWN).enumerate() { (row(page, id, at, event, &all)) } }
                 } }
                 @if let Some(more) = events.len().checked_sub(SHOWN).filter(|more| *more > 0) {

@@ -16,7 +16,8 @@ use crate::guest_lines::{KeptLine, LogLevel};
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct InstanceLogs {
-    /// When the host started: it keeps no older lines. `None` if no host in the process that answers runs the hub, so that there are no lines.
+    /// When the host started: it keeps no older lines. `None` if no host in the process that answers runs the hub: then there are no
+    /// lines.
     #[serde_as(as = "Option<TimeText>")]
     #[serde(rename = "sinceTime")]
     pub since: Option<Timestamp>,
@@ -43,8 +44,8 @@ pub struct LogLine {
 }
 
 impl Client {
-    /// The newest log lines of an instance: what its orchestration and its activities logged since the host started, at level `info` and above,
-    /// and below that what the log of the host records. They are only in the memory of the host, which keeps at most 200 lines of an
+    /// The newest log lines of an instance: what its orchestration and its activities logged since the host started, at level `info` and
+    /// above, and below that what the log of the host records. They are only in the memory of the host, which keeps at most 200 lines of an
     /// instance and 4 MiB of all.
     ///
     /// ```no_run

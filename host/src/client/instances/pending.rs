@@ -42,9 +42,9 @@ pub struct PendingEvent {
 }
 
 impl Client {
-    /// The external events that an instance has received and that had no effect so far, the oldest first: it is suspended, or waits for other
-    /// events, for example because a name is misspelt. Each is kept until the instance awaits it. At most a hundred are returned, from the
-    /// latest turns and those that no turn has taken yet.
+    /// The external events that an instance has received and that had no effect so far, the oldest first: it is suspended, or waits for
+    /// other events, for example because a name is misspelt. Each is kept until the instance awaits it. At most a hundred are returned,
+    /// from the latest turns and those that no turn has taken yet.
     ///
     /// ```no_run
     /// # async fn example(client: perennial::Client) -> perennial::Result<()> {

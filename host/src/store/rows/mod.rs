@@ -20,4 +20,5 @@ pub(crate) mod turns;
 pub(crate) mod values;
 pub(crate) mod wait_counts;
 pub(crate) mod waits;
+mod turns;
 mod walks;

@@ -27,6 +27,31 @@ pub(crate) struct TurnsQuery {
 const COLUMNS: &str = "number, first_event, at, answer, received, produced";
 
 impl Reader {
+    /// The number of the turn of the current execution that contains an event, or the one after the last turn.
+    pub(crate) fn turn_with_event(&self, row: &InstanceRow, event: u64) -> Result<u32, StoreError> {
+        if event >= row.next_event {
+            return Ok(row.turns);
+        }
+        self.with(|db| {
+            let mut first = db.prepare_cached(
+                "SELECT first_event FROM turn WHERE instance = ?1 AND execution = ?2 AND number = ?3",
+            )?;
+            // Turns have no gaps, so that a search needs no index of events.
+            let (mut from, mut to) = (0, row.turns);
+            while to - from > 1 {
+                let middle = from + (to - from) / 2;
+                let found: Option<i64> = first
+                    .query_row(params![row.key.0, row.execution, middle], |row| row.get(0))
+                    .optional()?;
+                match found {
+                    Some(first) if uint(first) <= event => from = middle,
+                    _ => to = middle,
+                }
+            }
+            Ok(from)
+        })
+    }
+
     /// The turns of an execution from a number on, in order, at most `limit`.
     pub(crate) fn turns(
         &self,
