@@ -127,15 +127,15 @@ fn rank(wait: &Wait) -> u8 {
 fn sentence(page: &Page, wait: &Wait, in_full: bool) -> Markup {
     match wait {
         Wait::ExternalEvent { name } => {
-            html! { "the external event " b { (brief(name)) } ", which somebody must raise" }
+            html! { "the external event " strong { (brief(name)) } ", which somebody must raise" }
         }
         Wait::Request { name } => {
-            html! { "a request " b { (brief(name)) } ", which it is ready to answer" }
+            html! { "a request " strong { (brief(name)) } ", which it is ready to answer" }
         }
         Wait::Answer {
             name, instance_id, ..
         } => html! {
-            "the answer of " a href=(page.instance(instance_id, "")) { (brief(instance_id)) } " to its request " b { (brief(name)) }
+            "the answer of " a href=(page.instance(instance_id, "")) { (brief(instance_id)) } " to its request " strong { (brief(name)) }
         },
         Wait::Activity { .. } => activity(wait, in_full),
         Wait::Resume { reason } => html! {
@@ -145,7 +145,7 @@ fn sentence(page: &Page, wait: &Wait, in_full: bool) -> Markup {
         Wait::Worker {
             name,
             running_since: None,
-        } => html! { "a remote worker that runs " b { (brief(name)) } "; none has taken its turn" },
+        } => html! { "a remote worker that runs " strong { (brief(name)) } "; none has taken its turn" },
         Wait::Worker {
             running_since: Some(at),
             ..
@@ -196,7 +196,7 @@ fn activity(wait: &Wait, in_full: bool) -> Markup {
         .map(|last| &last.failure)
         .or(last_failure.as_ref());
     html! {
-        "the activity " b { (brief(name)) }
+        "the activity " strong { (brief(name)) }
         @if *attempt > 1 { ", attempt " (attempt) @if let Some(most) = attempts_max.filter(|most| *most < u32::MAX) { " of " (most) } }
         @match (running_since, next_attempt_at, at_worker) {
             (Some(at), ..) => { ", which runs for " (show::lasting(*at)) @if at_worker.is_some() { " at a remote worker" } }
