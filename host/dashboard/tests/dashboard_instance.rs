@@ -555,7 +555,7 @@ async fn a_suspended_instance_says_why_and_that_a_cancellation_waits() {
         "closed today",
         "nothing goes on until it is resumed",
         "And then for",
-        "<b>Decision</b>",
+        "<strong>Decision</strong>",
     ];
     let places: Vec<usize> = order
         .iter()

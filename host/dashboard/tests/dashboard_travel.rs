@@ -170,7 +170,7 @@ async fn hello() -> Site {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_turn_shows_what_came_in_what_was_answered_and_what_was_open() {
     let site = hello().await;
-    let first = site.page(&format!("{HELLO}/turns")).await;
+    let first = site.page(&format!("{HELLO}/turns?turn=0")).await;
     for part in [
         "ExecutionStarted",
         "ActivityScheduled",
@@ -182,6 +182,13 @@ async fn each_turn_shows_what_came_in_what_was_answered_and_what_was_open() {
     }
     assert!(!first.contains("data-turn=\"before\""));
     let last = site.page(&format!("{HELLO}/turns?turn=last")).await;
+    // An instance that has ended is looked at from its end.
+    let shown = site.page(&format!("{HELLO}/turns")).await;
+    let title = |page: &str| {
+        let rest = page.split("id=\"turn-title\">").nth(1);
+        rest.map(|rest| rest[..12].to_owned())
+    };
+    assert_eq!(title(&shown), title(&last));
     for part in [
         "ExecutionCompleted",
         "Nothing: it had completed.",

@@ -123,7 +123,7 @@ fn part(page: &Page, word: WaitWord<'_>) -> Markup {
     match word {
         WaitWord::Words(words) => html! { (words) },
         WaitWord::Number(number) => html! { (number) },
-        WaitWord::Name(name) => html! { b { (brief(name)) } },
+        WaitWord::Name(name) => html! { strong { (brief(name)) } },
         WaitWord::Instance(id) => html! { a href=(page.instance(id, "")) { (brief(id)) } },
         WaitWord::Status(status) => show::status(status),
         WaitWord::Time(at) => show::ago(at),

@@ -20,5 +20,4 @@ pub(crate) mod turns;
 pub(crate) mod values;
 pub(crate) mod wait_counts;
 pub(crate) mod waits;
-mod turns;
 mod walks;

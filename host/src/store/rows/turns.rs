@@ -1,13 +1,13 @@
 //! The turns of an execution: as they are, and as they were before a rewind.
 
 use perennial_core::{Event, Timestamp, Turn};
-use rusqlite::{Row, params};
+use rusqlite::{OptionalExtension, Row, params};
 
 use crate::store::StoreError;
 use crate::store::changes::cuts;
 use crate::store::codec::{decode, uint};
 use crate::store::rows::reader::Reader;
-use crate::store::types::InstanceKey;
+use crate::store::types::{InstanceKey, InstanceRow};
 
 /// Which turns are read, and how many.
 #[derive(Clone, Copy, Debug)]
