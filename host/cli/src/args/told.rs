@@ -88,31 +88,41 @@ fn commands(text: &str) -> Vec<String> {
     found
 }
 
+/// The words of a command, as a shell takes them. What comes after several spaces explains it.
+fn words(command: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
+    for char in command.chars() {
+        match quote {
+            Some(end) if char == end => quote = None,
+            Some(_) => word.push(char),
+            None if matches!(char, '\'' | '"') => quote = Some(char),
+            None if char.is_whitespace() && word.is_empty() => break,
+            None if char.is_whitespace() => words.push(std::mem::take(&mut word)),
+            None => word.push(char),
+        }
+    }
+    words.push(word);
+    let bare = |word: String| word.trim_matches([',', '.', '[', ']']).to_owned();
+    let words = words.into_iter().map(bare);
+    words.filter(|word| !word.is_empty()).collect()
+}
+
 /// Whether what is typed has the command and the options that it needs to be one. What stands for something, such as `NAME`, is a value.
 fn can_be_typed(command: &str) -> Result<(), String> {
     // A shell would do more with the rest, and a text may leave out what is obvious.
     let end = command.find(['|', '>', '#', ';', '&', '…', '{', '<', '(', '\\']);
-    let command = &command[..end.unwrap_or(command.len())];
-    let words: Vec<String> = command
-        .split_whitespace()
-        .map(|word| {
-            word.trim_matches(['\'', '"', ',', '.', '[', ']'])
-                .to_owned()
-        })
-        .filter(|word| !word.is_empty())
-        .collect();
+    let words = words(&command[..end.unwrap_or(command.len())]);
     // A sentence about the program, and not a command.
     let is_word = |word: &String| word.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
     if !words.first().is_some_and(is_word) {
         return Ok(());
     }
+    let stands_for_one = words.iter().any(|word| word == "VERB");
     let typed = std::iter::once("perennial".to_owned()).chain(words);
     match Cli::command().try_get_matches_from(typed) {
         Err(error)
-            if matches!(
-                error.kind(),
-                ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand
-            ) =>
+            if error.kind() == ErrorKind::UnknownArgument
+                || error.kind() == ErrorKind::InvalidSubcommand && !stands_for_one =>
         {
             Err(error.to_string())
         }
@@ -158,4 +168,5 @@ fn commands_are_found_and_wrong_ones_are_told_apart() {
     assert!(can_be_typed(&found[1]).unwrap_err().contains("--role"));
     assert!(can_be_typed("conjure").is_err());
     assert!(can_be_typed("deploy FILE.wasm | less --fast").is_ok());
+    assert!(can_be_typed("suspend a --reason 'b --c'   and so on").is_ok());
 }
