@@ -77,8 +77,9 @@ pub(in crate::store) struct Mail {
     pub(in crate::store) bytes: u64,
 }
 
-/// A rewind.
+/// A rewind. Its time and reason are for clients, and are only compared.
 #[derive(Clone, Debug)]
+#[expect(dead_code, reason = "what only clients read is compared by its text")]
 pub(in crate::store) struct RewindRow {
     pub(in crate::store) at: Timestamp,
     pub(in crate::store) reason: Option<String>,
@@ -110,6 +111,7 @@ pub(in crate::store) struct Module {
 
 /// The name of a module.
 #[derive(Clone, Debug)]
+#[expect(dead_code, reason = "what only clients read is compared by its text")]
 pub(in crate::store) struct Name {
     pub(in crate::store) digest: Digest,
     pub(in crate::store) grants: String,

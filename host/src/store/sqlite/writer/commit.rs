@@ -42,6 +42,8 @@ impl State {
                 results
             }
             Err(error) => {
+                #[cfg(test)]
+                self.shadow.forget();
                 // A conflict is normal: another change ended or replaced the instance first.
                 if !matches!(error, StoreError::Conflict)
                     && let Some(unsaid) = self.outage.failed()
