@@ -472,7 +472,7 @@ impl Error {
         match &self.kind {
             Kind::Lacks(shortage) => Some(shortage.resource),
             Kind::Store { source, .. } => match source {
-                StoreError::Sqlite(_)
+                StoreError::Database(_)
                 | StoreError::File { .. }
                 | StoreError::Gone(_)
                 | StoreError::LogGone(_)

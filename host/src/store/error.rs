@@ -3,16 +3,15 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::descriptors;
 use crate::shortage::{Resource, Shortage};
 
 /// An error of a hub's file. Cheap to clone: a failed commit returns the same error to every change in its batch.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum StoreError {
-    /// The disk or SQLite failed. The operation was rolled back.
-    #[error("the hub could not be read or written: {error}{hint}", error = .0, hint = hint(.0))]
-    Sqlite(Arc<rusqlite::Error>),
+    /// The disk or the database failed. The operation was rolled back.
+    #[error("the hub could not be read or written: {0}")]
+    Database(Arc<DatabaseError>),
     /// A file beside the hub, or its directory, could not be used.
     #[error("{what} {path}: {source}")]
     File {
@@ -114,31 +113,24 @@ pub(crate) enum StoreError {
     Closed,
 }
 
-impl From<rusqlite::Error> for StoreError {
-    fn from(error: rusqlite::Error) -> Self {
-        match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt) => {
-                Self::Corrupt(error.to_string())
-            }
-            _ => Self::Sqlite(Arc::new(error)),
-        }
-    }
-}
-
-#[cfg(test)]
-impl StoreError {
-    /// An error of SQLite with this code.
-    pub(crate) fn of_sqlite(code: i32) -> Self {
-        let failed = rusqlite::ffi::Error::new(code);
-        Self::Sqlite(Arc::new(rusqlite::Error::SqliteFailure(failed, None)))
-    }
+/// A failure of the database below a store.
+#[derive(Debug, thiserror::Error)]
+#[error("{cause}{hint}")]
+pub(crate) struct DatabaseError {
+    /// What it lacked.
+    pub(in crate::store) resource: Resource,
+    /// Whether another process held its lock for too long.
+    pub(in crate::store) is_locked: bool,
+    /// Advice for known causes that the message omits.
+    pub(in crate::store) hint: &'static str,
+    pub(in crate::store) cause: Box<dyn std::error::Error + Send + Sync>,
 }
 
 impl StoreError {
     /// Whether the disk is full, or the process reached its file size limit.
     pub(crate) fn is_disk_full(&self) -> bool {
         match self {
-            Self::Sqlite(error) => of_sqlite(error) == Resource::Disk,
+            Self::Database(error) => error.resource == Resource::Disk,
             Self::File { source, .. } => matches!(
                 source.kind(),
                 std::io::ErrorKind::StorageFull
@@ -149,21 +141,15 @@ impl StoreError {
         }
     }
 
-    /// Whether another process held SQLite's lock for longer than the busy timeout.
+    /// Whether another process held the database's lock for longer than the busy timeout.
     pub(crate) fn is_locked(&self) -> bool {
-        let Self::Sqlite(error) = self else {
-            return false;
-        };
-        matches!(
-            error.sqlite_error_code(),
-            Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked)
-        )
+        matches!(self, Self::Database(error) if error.is_locked)
     }
 
     /// The missing resource, if the cause is neither the file's content nor the request: a later try may succeed.
     pub(crate) fn shortage(&self) -> Option<Shortage> {
         let resource = match self {
-            Self::Sqlite(error) => of_sqlite(error),
+            Self::Database(error) => error.resource,
             Self::File { source, .. } => Resource::of_io(source),
             Self::Missing(_)
             | Self::Gone(_)
@@ -195,77 +181,5 @@ impl StoreError {
             path,
             source: Arc::new(source),
         }
-    }
-}
-
-/// Advice for known causes that SQLite's message omits.
-fn hint(error: &rusqlite::Error) -> &'static str {
-    match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::CannotOpen) => {
-            " (does this process have as many files open as it may? `ulimit -n` says how many those are)"
-        }
-        _ => "",
-    }
-}
-
-/// The resource that SQLite lacked. It hides most errors of the system behind codes of its own.
-fn of_sqlite(error: &rusqlite::Error) -> Resource {
-    use rusqlite::ErrorCode;
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => Resource::Disk,
-        // A file at the process's size limit counts as a full disk; SQLite only reports that it could not write.
-        Some(ErrorCode::SystemIoFailure) if is_write(error) && descriptors::files_are_bounded() => {
-            Resource::Disk
-        }
-        // The index of the log is created when a hub is opened, so this failure means a full disk.
-        Some(ErrorCode::SystemIoFailure) if is_index(error) => Resource::Disk,
-        Some(ErrorCode::OutOfMemory) => Resource::Memory,
-        // An existing hub can be opened as long as descriptors are left.
-        Some(ErrorCode::CannotOpen) => Resource::Descriptors,
-        _ => Resource::Hub,
-    }
-}
-
-fn is_write(error: &rusqlite::Error) -> bool {
-    has_code(error, rusqlite::ffi::SQLITE_IOERR_WRITE)
-}
-
-fn is_index(error: &rusqlite::Error) -> bool {
-    has_code(error, rusqlite::ffi::SQLITE_IOERR_SHMSIZE)
-}
-
-fn has_code(error: &rusqlite::Error, code: std::ffi::c_int) -> bool {
-    error
-        .sqlite_error()
-        .is_some_and(|error| error.extended_code == code)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use rusqlite::ffi;
-
-    #[test]
-    fn what_the_surroundings_lack_is_told_apart() {
-        let sqlite =
-            |code| StoreError::from(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
-        let file = |kind: std::io::ErrorKind| StoreError::file("tried", "a.db")(kind.into());
-        for full in [
-            sqlite(ffi::SQLITE_FULL),
-            file(std::io::ErrorKind::StorageFull),
-            file(std::io::ErrorKind::QuotaExceeded),
-        ] {
-            assert!(full.is_disk_full() && !full.is_locked(), "{full}");
-        }
-        for locked in [
-            ffi::SQLITE_BUSY,
-            ffi::SQLITE_LOCKED,
-            ffi::SQLITE_BUSY_SNAPSHOT,
-        ] {
-            let locked = sqlite(locked);
-            assert!(locked.is_locked() && !locked.is_disk_full(), "{locked}");
-        }
-        let other = sqlite(ffi::SQLITE_IOERR);
-        assert!(!other.is_locked() && !other.is_disk_full());
     }
 }

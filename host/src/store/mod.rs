@@ -1,65 +1,70 @@
-//! The store: a hub in one SQLite file.
+//! The store of a hub.
+//!
+//! The [rules](rules) of a change are written once. They read and write the [rows](rows) of one transaction; [SQLite](sqlite) keeps them in
+//! one file.
 //!
 //! Invariants: a turn's events, its consumed inbox, its new tasks, its messages to others and its status row are committed in one
-//! transaction; only the owner writes, through one [`Writer`]; every process may read. All SQL is here. The store saves what the core
-//! decided and contains no rule about statuses or histories.
+//! transaction; only the owner writes, through one [`Writer`]; every process may read. The store saves what the core decided: which command
+//! a status allows, and what a history means, is the core's.
 
-pub(crate) mod changes;
 mod codec;
 mod error;
-pub(crate) mod file;
+mod live;
+#[cfg(test)]
+mod memory;
 mod reply;
-pub(crate) mod rows;
+mod rows;
+mod rules;
+mod sqlite;
 #[cfg(test)]
 mod tests;
 mod types;
 mod write;
-pub(crate) mod writer;
 
-pub(crate) use changes::collect::OldVersions;
-pub(crate) use changes::commit::summary;
-pub(crate) use changes::control::termination;
-pub(crate) use changes::purge::Purged;
-pub(crate) use changes::request::NewRequest;
-pub(crate) use changes::rewind::{RestartCommit, RewindCommit};
-pub(crate) use changes::run::Run;
 pub(crate) use codec::{decode, encode};
 pub(crate) use error::StoreError;
-pub(crate) use file::backup::{backup, integrity, restore};
-pub(crate) use file::hubs::{FileId, delete, hubs_in, unmake};
-pub(crate) use file::lock::{OwnerLock, OwnerNote, is_owned, read_note};
-pub(crate) use file::paths::{bytes_of, real, with_suffix};
-pub(crate) use file::settings::{Ages, Tally, WorkerNames};
-#[cfg(feature = "http")]
-pub(crate) use file::space::has_room;
-pub(crate) use file::space::{Pages, compact};
 pub(crate) use reply::{Reply, Rewound};
-pub use rows::filter::Order;
-pub(crate) use rows::filter::{InstanceFilter, ListPlace, ListQuery};
-pub(crate) use rows::keys::KeyRow;
-pub(crate) use rows::list::Brief;
+pub(crate) use rows::tasks::GRACE;
+pub(crate) use rules::{
+    NewRequest, Purged, RestartCommit, RewindCommit, Run, not_answered, summary, termination,
+};
+pub(crate) use sqlite::file::backup::{backup, integrity, restore};
 #[cfg(test)]
-pub(crate) use rows::list::ListPage;
+pub(crate) use sqlite::file::disk;
+pub(crate) use sqlite::file::hubs::{FileId, delete, hubs_in, unmake};
+pub(crate) use sqlite::file::lock::{OwnerLock, OwnerNote, is_owned, read_note};
+pub(crate) use sqlite::file::paths::{bytes_of, real, with_suffix};
+pub(crate) use sqlite::file::settings::Tally;
 #[cfg(feature = "http")]
-pub(crate) use rows::list::PAGE_BYTES_MAX as LIST_BYTES_MAX;
-pub(crate) use rows::modules::{NameRows, is_like_a_digest};
-pub(crate) use rows::overview::{BucketCounts, Window};
-pub(crate) use rows::queries::LiveChild;
-pub(crate) use rows::reader::Reader;
-pub(crate) use rows::requests::{RequestRow, not_answered};
-pub(crate) use rows::turns::TurnsQuery;
-pub(crate) use rows::values::ValueRow;
-pub use rows::waits::{WaitFilter, WaitKind};
+pub(crate) use sqlite::file::space::has_room;
+pub(crate) use sqlite::file::space::{Pages, compact};
+pub use sqlite::rows::filter::Order;
+pub(crate) use sqlite::rows::filter::{InstanceFilter, ListPlace, ListQuery};
+pub(crate) use sqlite::rows::histories::TurnsQuery;
+pub(crate) use sqlite::rows::list::Brief;
+#[cfg(test)]
+pub(crate) use sqlite::rows::list::ListPage;
+#[cfg(feature = "http")]
+pub(crate) use sqlite::rows::list::PAGE_BYTES_MAX as LIST_BYTES_MAX;
+pub(crate) use sqlite::rows::modules::is_like_a_digest;
+pub(crate) use sqlite::rows::overview::{BucketCounts, Window};
+pub(crate) use sqlite::rows::queries::LiveChild;
+pub(crate) use sqlite::rows::reader::Reader;
+pub(crate) use sqlite::rows::requests::RequestRow;
+pub use sqlite::rows::waits::{WaitFilter, WaitKind};
+#[cfg(test)]
+pub(crate) use sqlite::writer::faults::Faults;
+pub(crate) use sqlite::writer::{Writer, WriterCounts};
 pub(crate) use types::{
-    Beat, CutOff, Effects, InstanceKey, InstanceRow, ModuleRow, NewInstance, NewModule, Position,
-    Refused, Retry, StoredRow, TaskRow, TaskRowKind, TurnCommit, WasRunning,
+    Ages, Beat, CutOff, Effects, InstanceKey, InstanceRow, KeyRow, ModuleRow, NameRows,
+    NewInstance, NewModule, OldVersions, Position, Refused, Retry, StoredRow, TaskRow, TaskRowKind,
+    TurnCommit, ValueRow, WasRunning, WorkerNames,
 };
 pub use types::{CollectedModule, Definition, DefinitionKind, UpdatedName};
 pub(crate) use write::{Change, Outcome, Write};
-pub(crate) use writer::{Writer, WriterCounts};
 
-use crate::store::file::{foreign_log, hubs, open};
-use crate::store::rows::commands;
+use crate::store::sqlite::file::{foreign_log, hubs, open};
+use crate::store::sqlite::rows::commands;
 use std::path::Path;
 
 use perennial_core::Timestamp;

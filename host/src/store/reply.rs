@@ -3,9 +3,8 @@
 use perennial_core::{Failure, Rejection, RemainingFailure, Tags, TaskId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::store::changes::purge::Purged;
-use crate::store::rows::modules::NameTaken;
-use crate::store::types::{CollectedModule, UpdatedName};
+use crate::store::rules::Purged;
+use crate::store::types::{CollectedModule, NameTaken, UpdatedName};
 
 /// The result of a committed change.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,7 +4,16 @@ use perennial_core::{
     Digest, Envelope, Event, FailedAttempt, Failure, Json, Message, Parent, Quarantine, Rejection,
     Start, Status, Tags, Target, TaskId, TaskRef, Timestamp, Turn, set_tag,
 };
-use serde::{Deserialize, Serialize};
+
+mod hub;
+
+pub(crate) use hub::{
+    Ages, KeyRow, LastHost, ModuleRow, NameRows, NameTaken, NewModule, OldVersions, Setting,
+    StoredRow, WorkerNames,
+};
+pub use hub::{CollectedModule, Definition, DefinitionKind, UpdatedName};
+
+use crate::store::live::LiveChange;
 
 /// The internal key of an instance in its hub. Assigned by the owner, never reused, and never shown to users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -114,6 +123,8 @@ pub(crate) struct Effects {
     pub(crate) refused: Vec<Refused>,
     /// The turn that was added to the history of an instance after its last one.
     pub(crate) epilogue: Option<(InstanceKey, Turn)>,
+    /// Instances that became live, or are no more.
+    pub(crate) live: LiveChange,
 }
 
 /// A detached start or a sent event that was refused.
@@ -157,6 +168,7 @@ impl Effects {
             garbage,
             refused,
             epilogue,
+            live,
         } = other;
         self.woken.extend(woken);
         self.gone.extend(gone);
@@ -169,6 +181,7 @@ impl Effects {
         self.garbage |= garbage;
         self.refused.extend(refused);
         self.epilogue = epilogue.or(self.epilogue.take());
+        self.live.add(live);
     }
 }
 
@@ -391,117 +404,6 @@ pub(crate) struct InboxPage {
     pub(crate) more: bool,
 }
 
-/// The kind of a definition.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
-)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum DefinitionKind {
-    /// A deterministic workflow.
-    Orchestration,
-    /// An ordinary function, which may have side effects.
-    Activity,
-}
-
-impl std::fmt::Display for DefinitionKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            Self::Orchestration => "orchestration",
-            Self::Activity => "activity",
-        })
-    }
-}
-
-/// A named definition of a module.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[non_exhaustive]
-pub struct Definition {
-    /// Orchestration or activity.
-    pub kind: DefinitionKind,
-    /// Its name.
-    pub name: String,
-    /// The version, if the module declares one.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub version: Option<String>,
-    /// The module's description of it.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub description: Option<String>,
-    /// The JSON Schema of the input, as a JSON text.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub input_schema: Option<String>,
-}
-
-/// A module to deploy.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct NewModule {
-    pub(crate) name: String,
-    pub(crate) digest: Digest,
-    pub(crate) component: Vec<u8>,
-    pub(crate) contract: String,
-    #[serde(with = "as_json")]
-    pub(crate) definitions: Vec<Definition>,
-    pub(crate) imports: Vec<String>,
-    /// The new grants, as JSON; `None` keeps those of its name.
-    pub(crate) grants: Option<String>,
-    /// Whether to take over names that another module owns.
-    pub(crate) replace: bool,
-    /// The new limits of its executions, as JSON; `None` keeps those of its name.
-    pub(crate) limits: Option<String>,
-}
-
-/// A deployed module.
-#[derive(Clone, Debug)]
-pub(crate) struct ModuleRow {
-    pub(crate) name: String,
-    pub(crate) digest: Digest,
-    pub(crate) definitions: Vec<Definition>,
-    pub(crate) imports: Vec<String>,
-    pub(crate) grants: String,
-    pub(crate) limits: String,
-    pub(crate) deployed_at: Timestamp,
-    pub(crate) size: u64,
-}
-
-/// A stored module, whether a name refers to it or not.
-#[derive(Clone, Debug)]
-pub(crate) struct StoredRow {
-    pub(crate) digest: Digest,
-    pub(crate) contract: String,
-    pub(crate) definitions: Vec<Definition>,
-    pub(crate) imports: Vec<String>,
-    pub(crate) size: u64,
-    pub(crate) stored_at: Timestamp,
-    /// The names of modules that refer to it.
-    pub(crate) deployed_as: Vec<String>,
-    /// The modules that own a name that it defines.
-    pub(crate) versions_of: Vec<String>,
-}
-
-/// A module that was deleted because nothing referred to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct CollectedModule {
-    /// The digest of the module.
-    pub digest: Digest,
-    /// The size of its component in bytes.
-    pub bytes: u64,
-}
-
-/// A name whose module a deployment changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct UpdatedName {
-    /// Orchestration or activity.
-    pub kind: DefinitionKind,
-    /// Its name.
-    pub name: String,
-    /// The former module; `None` if the name is new.
-    pub before: Option<Digest>,
-    /// Whether the digest or the owning module changed; `false` for a repeated deployment.
-    pub changed: bool,
-}
-
 /// The reference to a task, from its numbers.
 pub(crate) fn task_ref(execution: u32, generation: u32, task: u32) -> TaskRef {
     TaskRef {
@@ -511,26 +413,23 @@ pub(crate) fn task_ref(execution: u32, generation: u32, task: u32) -> TaskRef {
     }
 }
 
-/// Definitions omit absent fields, which a format without field names cannot express. So a command contains them as a JSON text.
-mod as_json {
-    use serde::de::Error as _;
-    use serde::ser::Error as _;
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+/// A named value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ValueRow {
+    pub(crate) name: String,
+    pub(crate) value: Json,
+    /// Differs after each change.
+    pub(crate) version: u64,
+    /// When it was set.
+    pub(crate) at: Timestamp,
+}
 
-    use super::Definition;
+/// The answer to a request.
+pub(crate) type RequestAnswer = Result<Option<Json>, Failure>;
 
-    pub(super) fn serialize<S: Serializer>(
-        definitions: &[Definition],
-        to: S,
-    ) -> Result<S::Ok, S::Error> {
-        serde_json::to_string(definitions)
-            .map_err(S::Error::custom)?
-            .serialize(to)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        from: D,
-    ) -> Result<Vec<Definition>, D::Error> {
-        serde_json::from_str(&String::deserialize(from)?).map_err(D::Error::custom)
-    }
+/// The instance that made a request, and its task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Asker {
+    pub(crate) key: InstanceKey,
+    pub(crate) task: TaskRef,
 }

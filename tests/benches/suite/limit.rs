@@ -8,7 +8,7 @@ use perennial_core::Event;
 use rusqlite::types::Value;
 use rusqlite::{Connection, params, params_from_iter};
 
-const SCHEMA: &str = include_str!("../../../host/src/store/file/schema.sql");
+const SCHEMA: &str = include_str!("../../../host/src/store/sqlite/file/schema.sql");
 
 /// How often a file's new pages were synced, for so long.
 pub(crate) fn fdatasyncs(dir: &Path, span: Duration) -> f64 {

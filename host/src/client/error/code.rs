@@ -81,7 +81,7 @@ fn of_store(error: &StoreError) -> &'static str {
         StoreError::NotTaken { .. } | StoreError::TakenBack => "withdrawn",
         StoreError::Conflict => "conflict",
         StoreError::Fenced | StoreError::Closed => "shuttingDown",
-        StoreError::Sqlite(_)
+        StoreError::Database(_)
         | StoreError::File { .. }
         | StoreError::Gone(_)
         | StoreError::LogGone(_)

@@ -2,7 +2,7 @@
 //! again.
 
 use super::world::*;
-use crate::store::file::disk::{Disk, Trouble};
+use crate::store::disk::{Disk, Trouble};
 use crate::store::{StoreError, with_suffix};
 
 /// Breaks the disk while an instance runs. Requests meanwhile fail with an error that names the cause, and have no effect. When the disk
@@ -19,7 +19,7 @@ fn check(trouble: Trouble, says: &str) {
     for n in 0..3 {
         let id = format!("no{n}");
         let error = host.submit(start("Chain", &id, None)).unwrap_err();
-        assert!(matches!(error, StoreError::Sqlite(_)), "{error:?}");
+        assert!(matches!(error, StoreError::Database(_)), "{error:?}");
         assert!(error.to_string().contains(says), "{error}");
     }
     // A result and a timer that arrive meanwhile are kept until they can be written.

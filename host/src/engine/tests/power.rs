@@ -7,7 +7,7 @@ use super::seeds::{Named, each_of, seeds};
 use super::world::*;
 use crate::engine::Request;
 use crate::store::Reply;
-use crate::store::file::disk::{Disk, Entry};
+use crate::store::disk::{Disk, Entry};
 use perennial_core::{Event, Failure, Message};
 
 /// Number of seeds in a usual run, and in a long one.

@@ -137,7 +137,7 @@ fn disturb(host: &Host<'_>, dice: &mut Dice) {
     };
     let is_lawful = matches!(
         told,
-        Ok(Reply::Done | Reply::Nothing | Reply::Rejected(_)) | Err(StoreError::Sqlite(_))
+        Ok(Reply::Done | Reply::Nothing | Reply::Rejected(_)) | Err(StoreError::Database(_))
     );
     assert!(is_lawful, "{told:?}");
     for _ in 0..dice.roll(100) {

@@ -3,7 +3,7 @@
 use super::world::*;
 use crate::engine::requests::request::Request;
 use crate::store::Reply;
-use crate::store::file::disk::Disk;
+use crate::store::disk::Disk;
 use perennial_core::{Ending, Event, Rejection, Status, Waiting};
 
 #[test]

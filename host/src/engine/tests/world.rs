@@ -526,7 +526,7 @@ impl Host<'_> {
     }
 
     /// Injects faults into the writer.
-    pub(crate) fn faults(&self) -> &crate::store::writer::faults::Faults {
+    pub(crate) fn faults(&self) -> &crate::store::Faults {
         &self.engine.hub.writer.faults
     }
 

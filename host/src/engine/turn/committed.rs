@@ -16,7 +16,7 @@ use crate::engine::turn::inline::Inline;
 use crate::engine::turn::load;
 use crate::engine::turn::step::park;
 use crate::engine::{Engine, Work};
-use crate::store::rows::tasks::GRACE;
+use crate::store::GRACE;
 use crate::store::{Change, InstanceRow, Outcome, Reply, StoreError, TurnCommit};
 
 /// Handles the writer's answer. Attempts that begin now and may run on this worker are added to `held`.

@@ -107,7 +107,6 @@ pub(in crate::engine) fn finish(
         Ok(None) if consumed.is_empty() => Ok(Step::Nothing),
         Ok(None) => Ok(Some(Change::Discard {
             key: slot.key,
-            id: resident.row.id.clone(),
             seqs: consumed,
             cascade: cascade(&batch),
         })

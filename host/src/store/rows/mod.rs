@@ -1,23 +1,41 @@
-//! The tables of a hub: reading and writing rows.
+//! What the rules of a change need of a store: its rows, within one transaction.
+//!
+//! The [rules](crate::store::rules) decide, and are written once; a store only keeps rows, and answers about them. A method does what its
+//! text says and nothing that follows from it: it tells no parent, and checks no status. Each sees what the calls before it in the same
+//! transaction wrote. An error means that the store failed; the transaction is rolled back then.
 
-pub(crate) mod commands;
-pub(crate) mod filter;
+pub(crate) mod hub;
+pub(crate) mod inbox;
 pub(crate) mod instances;
-pub(crate) mod keys;
-pub(crate) mod list;
-pub(crate) mod live;
-mod looks;
-pub(crate) mod modules;
-pub(crate) mod overview;
-pub(crate) mod parents;
-pub(crate) mod queries;
-pub(crate) mod reader;
 pub(crate) mod requests;
-mod stored;
-pub(crate) mod tags;
 pub(crate) mod tasks;
 pub(crate) mod turns;
-pub(crate) mod values;
-pub(crate) mod wait_counts;
-pub(crate) mod waits;
-mod walks;
+
+use crate::store::StoreError;
+use crate::store::rows::hub::{ModuleRows, SettingRows};
+use crate::store::rows::inbox::InboxRows;
+use crate::store::rows::instances::{InstanceRows, ValueRows};
+use crate::store::rows::requests::RequestRows;
+use crate::store::rows::tasks::TaskRows;
+use crate::store::rows::turns::TurnRows;
+
+/// The result of a call.
+pub(crate) type Found<T> = Result<T, StoreError>;
+
+/// All rows of a hub.
+pub(crate) trait Rows:
+    InstanceRows + ValueRows + InboxRows + TurnRows + TaskRows + RequestRows + ModuleRows + SettingRows
+{
+}
+
+impl<T> Rows for T where
+    T: InstanceRows
+        + ValueRows
+        + InboxRows
+        + TurnRows
+        + TaskRows
+        + RequestRows
+        + ModuleRows
+        + SettingRows
+{
+}

@@ -1,214 +1,34 @@
-//! The turns of an execution: as they are, and as they were before a rewind.
+//! Rows of histories.
 
-use perennial_core::{Event, Timestamp, Turn};
-use rusqlite::{OptionalExtension, Row, params};
+use perennial_core::{Timestamp, Turn};
 
-use crate::store::StoreError;
-use crate::store::changes::cuts;
-use crate::store::codec::{decode, uint};
-use crate::store::rows::reader::Reader;
-use crate::store::types::{InstanceKey, InstanceRow};
+use crate::store::rows::Found;
+use crate::store::types::{InstanceKey, Position};
 
-/// Which turns are read, and how many.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct TurnsQuery {
-    pub(crate) key: InstanceKey,
-    pub(crate) execution: u32,
-    /// The history before the rewind of this generation; `None` is the history as it is.
-    pub(crate) before_rewind: Option<u32>,
-    /// The first turn.
-    pub(crate) from: u32,
-    pub(crate) limit: u32,
-    /// The bytes after which the read ends; it has at least one turn if there is one.
-    pub(crate) bytes_max: usize,
-}
+/// Turns, those that rewinds have cut off, and what is left of histories whose instances are gone.
+pub(crate) trait TurnRows {
+    /// Adds a turn to a history.
+    fn insert_turn(&mut self, key: InstanceKey, execution: u32, turn: &Turn) -> Found<()>;
 
-/// The columns that [`turn`] reads.
-const COLUMNS: &str = "number, first_event, at, answer, received, produced";
-
-impl Reader {
-    /// The number of the turn of the current execution that contains an event, or the one after the last turn.
-    pub(crate) fn turn_with_event(&self, row: &InstanceRow, event: u64) -> Result<u32, StoreError> {
-        if event >= row.next_event {
-            return Ok(row.turns);
-        }
-        self.with(|db| {
-            let mut first = db.prepare_cached(
-                "SELECT first_event FROM turn WHERE instance = ?1 AND execution = ?2 AND number = ?3",
-            )?;
-            // Turns have no gaps, so that a search needs no index of events.
-            let (mut from, mut to) = (0, row.turns);
-            while to - from > 1 {
-                let middle = from + (to - from) / 2;
-                let found: Option<i64> = first
-                    .query_row(params![row.key.0, row.execution, middle], |row| row.get(0))
-                    .optional()?;
-                match found {
-                    Some(first) if uint(first) <= event => from = middle,
-                    _ => to = middle,
-                }
-            }
-            Ok(from)
-        })
-    }
-
-    /// The turns of an execution from a number on, in order, at most `limit`.
-    pub(crate) fn turns(
-        &self,
+    /// Records a rewind, and archives the turns of its execution from `cut` on.
+    fn archive_turns(
+        &mut self,
         key: InstanceKey,
-        execution: u32,
-        from: u32,
-        limit: u32,
-    ) -> Result<Vec<Turn>, StoreError> {
-        self.turns_within(key, execution, from, limit, usize::MAX)
-    }
+        at: Position,
+        cut: u32,
+        reason: Option<&str>,
+        now: Timestamp,
+    ) -> Found<()>;
 
-    /// As [`turns`](Self::turns), but stops once they have this many bytes; returns at least one if there is one.
-    pub(crate) fn turns_within(
-        &self,
-        key: InstanceKey,
-        execution: u32,
-        from: u32,
-        limit: u32,
-        bytes_max: usize,
-    ) -> Result<Vec<Turn>, StoreError> {
-        self.turns_of(&TurnsQuery {
-            key,
-            execution,
-            before_rewind: None,
-            from,
-            limit,
-            bytes_max,
-        })
-    }
+    /// The generation in which a kept turn was written: the one after the last rewind that cut at or before it.
+    fn written_in(&mut self, key: InstanceKey, execution: u32, turn: u32) -> Found<u32>;
 
-    /// As [`turns_within`](Self::turns_within), also for the history before a rewind.
-    pub(crate) fn turns_of(&self, asked: &TurnsQuery) -> Result<Vec<Turn>, StoreError> {
-        let parts = match asked.before_rewind {
-            None => vec![Part::WHOLE],
-            Some(generation) => {
-                let rewinds = self.with(|db| cuts::rewinds(db, asked.key, asked.execution))?;
-                parts(
-                    rewinds.iter().map(|row| (row.generation, row.turn)),
-                    generation,
-                )
-            }
-        };
-        let (mut turns, mut bytes) = (Vec::new(), 0);
-        for part in parts {
-            let left = asked
-                .limit
-                .saturating_sub(u32::try_from(turns.len()).unwrap_or(u32::MAX));
-            let from = part.from.max(asked.from);
-            if bytes >= asked.bytes_max || left == 0 || from >= part.end {
-                continue;
-            }
-            self.with(|db| {
-                let (table, generation) = match part.cut_in {
-                    None => ("turn", String::new()),
-                    Some(generation) => ("cut_turn", format!("AND generation = {generation}")),
-                };
-                let mut query = db.prepare_cached(&format!(
-                    "SELECT {COLUMNS} FROM {table} WHERE instance = ?1 AND execution = ?2 {generation}
-                     AND number >= ?3 AND number < ?4 ORDER BY number LIMIT ?5"
-                ))?;
-                let end = i64::from(part.end);
-                let asked_for = params![asked.key.0, asked.execution, from, end, left];
-                let mut rows = query.query(asked_for)?;
-                while bytes < asked.bytes_max
-                    && let Some(row) = rows.next()?
-                {
-                    turns.push(turn(row, &mut bytes)?);
-                }
-                Ok(())
-            })?;
-        }
-        Ok(turns)
-    }
-}
+    /// Deletes all turns of an instance that was never rewound.
+    fn delete_turns(&mut self, key: InstanceKey) -> Found<()>;
 
-/// Turns that follow each other in one table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Part {
-    from: u32,
-    /// The turn after the last.
-    end: u32,
-    /// The generation whose rewind archived them; `None` if they are in the history still.
-    cut_in: Option<u32>,
-}
+    /// Leaves the history of an execution, or of all with `None`, to be deleted in batches.
+    fn leave_garbage(&mut self, key: InstanceKey, execution: Option<u32>) -> Found<()>;
 
-impl Part {
-    const WHOLE: Self = Self {
-        from: 0,
-        end: u32::MAX,
-        cut_in: None,
-    };
-}
-
-/// Where the turns of a history before the rewind of a generation are, in their order. What that rewind did not cut off may have been cut
-/// off by a later one; the rest is in the history still. `rewinds` are generations, and the first turn that each cut off, in order.
-fn parts(rewinds: impl Iterator<Item = (u32, u32)>, generation: u32) -> Vec<Part> {
-    let mut parts = Vec::new();
-    let mut end = u32::MAX;
-    for (of, cut) in rewinds.filter(|(of, _)| *of >= generation) {
-        if cut < end {
-            parts.push(Part {
-                from: cut,
-                end,
-                cut_in: Some(of),
-            });
-            end = cut;
-        }
-    }
-    parts.push(Part { end, ..Part::WHOLE });
-    parts.reverse();
-    parts
-}
-
-/// Reads a turn, and adds its bytes.
-fn turn(row: &Row<'_>, bytes: &mut usize) -> Result<Turn, StoreError> {
-    let number: u32 = row.get(0)?;
-    let mut events = |column, what: &str| -> Result<Vec<Event>, StoreError> {
-        let encoded = row
-            .get_ref(column)?
-            .as_blob()
-            .map_err(rusqlite::Error::from)?;
-        *bytes += encoded.len();
-        decode(encoded, format_args!("turn {number}, {what}"))
-    };
-    Ok(Turn {
-        number,
-        first_event: uint(row.get(1)?),
-        at: Timestamp(uint(row.get(2)?)),
-        answer: row.get::<_, Option<i64>>(3)?.map(i64::cast_unsigned),
-        received: events(4, "received")?,
-        produced: events(5, "produced")?,
-        next: None,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_history_before_a_rewind_is_put_together_from_what_later_ones_cut_off() {
-        let part = |from, end, cut_in| Part { from, end, cut_in };
-        let rewinds = [(0, 5), (1, 7), (2, 3)];
-        let of = |generation| parts(rewinds.into_iter(), generation);
-        let first = [
-            part(0, 3, None),
-            part(3, 5, Some(2)),
-            part(5, u32::MAX, Some(0)),
-        ];
-        assert_eq!(of(0), first);
-        let second = [
-            part(0, 3, None),
-            part(3, 7, Some(2)),
-            part(7, u32::MAX, Some(1)),
-        ];
-        assert_eq!(of(1), second);
-        assert_eq!(of(2), [part(0, 3, None), part(3, u32::MAX, Some(2))]);
-        assert_eq!(of(3), [Part::WHOLE]);
-    }
+    /// Deletes up to so many rows that were left. Returns whether more may be left.
+    fn collect_garbage(&mut self, rows: u32) -> Found<bool>;
 }

@@ -86,7 +86,7 @@ fn a_turn_that_fails_anywhere_writes_nothing() {
     let commit = turn(&hub, 1, Status::Running, vec![scheduled(0), scheduled(0)]);
     assert!(matches!(
         hub.write(turn_change(commit)),
-        Err(StoreError::Sqlite(_))
+        Err(StoreError::Database(_))
     ));
     assert_eq!(hub.dump(), before);
 }

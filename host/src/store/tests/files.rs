@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::store::file::open::{MIGRATIONS, fits, migrate_with};
+use crate::store::sqlite::file::open::{MIGRATIONS, fits, migrate_with};
 use crate::store::{FileId, delete, real, with_suffix};
 
 fn take(path: &Path) -> Result<Owned, StoreError> {

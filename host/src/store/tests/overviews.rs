@@ -5,7 +5,9 @@ use perennial_core::Failure;
 use super::lists::steps;
 use super::plans::hex;
 use super::*;
-use crate::store::rows::overview::{BucketCounts, COUNTED_MAX, FAILURES_MAX, TASKS_MAX, Window};
+use crate::store::sqlite::rows::overview::{
+    BucketCounts, COUNTED_MAX, FAILURES_MAX, TASKS_MAX, Window,
+};
 
 const WINDOW: Window = Window {
     from: Timestamp(1_000),

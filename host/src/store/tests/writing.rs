@@ -133,7 +133,7 @@ fn a_commit_that_reports_an_error_is_looked_up() {
     hub.owned.writer.faults.lost.store(1, Ordering::Release);
     assert!(matches!(
         hub.write(Change::Start(new(2, "b"))),
-        Err(StoreError::Sqlite(_))
+        Err(StoreError::Database(_))
     ));
     assert_eq!(hub.count("SELECT count(*) FROM instance"), 1);
     hub.start(3, "c");

@@ -1,0 +1,163 @@
+//! Modules, settings, keys, and commands.
+
+use std::collections::BTreeSet;
+
+use perennial_core::{Digest, Status, Timestamp};
+
+use crate::store::memory::{Memory, Name};
+use crate::store::rows::Found;
+use crate::store::rows::hub::{ModuleRows, SettingRows};
+use crate::store::types::{CollectedModule, DefinitionKind, KeyRow, NewModule, Setting};
+
+impl ModuleRows for Memory {
+    fn has_module(&mut self, digest: Digest) -> Found<bool> {
+        Ok(self.modules.contains_key(&digest))
+    }
+
+    fn orchestrations(&mut self) -> Found<Vec<String>> {
+        let names = self.definitions.keys();
+        let names = names.filter(|(kind, _)| *kind == DefinitionKind::Orchestration);
+        Ok(names.map(|(_, name)| name.clone()).collect())
+    }
+
+    fn definition(&mut self, kind: DefinitionKind, name: &str) -> Found<Option<(String, Digest)>> {
+        let found = self.definitions.get(&(kind, name.to_owned()));
+        Ok(found.map(|(module, digest, _)| (module.clone(), *digest)))
+    }
+
+    fn put_module(&mut self, new: &NewModule, now: Timestamp) -> Found<()> {
+        self.deployed(new, now);
+        let before = self.names.remove(&new.name);
+        let or_empty = || "{}".to_owned();
+        let (grants, limits) = before.map_or_else(
+            || (or_empty(), or_empty()),
+            |before| (before.grants, before.limits),
+        );
+        let name = Name {
+            digest: new.digest,
+            grants: new.grants.clone().unwrap_or(grants),
+            limits: new.limits.clone().unwrap_or(limits),
+            deployed_at: now,
+        };
+        self.names.insert(new.name.clone(), name);
+        Ok(())
+    }
+
+    fn put_definitions(&mut self, new: &NewModule) -> Found<()> {
+        self.definitions
+            .retain(|_, (module, ..)| *module != new.name);
+        for definition in &new.definitions {
+            let place = (definition.kind, definition.name.clone());
+            let version = definition.version.clone();
+            self.definitions
+                .insert(place, (new.name.clone(), new.digest, version.clone()));
+            if let (DefinitionKind::Orchestration, Some(version)) = (definition.kind, version) {
+                self.versions.insert(
+                    (definition.name.clone(), version),
+                    (new.name.clone(), new.digest),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn set_grants(&mut self, name: &str, grants: &str) -> Found<bool> {
+        let found = self.names.get_mut(name);
+        Ok(found
+            .map(|name| grants.clone_into(&mut name.grants))
+            .is_some())
+    }
+
+    fn module_named(&mut self, name: &str) -> Found<Option<Digest>> {
+        Ok(self.names.get(name).map(|name| name.digest))
+    }
+
+    fn live_on(&mut self, digest: Digest) -> Found<u64> {
+        let rows = self.instances.values().map(|found| &found.row);
+        let live = rows.filter(|row| row.module == Some(digest) && !row.status.is_end());
+        Ok(live.count() as u64)
+    }
+
+    fn delete_name(&mut self, name: &str) -> Found<()> {
+        self.versions.retain(|_, (module, _)| module != name);
+        self.definitions.retain(|_, (module, ..)| module != name);
+        self.names.remove(name);
+        Ok(())
+    }
+
+    fn delete_old_versions(&mut self) -> Found<()> {
+        let definitions = &self.definitions;
+        self.versions.retain(|(name, version), (_, digest)| {
+            let current = definitions.get(&(DefinitionKind::Orchestration, name.clone()));
+            current
+                .is_some_and(|(_, of, current)| (of, current.as_ref()) == (digest, Some(version)))
+        });
+        Ok(())
+    }
+
+    fn unused_modules(&mut self) -> Found<Vec<CollectedModule>> {
+        let named = self.names.values().map(|name| name.digest);
+        let defined = self.definitions.values().map(|(_, digest, _)| *digest);
+        let versions = self.versions.values().map(|(_, digest)| *digest);
+        let rows = self.instances.values().map(|found| &found.row);
+        let run = rows.filter(|row| !row.status.is_end() || row.status == Status::Failed);
+        let run = run.filter_map(|row| row.module);
+        let tasks = self.tasks.values().filter_map(|task| task.module);
+        let used: BTreeSet<Digest> = named
+            .chain(defined)
+            .chain(versions)
+            .chain(run)
+            .chain(tasks)
+            .collect();
+        let unused = self
+            .modules
+            .iter()
+            .filter(|(digest, _)| !used.contains(digest));
+        let mut unused: Vec<_> = unused
+            .map(|(digest, module)| (module.stored_at, *digest, module.component.len() as u64))
+            .collect();
+        unused.sort();
+        let collected = |(_, digest, bytes)| CollectedModule { digest, bytes };
+        Ok(unused.into_iter().map(collected).collect())
+    }
+
+    fn delete_module(&mut self, digest: Digest) -> Found<()> {
+        self.modules.remove(&digest);
+        Ok(())
+    }
+}
+
+impl SettingRows for Memory {
+    fn setting(&mut self, which: Setting) -> Found<Option<String>> {
+        Ok(self.settings.get(which.name()).cloned())
+    }
+
+    fn put_setting(&mut self, which: Setting, value: &str) -> Found<()> {
+        self.settings
+            .insert(which.name().to_owned(), value.to_owned());
+        Ok(())
+    }
+
+    fn insert_key(&mut self, key: &KeyRow, at_most: u32) -> Found<bool> {
+        if self.keys.len() >= at_most as usize {
+            return Ok(false);
+        }
+        self.keys.insert(key.id.clone(), key.clone());
+        Ok(true)
+    }
+
+    fn delete_key(&mut self, id: &str) -> Found<bool> {
+        Ok(self.keys.remove(id).is_some())
+    }
+
+    fn answer_command(&mut self, token: &str, answer: &[u8]) -> Found<bool> {
+        let found = self.commands.get_mut(token);
+        Ok(found.map(|(_, of)| *of = Some(answer.to_vec())).is_some())
+    }
+
+    fn delete_old_answers(&mut self, before: Timestamp) -> Found<()> {
+        self.commands
+            .retain(|_, (at, answer)| answer.is_none() || *at >= before);
+        Ok(())
+    }
+}

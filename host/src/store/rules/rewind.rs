@@ -1,0 +1,483 @@
+//! Rewind and restart.
+
+use std::collections::BTreeMap;
+
+use perennial_core::{
+    ArmedTimer, Callee, Command, Decision, DroppedKind, FailedKind, Failure, Json, Message, Parent,
+    Rejection, RemainingFailure, Rewind, Status, Target, TaskId, TaskRef, Timestamp, Waiting,
+    decide, kind,
+};
+
+use crate::store::StoreError;
+use crate::store::reply::{Reply, Rewound};
+use crate::store::rows::Rows;
+use crate::store::rows::instances::PutBack;
+use crate::store::rows::tasks::{NewTask, Tasks};
+use crate::store::rules::create;
+use crate::store::rules::inbox::deliver;
+use crate::store::rules::modules;
+use crate::store::rules::requests;
+use crate::store::rules::tags;
+use crate::store::types::{Asker, Effects, InstanceKey, NewInstance, Position, TaskRowKind};
+
+/// A rewind that was planned from an earlier read of the hub.
+#[derive(Debug)]
+pub(crate) struct RewindCommit {
+    pub(crate) key: InstanceKey,
+    pub(crate) id: String,
+    /// The position of the instance when the rewind was planned. A failed instance moves only if it is rewound, restarted or replaced.
+    pub(crate) expected: Position,
+    pub(crate) reason: Option<String>,
+    /// The module on which the execution continues, if it changes.
+    pub(crate) module: Option<perennial_core::Digest>,
+    pub(crate) rewind: Rewind,
+    /// The current target of each activity of the rewind, in order; `None` keeps the recorded one.
+    pub(crate) targets: Vec<Option<Target>>,
+    /// The new start of each child of the rewind, in order, or why it cannot be started.
+    pub(crate) starts: Vec<Result<NewInstance, Failure>>,
+    /// Ids of the children that were already rewound for this rewind.
+    pub(crate) rewound: Vec<String>,
+    /// Failures before the cut, which stay, and how many more there are.
+    pub(crate) remaining: Vec<RemainingFailure>,
+    pub(crate) more_remaining: u32,
+}
+
+/// The state of a child whose outcome the parent awaits again.
+enum Standing {
+    /// It is live, and will report its end.
+    Live(InstanceKey, Parent),
+    /// It completed with this output.
+    Completed(Option<Json>),
+    /// It failed.
+    Failed(Failure),
+    /// It was terminated or deleted, so it is started again.
+    Over(Option<InstanceKey>),
+    /// Its id belongs to an unrelated instance with this status.
+    Foreign(Status),
+}
+
+/// Rewinds a failed instance to before its failure, in one transaction. If children must be rewound first, changes nothing and returns
+/// their ids.
+///
+/// # Errors
+/// [`StoreError::Conflict`] if the instance has moved since the rewind was planned.
+pub(super) fn rewind(
+    rows: &mut impl Rows,
+    commit: &RewindCommit,
+    now: Timestamp,
+    effects: &mut Effects,
+) -> Result<Reply, StoreError> {
+    let key = commit.key;
+    if let Err(rejection) = may_rewind(rows, commit)? {
+        return Ok(Reply::Rejected(rejection));
+    }
+    let mut standings = Vec::with_capacity(commit.rewind.children.len());
+    let mut first = Vec::new();
+    for (task, child) in &commit.rewind.children {
+        let id = child.attempt_instance_id(child.attempt);
+        let standing = standing(rows, commit, *task, &id)?;
+        if matches!(standing, Standing::Failed(_)) && !commit.rewound.contains(&id) {
+            first.push(id.clone());
+        }
+        standings.push((id, standing));
+    }
+    if !first.is_empty() {
+        return Ok(Reply::RewindFirst(first));
+    }
+    let (at, cut) = (commit.expected, commit.rewind.cut);
+    rows.archive_turns(key, at, cut, commit.reason.as_deref(), now)?;
+    if let Some(turn) = &commit.rewind.carried {
+        rows.insert_turn(key, commit.expected.execution, turn)?;
+    }
+    put_back(rows, commit, now, effects)?;
+    rows.clear_inbox(key)?;
+    for message in &commit.rewind.inbox {
+        rows.push(key, message, None)?;
+    }
+    arm(rows, commit)?;
+    let again = Position {
+        generation: commit.rewind.state.generation,
+        ..commit.expected
+    };
+    create::arm_limit(rows, key, again, now, effects)?;
+    let asker = Asker {
+        key,
+        task: again.task(TaskId(0)),
+    };
+    rows.readdress(asker, &commit.rewind.requests)?;
+    let mut remaining = commit.remaining.clone();
+    remaining.extend(fail_again(commit));
+    let settled = settle_children(rows, commit, standings, now, effects)?;
+    remaining.extend(settled.failed);
+    drop_children(rows, commit, effects)?;
+    effects.anew.push(key);
+    effects.changed.push(commit.id.clone());
+    let activities = commit.rewind.activities.iter();
+    Ok(Reply::Rewound(Box::new(Rewound {
+        activities: activities
+            .map(|armed| (armed.task, armed.name.clone()))
+            .collect(),
+        rewound: commit.rewound.clone(),
+        started: settled.started,
+        dropped: commit.rewind.dropped.clone(),
+        remaining,
+        more_remaining: commit.more_remaining,
+        dropped_events: commit
+            .rewind
+            .dropped_event
+            .iter()
+            .map(|event| (commit.id.clone(), event.clone()))
+            .collect(),
+        cut_events: commit.expected.next_event - events_before_the_cut(commit),
+    })))
+}
+
+/// Checks that the instance may be rewound and has not moved since the rewind was planned.
+fn may_rewind(
+    rows: &mut impl Rows,
+    commit: &RewindCommit,
+) -> Result<Result<(), Rejection>, StoreError> {
+    let Some(head) = rows.head(commit.key)? else {
+        return Err(StoreError::Conflict);
+    };
+    if let Err(rejection) = decide(Some(head.status), Command::Rewind) {
+        return Ok(Err(rejection));
+    }
+    if head.position != commit.expected {
+        return Err(StoreError::Conflict);
+    }
+    Ok(Ok(()))
+}
+
+fn events_before_the_cut(commit: &RewindCommit) -> u64 {
+    let carried = commit.rewind.carried.as_ref();
+    carried.map_or(commit.rewind.state.next_event, |turn| turn.first_event)
+}
+
+/// Activities that will fail again: their call is invalid, or no module defines them.
+fn fail_again(commit: &RewindCommit) -> impl Iterator<Item = RemainingFailure> {
+    let armed = commit.rewind.activities.iter().zip(&commit.targets);
+    armed.filter_map(|(armed, target)| {
+        let target = target.as_ref().unwrap_or(&armed.target);
+        let failure = target.failure(Callee::Activity, &armed.name)?;
+        let name = armed.name.clone();
+        Some(again(armed.task, FailedKind::Activity, name, &failure))
+    })
+}
+
+fn again(task: TaskId, kind: FailedKind, name: String, failure: &Failure) -> RemainingFailure {
+    RemainingFailure {
+        task,
+        kind,
+        name,
+        failure: failure.kind.clone(),
+        message: failure.message.clone(),
+        why: "it was asked for again, and fails at once for the same reason".to_owned(),
+    }
+}
+
+/// The current state of a child. A child that was restarted in place has no parent any more, but its row still names its former one.
+fn standing(
+    rows: &mut impl Rows,
+    commit: &RewindCommit,
+    task: TaskId,
+    id: &str,
+) -> Result<Standing, StoreError> {
+    let found = match rows.find(id)? {
+        Some((key, _)) => rows.head(key)?.map(|head| (key, head)),
+        None => None,
+    };
+    let Some((key, head)) = found else {
+        return Ok(Standing::Over(None));
+    };
+    let is_own = match head.parent_key {
+        Some(parent_key) => parent_key == commit.key,
+        None => head.parent_id.is_none(),
+    };
+    let at = (commit.expected.execution, task);
+    let own = head.parent.filter(|place| {
+        let of_task = (place.task.execution, place.task.task) == at;
+        is_own && of_task && place.instance_id == commit.id
+    });
+    let Some(place) = own else {
+        // It blocks the id only until it has ended.
+        let is_left_behind =
+            head.parent_key.is_none() && head.parent_id.as_ref() == Some(&commit.id);
+        return Ok(if head.status.is_end() || is_left_behind {
+            Standing::Over(Some(key))
+        } else {
+            Standing::Foreign(head.status)
+        });
+    };
+    Ok(match head.status {
+        Status::Pending | Status::Running | Status::Suspended => Standing::Live(key, place),
+        Status::Completed => Standing::Completed(rows.instance(key)?.and_then(|row| row.output)),
+        Status::Failed => match rows.instance(key)?.and_then(|row| row.failure) {
+            Some(failure) => Standing::Failed(failure),
+            None => Standing::Over(Some(key)),
+        },
+        Status::Terminated => Standing::Over(Some(key)),
+    })
+}
+
+fn put_back(
+    rows: &mut impl Rows,
+    commit: &RewindCommit,
+    now: Timestamp,
+    effects: &mut Effects,
+) -> Result<(), StoreError> {
+    if let Some(digest) = commit.module {
+        modules::expect(rows, digest)?;
+    }
+    let state = &commit.rewind.state;
+    // The guest says in its next turn what it waits for. If an event was dropped, there may be no turn until it is sent again, so the
+    // instance waits for that event from now on.
+    let dropped = commit.rewind.dropped_event.as_ref();
+    let waiting = dropped.map(|event| Waiting {
+        events: vec![event.name.clone()],
+        ..Waiting::default()
+    });
+    let to = PutBack {
+        generation: state.generation,
+        next_event: state.next_event,
+        turns: state.turns,
+        history_bytes: state.history_bytes,
+        module: commit.module,
+        custom_status: commit.rewind.custom_status(),
+        waiting: waiting.as_ref(),
+    };
+    rows.put_back(commit.key, &to, now)?;
+    let module = rows.head(commit.key)?.and_then(|head| head.module);
+    effects.live.came(module);
+    replace_values(rows, commit.key, &commit.rewind.values(), now)?;
+    if !commit.rewind.tags.is_empty() {
+        tags::change(rows, commit.key, &commit.rewind.tags, |_| true)?.ok();
+    }
+    Ok(())
+}
+
+/// Makes these the values of an instance.
+fn replace_values(
+    rows: &mut impl Rows,
+    key: InstanceKey,
+    with: &[(&str, &Json)],
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let before = rows.values(key)?;
+    let with: BTreeMap<&str, &Json> = with.iter().copied().collect();
+    let cleared = before.iter().map(|row| row.name.as_str());
+    let cleared = cleared.filter(|name| !with.contains_key(name));
+    let changes = cleared.map(|name| (name, None));
+    let set = with.iter().map(|(name, value)| (*name, Some(*value)));
+    rows.set_values(key, &changes.chain(set).collect::<Vec<_>>(), at)
+}
+
+/// Inserts the rows of the tasks that the engine must act on.
+fn arm(rows: &mut impl Rows, commit: &RewindCommit) -> Result<(), StoreError> {
+    let at = Position {
+        generation: commit.rewind.state.generation,
+        ..commit.expected
+    };
+    for (armed, target) in commit.rewind.activities.iter().zip(&commit.targets) {
+        let module = match target.as_ref().unwrap_or(&armed.target) {
+            Target::Module(digest) => Some(*digest),
+            _ => None,
+        };
+        let new = NewTask {
+            module,
+            target: target.as_ref(),
+            scheduled_in: Some(rows.written_in(commit.key, at.execution, armed.turn)?),
+            ..NewTask::new(armed.task, TaskRowKind::Activity)
+        };
+        rows.insert_task(commit.key, at, armed.turn, new)?;
+    }
+    for ArmedTimer {
+        task,
+        turn,
+        due,
+        by_clock,
+        attempt,
+    } in &commit.rewind.timers
+    {
+        let kind = match attempt {
+            Some(_) => TaskRowKind::ChildRetry,
+            None if *by_clock => TaskRowKind::TimerAt,
+            None => TaskRowKind::Timer,
+        };
+        let module = match commit.rewind.state.child(*task).map(|child| &child.target) {
+            Some(Target::Module(digest)) => Some(*digest),
+            _ => None,
+        };
+        let new = NewTask {
+            module,
+            due: Some(*due),
+            attempt: attempt.unwrap_or(1),
+            ..NewTask::new(*task, kind)
+        };
+        rows.insert_task(commit.key, at, *turn, new)?;
+    }
+    Ok(())
+}
+
+/// The children of a rewind after it.
+#[derive(Default)]
+struct Settled {
+    /// Ids of the children that were started again.
+    started: Vec<String>,
+    /// The children that fail again.
+    failed: Vec<RemainingFailure>,
+}
+
+/// Makes each awaited child report its outcome to the new task id, or delivers the outcome now.
+fn settle_children(
+    rows: &mut impl Rows,
+    commit: &RewindCommit,
+    standings: Vec<(String, Standing)>,
+    now: Timestamp,
+    effects: &mut Effects,
+) -> Result<Settled, StoreError> {
+    let mut settled = Settled::default();
+    let children = commit.rewind.children.iter().zip(&commit.starts);
+    for (((task, child), start), (id, standing)) in children.zip(standings) {
+        let task = TaskRef {
+            execution: commit.expected.execution,
+            generation: commit.rewind.state.generation,
+            task: *task,
+        };
+        let outcome = match (standing, start) {
+            (Standing::Live(key, place), _) => {
+                let place = Parent {
+                    task,
+                    attempt: child.attempt,
+                    ..place
+                };
+                rows.adopt(key, commit.key, &place)?;
+                continue;
+            }
+            (Standing::Over(old), Ok(new)) => {
+                if let Some(old) = old {
+                    create::forget(rows, old, effects)?;
+                }
+                create::insert_pending(rows, new, now, effects)?;
+                effects.woken.push(new.key);
+                settled.started.push(id);
+                continue;
+            }
+            (Standing::Over(_), Err(failure)) => Err(failure.clone()),
+            (Standing::Failed(failure), _) => Err(failure),
+            (Standing::Completed(output), _) => Ok(output),
+            (Standing::Foreign(status), _) => Err(Failure::permanent(
+                kind::INSTANCE_EXISTS,
+                format!("instance {id:?} exists already and is {status}"),
+            )),
+        };
+        if let Err(failure) = &outcome {
+            let name = child.name.clone();
+            let failed = again(task.task, FailedKind::Child, name, failure);
+            settled.failed.push(failed);
+        }
+        let message = Message::ChildEnded {
+            task,
+            attempt: child.attempt,
+            outcome,
+        };
+        rows.push(commit.key, &message, None)?;
+    }
+    Ok(settled)
+}
+
+/// Terminates the children that were scheduled after the cut. They do not report their ends, and free their ids for new children.
+fn drop_children(
+    rows: &mut impl Rows,
+    commit: &RewindCommit,
+    effects: &mut Effects,
+) -> Result<(), StoreError> {
+    let ids = commit
+        .rewind
+        .dropped
+        .iter()
+        .flat_map(|dropped| match &dropped.kind {
+            DroppedKind::Child { instance_ids, .. } => instance_ids.as_slice(),
+            DroppedKind::Activity { .. } | DroppedKind::Timer | DroppedKind::Request { .. } => &[],
+        });
+    for id in ids {
+        let Some((key, status)) = rows.find(id)? else {
+            continue;
+        };
+        let head = rows.head(key)?;
+        if head.and_then(|head| head.parent_key) != Some(commit.key) {
+            continue;
+        }
+        rows.orphan(key)?;
+        if status.is_end() {
+            continue;
+        }
+        let reason = format!("{:?} was rewound to before it called this", commit.id);
+        let message = Message::Terminate {
+            reason: Some(reason),
+            recursive: true,
+        };
+        deliver(rows, key, &message, effects)?;
+    }
+    Ok(())
+}
+
+/// A restart: the instance begins again with its next execution.
+#[derive(Debug)]
+pub(crate) struct RestartCommit {
+    pub(crate) key: InstanceKey,
+    /// The position of the instance when the restart was planned.
+    pub(crate) expected: Position,
+    pub(crate) new: NewInstance,
+}
+
+/// Begins the next execution of an ended instance. It has no parent any more, but its row still names the former one, so that a rewind of
+/// that parent can adopt its outcome. This does not apply to a child that a rewind of its parent dropped.
+///
+/// # Errors
+/// [`StoreError::Conflict`] if the instance has moved since the restart was planned.
+pub(super) fn restart(
+    rows: &mut impl Rows,
+    commit: &RestartCommit,
+    now: Timestamp,
+    effects: &mut Effects,
+) -> Result<Reply, StoreError> {
+    let RestartCommit { key, expected, new } = commit;
+    let start = &new.start;
+    let found = rows
+        .find(&start.instance_id)?
+        .filter(|(found, _)| found == key);
+    match decide(found.map(|(_, status)| status), Command::Restart) {
+        Ok(Decision::NextExecution) => {}
+        Ok(_) | Err(Rejection::NotFound) => return Err(StoreError::Conflict),
+        Err(rejection) => return Ok(Reply::Rejected(rejection)),
+    }
+    if let Some(digest) = start.module {
+        modules::expect(rows, digest)?;
+    }
+    if !rows.restart(*key, *expected, start, now)? {
+        return Err(StoreError::Conflict);
+    }
+    effects.live.came(start.module);
+    rows.delete_values(*key)?;
+    requests::delete_all(
+        rows,
+        *key,
+        "the instance was restarted before it answered",
+        effects,
+    )?;
+    rows.delete_tasks(*key, Tasks::All)?;
+    rows.clear_inbox(*key)?;
+    rows.push(*key, &Message::Start(start.clone()), None)?;
+    let begins = Position {
+        execution: start.execution,
+        generation: 0,
+        next_event: 0,
+    };
+    create::arm_limit(rows, *key, begins, now, effects)?;
+    rows.leave_garbage(*key, Some(expected.execution))?;
+    effects.garbage = true;
+    effects.anew.push(*key);
+    effects.changed.push(start.instance_id.clone());
+    Ok(Reply::Done)
+}

@@ -1,0 +1,128 @@
+//! A pool of read connections.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use rusqlite::Connection;
+
+use crate::store::StoreError;
+use crate::store::sqlite::file::foreign_log;
+use crate::store::sqlite::file::open;
+
+/// The size of the pool. A read takes microseconds: waiting for a connection is faster than opening one more.
+const CONNECTIONS_MAX: usize = 8;
+
+/// Reads a hub, from any thread, whether or not this process owns it.
+pub(crate) struct Reader {
+    path: PathBuf,
+    connections: Mutex<Connections>,
+    returned: Condvar,
+}
+
+/// A connection in use. Dropping it returns it to the pool; after a panic it is closed instead, and may be replaced.
+struct Lent<'a> {
+    reader: &'a Reader,
+    db: Option<Connection>,
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        let mut connections = self.reader.connections();
+        match self.db.take() {
+            Some(db) if !std::thread::panicking() => connections.idle.push(db),
+            _ => connections.open -= 1,
+        }
+        drop(connections);
+        self.reader.returned.notify_one();
+    }
+}
+
+struct Connections {
+    idle: Vec<Connection>,
+    open: usize,
+}
+
+impl Reader {
+    /// Opens a hub for reading.
+    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+        foreign_log::check(path)?;
+        let first = open::connect_reader(path)?;
+        let connections = Mutex::new(Connections {
+            idle: vec![first],
+            open: 1,
+        });
+        Ok(Self {
+            path: path.to_owned(),
+            connections,
+            returned: Condvar::new(),
+        })
+    }
+
+    /// The hub's file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(in crate::store) fn with<T>(
+        &self,
+        read: impl FnOnce(&Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let db = self.take()?;
+        let lent = Lent {
+            reader: self,
+            db: Some(db),
+        };
+        match &lent.db {
+            Some(db) => read(db),
+            None => Err(StoreError::Closed),
+        }
+    }
+
+    /// Calls `told` for each step of SQLite's virtual machine in later reads: a measure of their work.
+    #[cfg(test)]
+    pub(crate) fn on_each_step(&self, told: impl FnMut() + Send + 'static) {
+        let mut told = told;
+        let mut db = self.take().unwrap();
+        let step = move || {
+            told();
+            false
+        };
+        db.progress_handler(1, Some(step)).unwrap();
+        self.connections().idle.push(db);
+    }
+
+    fn connections(&self) -> MutexGuard<'_, Connections> {
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An idle connection, a new one while the pool is not full, or the next one returned. If a new one cannot be opened, for example for
+    /// lack of descriptors, waits for an open one.
+    fn take(&self) -> Result<Connection, StoreError> {
+        let mut connections = self.connections();
+        let mut may_open = true;
+        loop {
+            if let Some(db) = connections.idle.pop() {
+                return Ok(db);
+            }
+            if connections.open < CONNECTIONS_MAX && (may_open || connections.open == 0) {
+                connections.open += 1;
+                drop(connections);
+                let opened = open::connect_reader(&self.path);
+                let Err(error) = opened else { return opened };
+                connections = self.connections();
+                connections.open -= 1;
+                if connections.open == 0 || !matches!(error, StoreError::Database(_)) {
+                    return Err(error);
+                }
+                may_open = false;
+                continue;
+            }
+            connections = self
+                .returned
+                .wait(connections)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}

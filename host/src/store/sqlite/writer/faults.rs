@@ -1,0 +1,208 @@
+//! Fault injection for tests: makes chosen or random writes fail.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rusqlite::{Connection, ffi};
+
+use crate::store::StoreError;
+use crate::store::sqlite::writer::transaction::Transaction;
+
+/// The longest delay of a write.
+const DELAY_MAX: u64 = 400;
+
+/// SQLite's instructions between two checks of whether to interrupt.
+const LOOK_EVERY: i32 = 5;
+
+/// The number of checks after which a write is interrupted at the latest: some statements are done then, and one is running.
+const BROKEN_OFF_AFTER: u64 = 80;
+
+/// Counts down to the failure; 0 is never.
+#[derive(Debug, Default)]
+pub(crate) struct Faults {
+    /// Counts down to a job that fails, as on a full disk.
+    pub(crate) run: AtomicU64,
+    /// Counts down to a commit that fails and is lost.
+    pub(crate) lost: AtomicU64,
+    /// Counts down to a commit that happens but reports an error.
+    pub(crate) unheard: AtomicU64,
+    /// Jobs that the writer has not taken yet.
+    pub(in crate::store) queued: AtomicU64,
+    /// Jobs that the writer has taken out of its queue so far.
+    pub(crate) taken: AtomicU64,
+    plan: Mutex<Option<Plan>>,
+    dealt: AtomicU64,
+    /// Counts down the checks until a statement is interrupted; 0 is never.
+    break_off: Arc<AtomicU64>,
+}
+
+/// The fate of each write, derived from a seed: the n-th write of a seed always has the same fate.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    seed: u64,
+    /// One write in this many fails or is delayed.
+    one_in: u64,
+    writes: u64,
+    /// How often reopening the file fails after an uncertain commit.
+    unreadable: u64,
+}
+
+/// The fate of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Done,
+    /// It succeeds after a delay.
+    Delayed(u64),
+    /// It fails.
+    Fails,
+    /// It succeeds but reports an error.
+    DoneAndFails,
+    /// It is interrupted in the middle of a statement, which rolls back the whole transaction.
+    BreaksOff(u64),
+}
+
+impl Plan {
+    fn next(&mut self) -> Fate {
+        self.writes += 1;
+        let chance = mix(self.seed ^ mix(self.writes));
+        if !chance.is_multiple_of(self.one_in) {
+            return Fate::Done;
+        }
+        let more = mix(chance);
+        match chance / self.one_in % 5 {
+            0 => Fate::Delayed(more % DELAY_MAX),
+            1 => Fate::Fails,
+            2 => Fate::BreaksOff(1 + more % BROKEN_OFF_AFTER),
+            _ => Fate::DoneAndFails,
+        }
+    }
+}
+
+/// Finalizer of splitmix64: neighbouring numbers come out unrelated.
+fn mix(n: u64) -> u64 {
+    let n = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    n ^ (n >> 31)
+}
+
+fn is_now(countdown: &AtomicU64) -> bool {
+    let before = countdown.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| n.checked_sub(1));
+    before == Ok(1)
+}
+
+fn error() -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(
+        ffi::Error::new(ffi::SQLITE_FULL),
+        Some("a fault of a test".to_owned()),
+    )
+}
+
+impl Faults {
+    /// From now on one write in `one_in` gets another fate than success, by this seed.
+    pub(crate) fn follow(&self, seed: u64, one_in: u64) {
+        *self.plan() = Some(Plan {
+            seed,
+            one_in,
+            writes: 0,
+            unreadable: 0,
+        });
+    }
+
+    /// No more faults.
+    pub(crate) fn cease(&self) {
+        *self.plan() = None;
+        for countdown in [&self.run, &self.lost, &self.unheard] {
+            countdown.store(0, Ordering::Release);
+        }
+    }
+
+    /// The number of writes so far that had another fate than success.
+    pub(crate) fn dealt(&self) -> u64 {
+        self.dealt.load(Ordering::Acquire)
+    }
+
+    fn plan(&self) -> std::sync::MutexGuard<'_, Option<Plan>> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next(&self) -> Fate {
+        let fate = self.plan().as_mut().map_or(Fate::Done, Plan::next);
+        if fate != Fate::Done {
+            self.dealt.fetch_add(1, Ordering::AcqRel);
+        }
+        fate
+    }
+
+    /// Makes statements on a connection interruptible.
+    pub(in crate::store) fn watch(&self, db: &mut Connection) -> Result<(), StoreError> {
+        let break_off = Arc::clone(&self.break_off);
+        Ok(db.progress_handler(LOOK_EVERY, Some(move || is_now(&break_off)))?)
+    }
+
+    /// Runs the statements of one job with its fate.
+    pub(in crate::store) fn run(
+        &self,
+        job: impl FnOnce() -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        if is_now(&self.run) {
+            return Err(error().into());
+        }
+        match self.next() {
+            Fate::Done => job(),
+            Fate::Delayed(micros) => {
+                std::thread::sleep(Duration::from_micros(micros));
+                job()
+            }
+            Fate::Fails => Err(error().into()),
+            Fate::DoneAndFails => job().and_then(|()| Err(error().into())),
+            Fate::BreaksOff(after) => {
+                self.break_off.store(after, Ordering::Release);
+                let result = job();
+                self.break_off.store(0, Ordering::Release);
+                result
+            }
+        }
+    }
+
+    /// Commits with the fate of the write.
+    pub(in crate::store) fn commit(&self, tx: Transaction<'_>) -> rusqlite::Result<()> {
+        if is_now(&self.lost) {
+            tx.rollback()?;
+            return Err(error());
+        }
+        let fate = self.next();
+        match fate {
+            Fate::Delayed(micros) => std::thread::sleep(Duration::from_micros(micros)),
+            Fate::Fails | Fate::BreaksOff(_) => {
+                tx.rollback()?;
+                return Err(error());
+            }
+            Fate::Done | Fate::DoneAndFails => {}
+        }
+        tx.commit()?;
+        if fate == Fate::DoneAndFails {
+            if let Some(plan) = self.plan().as_mut() {
+                plan.unreadable = mix(plan.seed ^ plan.writes) % 3;
+            }
+            return Err(error());
+        }
+        if is_now(&self.unheard) {
+            Err(error())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Decides whether reopening the file after an uncertain commit succeeds.
+    pub(in crate::store) fn reopen(&self) -> Result<(), StoreError> {
+        match self.plan().as_mut() {
+            Some(plan) if plan.unreadable > 0 => {
+                plan.unreadable -= 1;
+                Err(error().into())
+            }
+            _ => Ok(()),
+        }
+    }
+}
