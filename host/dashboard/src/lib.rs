@@ -32,6 +32,7 @@ mod instances;
 mod layout;
 mod link;
 mod modules;
+mod notice;
 mod overview;
 mod page;
 mod refused;

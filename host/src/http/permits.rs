@@ -3,8 +3,19 @@
 //! Invariant: what a module may touch, and who has keys, is decided only with an admin key, also where other operations need no key.
 
 use crate::client::{Client, Deploy, Error, Module, Result, Role};
-use crate::engine::executor::Grants;
-use crate::http::guard::Access;
+use crate::{Definition, Grants};
+
+/// The access policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// No restriction: the program that mounts the router protects it.
+    #[default]
+    Everyone,
+    /// Programs of this machine, which must use a name of this machine.
+    ThisMachine,
+    /// Callers with a key of the hub.
+    Keys,
+}
 
 /// What callers and visitors ask to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,10 +74,9 @@ pub(super) async fn deploy(
                     return Err(inherits(&what, &info.name));
                 }
             } else if has_grants && replace {
-                let owned = |name: &&crate::store::Definition| {
-                    let same = |other: &crate::store::Definition| {
-                        (other.kind, &other.name) == (name.kind, &name.name)
-                    };
+                let owned = |name: &&Definition| {
+                    let same =
+                        |other: &Definition| (other.kind, &other.name) == (name.kind, &name.name);
                     info.definitions.iter().any(same)
                 };
                 if let Some(taken) = module.definitions().iter().find(owned) {

@@ -6,9 +6,10 @@ use axum::response::Response;
 use perennial::{Client, CommandOutcome, InstanceCommand, Json, RequestState, Rewound, parse_json};
 
 use super::{brief, cut};
+use crate::admit::Path;
 use crate::change::{self, Sent};
 use crate::fields::Fields;
-use crate::page::{Page, Path};
+use crate::page::Page;
 use crate::refused::Refused;
 use crate::show;
 

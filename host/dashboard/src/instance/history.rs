@@ -12,7 +12,8 @@ use perennial::{Client, Error, HistoryEvent, InstanceStatus, Timestamp};
 
 use super::event::{self, About, Named};
 use super::{Tab, cut, found, frame};
-use crate::page::{Page, Path, data};
+use crate::admit::Path;
+use crate::page::{Page, data};
 use crate::refused::{OnPage, Refused, Shown};
 use crate::{link, show};
 

@@ -4,7 +4,8 @@ use maud::{Markup, html};
 use perennial::{InstanceStatus, RequestState, RequestStatus};
 
 use super::{Tab, actions, brief, cut, frame, quarantine, waits};
-use crate::page::{Page, Path};
+use crate::admit::Path;
+use crate::page::Page;
 use crate::refused::{OnPage, Refused, Shown};
 use crate::{link, show};
 

@@ -19,7 +19,8 @@ use maud::{Markup, html};
 use perennial::InstanceStatus;
 
 use super::{Tab, found, frame};
-use crate::page::{Page, Path};
+use crate::admit::Path;
+use crate::page::Page;
 use crate::refused::{OnPage, Refused, Shown};
 use crate::{link, show};
 use walk::{Asked, Chosen, ROWS, Row, Walked, walk};

@@ -7,9 +7,10 @@ use perennial::{Definition, DefinitionKind, ModuleInfo, RemoveInUse, Status, par
 
 use super::grants;
 use super::live::{Counts, Pinned};
+use crate::admit::Path;
 use crate::change::{self, Sent};
 use crate::fields::Fields;
-use crate::page::{Page, Path};
+use crate::page::Page;
 use crate::refused::OnPage as _;
 use crate::refused::{Refused, Shown};
 use crate::{layout, link, show};
