@@ -6,9 +6,10 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
 use perennial::http::Visitor;
+use serde::de::DeserializeOwned;
 
-use crate::change::Notice;
 use crate::fields::Fields;
+use crate::notice::Notice;
 use crate::page::Page;
 use crate::refused::{Refused, Shown};
 use crate::visit::{base, visitor};
@@ -42,6 +43,24 @@ impl<S: Send + Sync> FromRequestParts<S> for Page {
             query,
             notice,
         })
+    }
+}
+
+/// The parts of a path that name something, decoded and read.
+pub(crate) struct Path<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
+    type Rejection = Response;
+
+    async fn from_request_parts(head: &mut Parts, state: &S) -> Result<Self, Response> {
+        if let Ok(axum::extract::Path(parts)) =
+            axum::extract::Path::from_request_parts(head, state).await
+        {
+            return Ok(Self(parts));
+        }
+        // Such as a number that is none, or what is no text.
+        let page = Page::from_request_parts(head, state).await?;
+        Err(Refused::no_page(head.uri.path()).on(&page))
     }
 }
 

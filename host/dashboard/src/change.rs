@@ -11,6 +11,7 @@ use maud::{Markup, html};
 use perennial::http::Visitor;
 
 use crate::fields::Fields;
+use crate::notice::Notice;
 use crate::page::Page;
 use crate::refused::Refused;
 use crate::visit::{base, visitor};
@@ -20,9 +21,6 @@ const KIND: &str = "told";
 
 /// How long a browser may take to follow a redirect, in seconds.
 const SECONDS: u64 = 60;
-
-/// Bytes of a sentence: browsers keep cookies of up to 4 KiB, and sealing adds a third.
-const TEXT_BYTES: usize = 2_000;
 
 /// The fields of a form that a page of the visitor sent. Only requests that may change something have them: see [`crate::guard`].
 #[derive(Clone, Debug)]
@@ -37,36 +35,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Sent {
         }
         let page = Page::from_request_parts(head, state).await?;
         Err(Refused::invalid("This needs the fields of a form.").on(&page))
-    }
-}
-
-/// What a change has to tell.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Notice {
-    Done(String),
-    Refused(String),
-}
-
-impl Notice {
-    fn to_text(&self) -> String {
-        let (kind, text) = match self {
-            Self::Done(text) => ('+', text),
-            Self::Refused(text) => ('-', text),
-        };
-        if text.len() <= TEXT_BYTES {
-            return format!("{kind}{text}");
-        }
-        let end = text.floor_char_boundary(TEXT_BYTES);
-        format!("{kind}{}…", &text[..end])
-    }
-
-    fn of_text(text: &str) -> Option<Self> {
-        let text = text.to_owned();
-        match text.split_at_checked(1)? {
-            ("+", text) => Some(Self::Done(text.to_owned())),
-            ("-", text) => Some(Self::Refused(text.to_owned())),
-            _ => None,
-        }
     }
 }
 
@@ -181,23 +149,4 @@ pub(crate) fn notice(page: &Page) -> Markup {
 pub(crate) fn outdated(page: &Page, why: Refused, now: &str) -> Response {
     let again = html! { p { a.button href=(now) { "Look at it as it is now" } } };
     Refused::new(StatusCode::CONFLICT, why.message).with(page, &again)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_notice_is_read_as_it_is_written_and_cut_between_characters() {
-        for notice in [
-            Notice::Done("ünd".to_owned()),
-            Notice::Refused(String::new()),
-        ] {
-            assert_eq!(Notice::of_text(&notice.to_text()), Some(notice));
-        }
-        assert_eq!(Notice::of_text("x"), None);
-        assert_eq!(Notice::of_text(""), None);
-        let long = Notice::Done("é".repeat(5_000)).to_text();
-        assert!(long.len() < TEXT_BYTES + 10 && long.ends_with("é…"));
-    }
 }

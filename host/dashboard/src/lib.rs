@@ -33,6 +33,7 @@ mod instances;
 mod layout;
 mod link;
 mod modules;
+mod notice;
 mod overview;
 mod page;
 mod payload;

@@ -1,18 +1,14 @@
 //! What each page is made for: the hub, the visitor, and the paths of other pages.
 
-use axum::extract::FromRequestParts;
-use axum::http::request::Parts;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use maud::{Markup, html};
 use perennial::Client;
 use perennial::http::{Permission, Visitor};
-use serde::de::DeserializeOwned;
 
-use crate::change::Notice;
 use crate::fields::Fields;
 use crate::link;
-use crate::refused::Refused;
+use crate::notice::Notice;
 use crate::visit::base;
 
 /// A page of a hub, for a visitor who may read it.
@@ -70,24 +66,6 @@ impl Page {
     /// The hidden field that each form must have.
     pub(crate) fn token_field(&self) -> Markup {
         html! { input type="hidden" name="token" value=(self.visitor.form_token()); }
-    }
-}
-
-/// The parts of a path that name something, decoded and read.
-pub(crate) struct Path<T>(pub(crate) T);
-
-impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
-    type Rejection = Response;
-
-    async fn from_request_parts(head: &mut Parts, state: &S) -> Result<Self, Response> {
-        if let Ok(axum::extract::Path(parts)) =
-            axum::extract::Path::from_request_parts(head, state).await
-        {
-            return Ok(Self(parts));
-        }
-        // Such as a number that is none, or what is no text.
-        let page = Page::from_request_parts(head, state).await?;
-        Err(Refused::no_page(head.uri.path()).on(&page))
     }
 }
 

@@ -16,24 +16,12 @@ use crate::budget::Spent;
 use crate::client::KeyRing;
 use crate::client::{Client, key_hash};
 use crate::http::origin::{is_same, origin, port};
-use crate::http::permits::Permission;
+use crate::http::permits::{Access, Permission};
 use crate::http::query::Query;
 use crate::http::revoked::Admitted;
 use crate::http::secret::secret;
 use crate::http::session::{self, Session};
 use crate::http::{Api, body, compat, failure, native, unsupported, wire};
-
-/// The access policy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Access {
-    /// No restriction: the program that mounts the router protects it.
-    #[default]
-    Everyone,
-    /// Programs of this machine, which must use a name of this machine.
-    ThisMachine,
-    /// Callers with a key of the hub.
-    Keys,
-}
 
 /// Admits or refuses a request, and checks that its answer fits into the budget.
 pub(crate) async fn guard(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {

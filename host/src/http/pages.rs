@@ -22,9 +22,9 @@ use subtle::ConstantTimeEq;
 
 use crate::budget::Spent;
 use crate::client::{Client, Deploy, KeyHash, Module, Role, key_hash};
-use crate::http::guard::{self, Access};
+use crate::http::guard;
 use crate::http::origin::{origin, port};
-use crate::http::permits::{self, Permission};
+use crate::http::permits::{self, Access, Permission};
 use crate::http::query::Query;
 use crate::http::secret::secret;
 use crate::http::session::{self, SESSION, Session};

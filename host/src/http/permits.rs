@@ -2,11 +2,22 @@
 //!
 //! Invariant: what a module may touch, and who has keys, is decided only with an admin key, also where other operations need no key.
 
-use crate::Definition;
 use crate::client::{Client, Deploy, Error, Module, Result, Role};
-use crate::engine::executor::Grants;
-use crate::http::guard::Access;
 use perennial_core::Digest;
+
+use crate::{Definition, Grants};
+
+/// The access policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// No restriction: the program that mounts the router protects it.
+    #[default]
+    Everyone,
+    /// Programs of this machine, which must use a name of this machine.
+    ThisMachine,
+    /// Callers with a key of the hub.
+    Keys,
+}
 
 /// What callers and visitors ask to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

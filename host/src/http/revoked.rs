@@ -63,7 +63,7 @@ impl Revocations {
 
     /// Reads the keys of a hub while there are subscribers.
     async fn read(self: Arc<Self>, client: Client) {
-        let mut changes = changes(&client);
+        let mut changes = client.key_changes();
         loop {
             if let Some(changes) = &mut changes {
                 changes.mark_unchanged();
@@ -156,7 +156,7 @@ impl Revocations {
         let this = Arc::clone(self);
         let admitted = Arc::new(admitted);
         answer.map(|body| {
-            let changes = changes(&admitted.client);
+            let changes = admitted.client.key_changes();
             let mut ending = Ending {
                 body,
                 revoked: None,
@@ -171,11 +171,6 @@ impl Revocations {
             Body::new(ending)
         })
     }
-}
-
-/// Tells of each change of the keys of a hub, if its host is in this process.
-fn changes(client: &Client) -> Option<watch::Receiver<()>> {
-    client.engine().map(|engine| engine.keys.subscribe())
 }
 
 /// Whether the key still is one of the hub. If the keys cannot be read, running answers continue.

@@ -48,8 +48,7 @@ fn texts() -> Vec<PathBuf> {
 fn commands(text: &str) -> Vec<String> {
     // A literal that is continued on the next line is one text.
     let mut whole = String::new();
-    let mut lines = text.lines();
-    while let Some(line) = lines.next() {
+    for line in text.lines() {
         match line.strip_suffix('\\') {
             Some(begun) => whole.push_str(&format!("{begun}\u{1}")),
             None => whole.push_str(&format!("{line}\n")),

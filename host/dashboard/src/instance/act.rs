@@ -5,9 +5,10 @@ use std::time::Duration;
 use axum::response::Response;
 use perennial::{Client, CommandOutcome, InstanceCommand, Json, RequestState, Rewound, parse_json};
 
+use crate::admit::Path;
 use crate::change::{self, Sent};
 use crate::fields::Fields;
-use crate::page::{Page, Path};
+use crate::page::Page;
 use crate::refused::Refused;
 use crate::show;
 use crate::show::{brief, cut};

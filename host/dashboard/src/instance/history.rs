@@ -15,9 +15,10 @@ use serde::Serialize;
 use super::event::{self, About};
 use super::events;
 use super::{Tab, found, frame};
+use crate::admit::Path;
 use crate::export::{self, Exported, Format};
 use crate::link;
-use crate::page::{Page, Path, data};
+use crate::page::{Page, data};
 use crate::refused::{OnPage, Refused, Shown};
 use crate::show::{self, cut};
 

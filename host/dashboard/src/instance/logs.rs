@@ -4,7 +4,8 @@ use maud::{Markup, html};
 use perennial::{InstanceLogs, LogLevel, LogLine};
 
 use super::{Tab, found, frame};
-use crate::page::{Page, Path};
+use crate::admit::Path;
+use crate::page::Page;
 use crate::refused::{OnPage, Shown};
 use crate::show;
 

@@ -5,7 +5,8 @@ use maud::{Markup, html};
 use perennial::{InstanceStatus, Json};
 
 use super::brief;
-use crate::page::{Page, Path, data};
+use crate::admit::Path;
+use crate::page::{Page, data};
 use crate::refused::{OnPage, Refused, Shown};
 use crate::{link, payload, show};
 

@@ -6,7 +6,8 @@ use perennial::{InstanceStatus, Timestamp};
 
 use super::spans::{Attempt, Outcome, Span, Spans};
 use super::{Tab, brief, found, frame};
-use crate::page::{Page, Path, data};
+use crate::admit::Path;
+use crate::page::{Page, data};
 use crate::refused::{OnPage, Refused, Shown};
 use crate::show;
 

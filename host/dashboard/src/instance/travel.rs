@@ -22,7 +22,8 @@ use maud::{Markup, html};
 use perennial::InstanceStatus;
 
 use super::{Tab, cause, found, frame};
-use crate::page::{Page, Path};
+use crate::admit::Path;
+use crate::page::Page;
 use crate::refused::{OnPage, Refused, Shown};
 use crate::{link, show};
 pub(super) use lab::Lab;

@@ -6,7 +6,8 @@ use maud::{Markup, html};
 use perennial::{InstanceFamily, InstanceStatus};
 
 use super::{Tab, found, frame};
-use crate::page::{Page, Path};
+use crate::admit::Path;
+use crate::page::Page;
 use crate::refused::{OnPage, Refused, Shown};
 use crate::show;
 use crate::show::cut;

@@ -7,9 +7,10 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect};
 use maud::{Markup, html};
 
+use crate::admit::Path;
 use crate::change::Sent;
 use crate::instances::jobs::{End, Job, Jobs, NOTES_MAX, Report};
-use crate::page::{Page, Path};
+use crate::page::Page;
 use crate::refused::{OnPage, Refused, Shown};
 use crate::show::cut;
 use crate::{layout, show};

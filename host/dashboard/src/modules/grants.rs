@@ -9,9 +9,10 @@ use perennial::http::{Permission, Visitor};
 use perennial::{DirGrant, Grants, ModuleInfo};
 
 use super::one;
+use crate::admit::Path;
 use crate::change::{self, Sent};
 use crate::fields::Fields;
-use crate::page::{Page, Path};
+use crate::page::Page;
 use crate::refused::{Refused, Shown};
 use crate::visit::SIGN_IN;
 

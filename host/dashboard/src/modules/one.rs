@@ -9,9 +9,10 @@ use perennial::{
 
 use super::live::{Counts, Pinned};
 use super::{grants, stored};
+use crate::admit::Path;
 use crate::change::{self, Sent};
 use crate::fields::Fields;
-use crate::page::{Page, Path};
+use crate::page::Page;
 use crate::refused::OnPage as _;
 use crate::refused::{Refused, Shown};
 use crate::{layout, link, show};

@@ -11,9 +11,10 @@ use super::changes::Offered;
 use super::live::Pinned;
 use super::preview::{Preview, not_by_you, said, taken};
 use super::{check, digest, one};
+use crate::admit::Path;
 use crate::change::{self, Sent};
 use crate::fields::Fields;
-use crate::page::{Page, Path};
+use crate::page::Page;
 use crate::refused::{OnPage as _, Refused, Shown};
 use crate::{layout, link, show};
 

@@ -166,6 +166,12 @@ impl Client {
         Ok(KeyRing { secret, keys })
     }
 
+    /// Tells of each change of the keys, if the host of the hub is in this process.
+    #[cfg(feature = "http")]
+    pub(crate) fn key_changes(&self) -> Option<tokio::sync::watch::Receiver<()>> {
+        self.engine().map(|engine| engine.keys.subscribe())
+    }
+
     #[cfg(feature = "http")]
     pub(crate) async fn key_hashes(&self) -> Result<Vec<KeyHash>> {
         let rows = self.read(Reader::keys).await?;

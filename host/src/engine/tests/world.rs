@@ -108,7 +108,6 @@ impl World {
                 ..self.activities.clone()
             },
             spans: self.spans.clone(),
-            lines: None,
             config: self.config.clone(),
             remote: self.remote,
             with_worker: self.with_worker,

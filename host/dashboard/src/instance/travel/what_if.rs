@@ -13,11 +13,12 @@ use super::modules::{choices, load};
 use super::replace::{self, Instead};
 use super::told::Told;
 use super::{Tab, form, found, frame, spread};
+use crate::admit::Path;
 use crate::change::Sent;
 use crate::fields::Fields;
 use crate::instance::event;
 use crate::instance::events;
-use crate::page::{Page, Path, data};
+use crate::page::{Page, data};
 use crate::refused::{OnPage, Refused, Shown};
 use crate::show::cut;
 
