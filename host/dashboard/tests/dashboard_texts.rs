@@ -179,6 +179,7 @@ async fn what_guests_log_is_a_tab() {
     world.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
 async fn payloads_keep_their_tokens_and_are_whole_somewhere() {
     let world = World::with(&["human-approval"]).await;
     let number = "340282366920938463463374607431768211455";

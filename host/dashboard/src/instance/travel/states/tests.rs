@@ -71,8 +71,15 @@ fn json(text: &str) -> Option<Json> {
     Some(Json::from_text(text.to_owned()))
 }
 
+fn name(what: &What) -> &str {
+    match what {
+        What::Activity { name, .. } | What::Child { name, .. } | What::Request { name, .. } => name,
+        What::Timer { .. } => "timer",
+    }
+}
+
 fn open(state: &State) -> Vec<&str> {
-    state.tasks.values().map(|open| open.what.name()).collect()
+    state.tasks.values().map(|open| name(&open.what)).collect()
 }
 
 #[test]
