@@ -400,7 +400,7 @@ export async function a_module_is_rolled_back_and_an_instance_asked_whether_it_c
   await page.getByRole("button", { name: "Check whether they could go on with it" }).click();
   await page.getByText("could go on with it.").waitFor();
   await page.getByRole("button", { name: "Roll back orders" }).click();
-  await page.waitForURL(/\/modules\/orders\?done=/);
+  await page.waitForURL(/\/modules\/orders$/);
   const orders = await one.api("GET", "/modules/orders");
   const stored = await one.api("GET", `/stored-modules/${orders.digest}`);
   if (!stored.definitions.some((one) => one.name === "Retire")) throw new Error("it was not rolled back");

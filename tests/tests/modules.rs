@@ -240,6 +240,9 @@ async fn a_stored_module_is_read_and_deployed_again_in_the_process_of_the_host_a
 
     client.deploy(second_version()).await.unwrap();
     client.terminate_where(Filter::default()).await.unwrap();
+    for status in client.list().await.unwrap().instances {
+        ended(&client, &status.instance_id).await;
+    }
     let all = Collect::new().old_versions(true);
     assert_eq!(client.collect_modules(all).await.unwrap().len(), 1);
     let gone = client.deploy_stored(module("version-one").digest().short());

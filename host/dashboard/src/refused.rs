@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn a_page_speaks_of_its_own_forms() {
-        let text = "instance \"a\" was not rewound: it is not undone. `perennial restart` runs it; `perennial rewind --x` too";
+        let text = "instance \"a\" was not rewound: it is not undone. `perennial restart` runs it; `perennial rewind` too";
         let told = would_forget(text);
         assert!(told.starts_with("instance \"a\" was not rewound: it is not undone. Restart runs"));
         assert!(!told.contains("perennial"));

@@ -200,7 +200,7 @@ async fn payloads_keep_their_tokens_and_are_whole_somewhere() {
         world.get("a", "/payload/nothing").await.0,
         StatusCode::NOT_FOUND
     );
-    let small = perennial::parse_json(&text.replace(&large, "y")).unwrap();
+    let small = perennial::parse_json(text.replace(&large, "y")).unwrap();
     world
         .client
         .start("Approve")

@@ -96,7 +96,7 @@ fn script() -> Vec<String> {
         modules save 000000000000 saved.wasm
         deploy --stored human-approval
         deploy --stored 000000000000 --json
-        deploy --stored workloads --name again
+        deploy --stored workloads --name workloads
         grants human-approval
         grants human-approval --grant-env OTHER=1 --json
         grants human-approval --set --json

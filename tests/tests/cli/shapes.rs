@@ -287,11 +287,11 @@ fn what_programs_read_has_the_shape_that_the_help_tells() {
         terminate w1
             {changed: flag, command: text, hosted: flag, instanceId: text}
         terminate --name Wait --dry-run
-            {done: number, dryRun: flag, hosted: flag, matched: number, skipped: number}
+            {asOf: text, done: number, dryRun: flag, hosted: flag, matched: number, skipped: number}
         purge r1
             {childrenLeft: number, deleted: number, dryRun: flag, instanceId: text}
         purge --status Completed --dry-run
-            {done: number, dryRun: flag, hosted: flag, matched: number, skipped: number}
+            {asOf: text, done: number, dryRun: flag, hosted: flag, matched: number, skipped: number}
         keys create mine
             {createdTime: text, id: text, key: text, name: text, role: text}
         keys list

@@ -25,7 +25,12 @@ fn two_versions() -> Cli {
 fn roll_back(cli: &Cli, at: &[&str]) {
     let run = |args: &[&str]| cli.see(&[args, at].concat());
     let (first, second) = (digest("version-one"), digest("version-two"));
-    let listed = run(&["modules", "--stored"]);
+    // As it is: digests are left out of what `see` returns.
+    let raw = |args: &[&str]| {
+        let output = cli.command(&[args, at].concat()).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let listed = raw(&["modules", "--stored"]);
     assert!(listed.contains("deployed as") && listed.contains("version of"));
     assert!(listed.contains(&first[..12]) && listed.contains(&second[..12]));
 
@@ -44,7 +49,7 @@ fn roll_back(cli: &Cli, at: &[&str]) {
 
     let told = run(&["deploy", "--stored", &first[..8]]);
     assert!(told.contains("updated from"), "{told}");
-    assert!(run(&["modules"]).contains(&first[..12]));
+    assert!(raw(&["modules"]).contains(&first[..12]));
     let told = run(&["deploy", "--stored", &second[..8], "--name", "orders"]);
     assert!(told.contains("updated from"), "{told}");
     for (args, code) in [

@@ -142,7 +142,9 @@ async fn a_status_says_what_is_waited_for_after_turns_without_a_guest() {
         client.suspend("a", None).await.unwrap();
         let held = |status: &InstanceStatus| status.runtime_status == Status::Suspended;
         let status = until(&client, "a", held).await;
-        assert_eq!(waits(&status), said);
+        let told = waits(&status);
+        assert!(told[0].contains("it is suspended"), "{told:?}");
+        assert_eq!(told[1..], said);
         client.resume("a", None).await.unwrap();
         let runs = |status: &InstanceStatus| status.runtime_status == Status::Running;
         let status = until(&client, "a", runs).await;
