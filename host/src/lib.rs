@@ -102,7 +102,6 @@ mod shortage;
 mod store;
 #[cfg(feature = "otel")]
 pub mod telemetry;
-#[cfg(feature = "http")]
 mod timed;
 pub mod wasm;
 

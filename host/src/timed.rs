@@ -1,6 +1,8 @@
 //! Measures processor time, which differs from wall time on a busy machine.
 
+#[cfg(feature = "http")]
 use std::future::{Future, poll_fn};
+#[cfg(feature = "http")]
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

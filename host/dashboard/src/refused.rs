@@ -106,19 +106,6 @@ fn would_forget(text: &str) -> String {
     )
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_page_speaks_of_its_own_forms() {
-        let text = "instance \"a\" was not rewound: it is not undone. `perennial restart` runs it; `perennial rewind` too";
-        let told = would_forget(text);
-        assert!(told.starts_with("instance \"a\" was not rewound: it is not undone. Restart runs"));
-        assert!(!told.contains("perennial"));
-    }
-}
-
 /// A page, or why it cannot be shown.
 pub(crate) type Shown = Result<Response, Response>;
 
@@ -131,5 +118,18 @@ pub(crate) trait OnPage<T> {
 impl<T, E: Into<Refused>> OnPage<T> for Result<T, E> {
     fn on(self, page: &Page) -> Result<T, Response> {
         self.map_err(|error| error.into().on(page))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_speaks_of_its_own_forms() {
+        let text = "instance \"a\" was not rewound: it is not undone. `perennial restart` runs it; `perennial rewind` too";
+        let told = would_forget(text);
+        assert!(told.starts_with("instance \"a\" was not rewound: it is not undone. Restart runs"));
+        assert!(!told.contains("perennial"));
     }
 }

@@ -18,6 +18,7 @@ mod told;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
 use perennial_core::{Json, Timestamp};
@@ -29,7 +30,7 @@ use crate::engine::clock::{Clock, SystemClock};
 use crate::engine::{CommitTimings, Engine, HostStats, Request, brief};
 use crate::shortage::Shortage;
 use crate::store::{self, Reader, Reply, Run, StoreError};
-use crate::timed::Account;
+use crate::timed::{Account, timed};
 
 #[cfg(test)]
 pub(crate) use error::one_of_each as one_error_of_each_kind;
@@ -480,6 +481,18 @@ impl Client {
             Backend::Remote(remote) => remote.submit(request).await?,
         };
         Error::from_reply(about, reply)
+    }
+
+    /// Reads, and measures the processor time of the read.
+    pub(in crate::client) async fn timed_read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<(T, Duration)> {
+        self.read(move |reader| {
+            let (read, took) = timed(|| read(reader));
+            Ok((read?, took))
+        })
+        .await
     }
 
     /// Reads from the hub on a thread that may block.

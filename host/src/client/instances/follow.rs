@@ -15,7 +15,6 @@ use crate::client::{Backend, Client, Error, HistoryEvent, InstanceStatus, Result
 use crate::engine::Until;
 use crate::engine::clock::{Clock, SystemClock};
 use crate::store::{InstanceRow, Reader, StoreError};
-use crate::timed::timed;
 
 /// The polling interval of a process that does not run the hub; a host notifies its own clients instead.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -232,18 +231,6 @@ impl Client {
             all: !more,
             took,
         })
-    }
-
-    /// Reads, and measures the processor time of the read.
-    pub(in crate::client) async fn timed_read<T: Send + 'static>(
-        &self,
-        read: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<(T, Duration)> {
-        self.read(move |reader| {
-            let (read, took) = timed(|| read(reader));
-            Ok((read?, took))
-        })
-        .await
     }
 }
 

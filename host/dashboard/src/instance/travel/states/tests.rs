@@ -176,7 +176,9 @@ fn a_child_is_followed_through_its_attempts() {
             last_failure.is_some(),
             *is_told_to_end,
         ),
-        other => panic!("{other:?}"),
+        other @ (What::Activity { .. } | What::Timer { .. } | What::Request { .. }) => {
+            panic!("{other:?}")
+        }
     };
     assert_eq!(of(0), (1, None, "a:0", false, false));
     assert_eq!(of(1), (2, Some(Timestamp(9)), "a:0", true, false));
