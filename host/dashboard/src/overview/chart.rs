@@ -103,7 +103,7 @@ pub(super) fn table(buckets: &[OverviewBucket]) -> Markup {
     html! {
         details #numbers {
             summary { "The numbers" }
-            div.scroll { table {
+            div.scroll tabindex="0" role="group" aria-label="The numbers" { table {
                 thead { tr {
                     th scope="col" { "From" } th.num scope="col" { "Started" } th.num scope="col" { "Completed" }
                     th.num scope="col" { "Failed" } th.num scope="col" { "Terminated" }

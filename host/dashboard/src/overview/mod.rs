@@ -267,7 +267,7 @@ fn slowest(activities: &[ActivityDurations]) -> Markup {
         @if !activities.is_empty() {
             section.card {
                 h2 { "Slowest activities" }
-                div.scroll { table {
+                div.scroll tabindex="0" role="group" aria-label="Slowest activities" { table {
                     caption { "Attempts that ended since the host started" }
                     thead { tr {
                         th scope="col" { "Activity" } th.num scope="col" { "Attempts" } th.num scope="col" { "Failed" }
