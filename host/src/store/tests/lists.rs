@@ -346,6 +346,44 @@ fn ended_instances_are_listed_by_their_ends() {
     assert_eq!(counts, [(Status::Failed, 1)]);
 }
 
+#[test]
+fn conditions_that_no_instance_can_fulfil_find_none_and_are_no_error() {
+    let hub = Hub::new();
+    hub.start(1, "a");
+    let kinds: [fn(&mut InstanceFilter); 5] = [
+        |_| {},
+        |f| f.name = Some("Orders".to_owned()),
+        |f| f.version = Some("1".to_owned()),
+        |f| f.id_prefix = Some("a".to_owned()),
+        |f| f.tags = vec![tag("who", "kim")],
+    ];
+    // Live ones, by when they ended.
+    let times: [fn(&mut InstanceFilter); 3] = [
+        |f| f.ended_from = Some(Timestamp(1)),
+        |f| f.ended_to = Some(Timestamp(1)),
+        |f| (f.ended_from, f.updated_to) = (Some(Timestamp(1)), Some(Timestamp(2))),
+    ];
+    for (kind, time) in kinds.iter().flat_map(|kind| times.map(|time| (kind, time))) {
+        let filter = filter(|f| {
+            f.statuses = vec![Status::Running, Status::Suspended];
+            kind(f);
+            time(f);
+        });
+        assert!(
+            hub.reader().counts(&filter).unwrap().is_empty(),
+            "{filter:?}"
+        );
+        for order in [Order::NewestFirst, Order::OldestFirst, Order::EndedFirst] {
+            let query = ListQuery {
+                order,
+                after: Some((Timestamp(5), 1)),
+                ..all_of(filter.clone())
+            };
+            assert!(ids(&hub, &query).is_empty(), "{query:?}");
+        }
+    }
+}
+
 /// The turn that ends an instance.
 fn end_of(hub: &Hub, key: i64) -> Change {
     turn_change(turn(hub, key, Status::Completed, Vec::new()))

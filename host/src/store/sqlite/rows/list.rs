@@ -117,9 +117,7 @@ impl Reader {
         let Sql { text, values, .. } = Sql::counts(filter);
         self.with(|db| {
             let mut query = db.prepare_cached(&text)?;
-            // A contradictory condition may leave values that the text does not name.
-            let named = query.parameter_count();
-            let mut rows = query.query(params_from_iter(values.into_iter().take(named)))?;
+            let mut rows = query.query(params_from_iter(values))?;
             let mut counts = Vec::new();
             while let Some(row) = rows.next()? {
                 let count = uint(row.get(1)?);
@@ -220,8 +218,7 @@ fn walk(
     let few = few(db, filter)?;
     let Sql { text, values, most } = Sql::page(query, candidates, WALKED_MAX, few);
     let mut statement = db.prepare_cached(&text)?;
-    let named = statement.parameter_count();
-    let mut rows = statement.query(params_from_iter(values.into_iter().take(named)))?;
+    let mut rows = statement.query(params_from_iter(values))?;
     let (mut count, mut walked, mut last) = (0, 0, None);
     while let Some(row) = rows.next()? {
         let is_over = walked == most || looks.as_ref().is_some_and(Looks::are_over);
@@ -270,9 +267,7 @@ fn is_prefix_of_few(db: &Connection, filter: &InstanceFilter) -> Result<bool, St
         FEW + 1
     );
     let mut count = db.prepare_cached(&text)?;
-    let named = count.parameter_count();
-    let values = params_from_iter(sql.values.into_iter().take(named));
-    let found: u32 = count.query_row(values, |row| row.get(0))?;
+    let found: u32 = count.query_row(params_from_iter(sql.values), |row| row.get(0))?;
     Ok(found <= FEW)
 }
 

@@ -153,16 +153,21 @@ impl Sql {
             Some(statuses) => statuses.into_iter().map(|s| select(Some(s))).collect(),
         };
         if selects.is_empty() {
-            // Only live ones are wanted, in the order of their ends.
-            sql.values.clear();
-            sql.text = "SELECT 0 AS at, 0 AS key, 0 AS fits WHERE 0".to_owned();
-        } else {
-            sql.text = format!(
-                "{} ORDER BY at {direction}, key {direction} LIMIT {limit}",
-                selects.join(" UNION ALL ")
-            );
+            return Self::no_rows("0 AS at, 0 AS key, 0 AS fits");
         }
+        sql.text = format!(
+            "{} ORDER BY at {direction}, key {direction} LIMIT {limit}",
+            selects.join(" UNION ALL ")
+        );
         sql
+    }
+
+    /// The query of a filter that no instance can fulfil: only live ones, by their ends.
+    fn no_rows(columns: &str) -> Self {
+        Self {
+            text: format!("SELECT {columns} WHERE 0"),
+            ..Self::default()
+        }
     }
 
     /// Counts as rows of status and number; a status may occur several times or with zero.
@@ -188,6 +193,7 @@ impl Sql {
                 walk.source(),
                 all(&clauses)
             ),
+            Some(statuses) if statuses.is_empty() => return Self::no_rows("0, 0"),
             Some(statuses) => {
                 let counts = statuses.into_iter().map(|status| {
                     let mut clauses = clauses.clone();
