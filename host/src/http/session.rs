@@ -8,8 +8,9 @@ use std::fmt::Write as _;
 use axum::http::{HeaderMap, header};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit, Mac};
 use perennial_core::Timestamp;
-use sha2::{Digest, Sha256};
+use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
 use crate::client::{AccessKey, KeyHash, KeyRing, Role};
@@ -20,26 +21,20 @@ pub(super) const SESSION: u64 = 12 * 3_600;
 /// A session that is older than this is renewed when it is used, in seconds.
 const RENEWED: u64 = 600;
 
-/// The block of SHA-256, in bytes.
-const BLOCK: usize = 64;
-
-/// HMAC-SHA256 (RFC 2104).
+/// The HMAC-SHA256 of some parts.
 fn mac(secret: &[u8], parts: &[&str]) -> [u8; 32] {
-    let mut key = [0; BLOCK];
-    match secret.len() {
-        0..=BLOCK => key[..secret.len()].copy_from_slice(secret),
-        _ => key[..32].copy_from_slice(&Sha256::digest(secret)),
-    }
-    let mut inner = Sha256::new_with_prefix(key.map(|byte| byte ^ 0x36));
+    // A key of any length is one of this function; there is no other error.
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret) else {
+        unreachable!("HMAC takes keys of any length")
+    };
     for (at, part) in parts.iter().enumerate() {
         if at > 0 {
             // So that no two lists of parts are the same text; no part contains it.
-            inner.update([0]);
+            mac.update(&[0]);
         }
-        inner.update(part);
+        mac.update(part.as_bytes());
     }
-    let outer = Sha256::new_with_prefix(key.map(|byte| byte ^ 0x5c));
-    outer.chain_update(inner.finalize()).finalize().into()
+    mac.finalize().into_bytes().into()
 }
 
 fn hex(bytes: &[u8]) -> String {
