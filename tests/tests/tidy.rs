@@ -275,6 +275,8 @@ fn the_packages_that_the_readme_has_optimised_are_those_that_compile() {
 
 #[test]
 fn no_files_import_each_other_in_circles() {
+    // All at once: one that hides behind another would be found only after the first is mended.
+    let mut found = String::new();
     for krate in [
         "host/core/src/lib.rs",
         "host/src/lib.rs",
@@ -284,6 +286,9 @@ fn no_files_import_each_other_in_circles() {
         "guest-sdk/macros/src/lib.rs",
     ] {
         let circles = imports::Crate::read(&root().join(krate)).circles();
-        assert!(circles.is_empty(), "{krate}:\n{}", circles.join("\n"));
+        if !circles.is_empty() {
+            found += &format!("{krate}:\n{}\n", circles.join("\n"));
+        }
     }
+    assert!(found.is_empty(), "{found}");
 }

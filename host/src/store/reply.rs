@@ -3,7 +3,6 @@
 use perennial_core::{Failure, Rejection, RemainingFailure, Tags, TaskId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::store::rules::Purged;
 use crate::store::types::{CollectedModule, NameTaken, UpdatedName};
 
 /// The result of a committed change.
@@ -46,6 +45,15 @@ pub(crate) enum Reply {
     Declined(Box<Failure>),
     /// Nothing was changed: the change was meant for another run than the one that the instance began then.
     OtherRun(Timestamp),
+}
+
+/// The result of a purge.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Purged {
+    /// The number of instances that were deleted.
+    pub(crate) deleted: u32,
+    /// The number of live instances, which were left alone.
+    pub(crate) live: u32,
 }
 
 /// The result of a rewind.

@@ -6,6 +6,7 @@ mod bulk;
 pub(crate) mod change;
 mod check;
 mod collect;
+pub(crate) mod definitions;
 pub(super) mod deploy;
 mod grants;
 mod history;

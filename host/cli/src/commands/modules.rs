@@ -1,9 +1,9 @@
 //! `perennial modules`.
 
-use perennial::{Definition, DefinitionKind, DirGrant, Grants, ModuleInfo, ModuleLimits};
+use perennial::{DefinitionKind, DirGrant, Grants, ModuleInfo, ModuleLimits};
 use serde::Serialize;
-use serde_json::value::RawValue;
 
+use super::definitions::{DefinitionJson, names};
 use crate::args::{Modules, ModulesVerb};
 use crate::error::Exit;
 use crate::format::bytes;
@@ -88,27 +88,6 @@ fn show(module: &ModuleInfo, output: &Output) -> anyhow::Result<()> {
     output.block(&fields)
 }
 
-/// The definitions of a kind, a line each.
-pub(crate) fn names(definitions: &[Definition], kind: DefinitionKind) -> Vec<String> {
-    let of_kind = definitions
-        .iter()
-        .filter(|definition| definition.kind == kind);
-    let line = |definition: &Definition| {
-        let version = definition
-            .version
-            .as_ref()
-            .map(|version| format!(" {version}"))
-            .unwrap_or_default();
-        let description = definition
-            .description
-            .as_ref()
-            .map(|text| format!(": {text}"))
-            .unwrap_or_default();
-        format!("{}{version}{description}", definition.name)
-    };
-    of_kind.map(line).collect()
-}
-
 /// The imports that reach outside the sandbox, in short: `filesystem`, `http`.
 fn outward(imports: &[String]) -> Vec<String> {
     const OUTWARD: [&str; 4] = [
@@ -175,20 +154,6 @@ struct ModuleJson<'a> {
     size: u64,
 }
 
-/// What `--json` prints of a definition.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct DefinitionJson<'a> {
-    kind: DefinitionKind,
-    name: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    version: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    description: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    input_schema: Option<&'a RawValue>,
-}
-
 /// What is granted, for programs. A type of its own for the same reasons.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -204,21 +169,6 @@ impl<'a> From<&'a Grants> for GrantsJson<'a> {
             dirs: &grants.dirs,
             env: grants.env.iter().map(|(name, _)| name.as_str()).collect(),
             http_hosts: &grants.http_hosts,
-        }
-    }
-}
-
-impl<'a> From<&'a Definition> for DefinitionJson<'a> {
-    fn from(definition: &'a Definition) -> Self {
-        Self {
-            kind: definition.kind,
-            name: &definition.name,
-            version: definition.version.as_deref(),
-            description: definition.description.as_deref(),
-            input_schema: definition
-                .input_schema
-                .as_deref()
-                .and_then(|schema| serde_json::from_str(schema).ok()),
         }
     }
 }

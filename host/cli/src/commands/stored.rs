@@ -6,7 +6,7 @@ use std::path::Path;
 use perennial::{DefinitionKind, StoredModule};
 use serde::Serialize;
 
-use super::modules::{DefinitionJson, names};
+use super::definitions::{DefinitionJson, names};
 use crate::args::SaveModule;
 use crate::error::{CliError, Exit};
 use crate::format::{bytes, time};

@@ -4,8 +4,8 @@ use perennial::DefinitionKind;
 use serde::Serialize;
 
 use crate::args::Inspect;
+use crate::commands::definitions::{DefinitionJson, names};
 use crate::commands::deploy::open_here;
-use crate::commands::modules::{DefinitionJson, names};
 use crate::error::Exit;
 use crate::format::bytes;
 use crate::output::Output;

@@ -1,10 +1,14 @@
 //! Which call an instance failed with.
+#![warn(
+    clippy::match_wildcard_for_single_variants,
+    clippy::wildcard_enum_match_arm
+)]
 
 use std::collections::BTreeMap;
 
 use futures::TryStreamExt;
 use maud::{Markup, html};
-use perennial::{Client, Event, Failure, InstanceStatus, Status, TaskId};
+use perennial::{Client, Event, Failure, HistoryEvent, InstanceStatus, Status, TaskId};
 
 use crate::page::Page;
 use crate::show;
@@ -36,6 +40,22 @@ struct Call {
     attempts_max: Option<u32>,
 }
 
+impl Call {
+    fn of(
+        what: &'static str,
+        name: String,
+        child: Option<String>,
+        attempts_max: Option<u32>,
+    ) -> Self {
+        Self {
+            what,
+            name,
+            child,
+            attempts_max,
+        }
+    }
+}
+
 /// Finds it in the history. `None` if the instance has not failed, if it did so by itself, or if its history is too long to be read for this.
 pub(super) async fn find(client: &Client, status: &InstanceStatus) -> Option<Cause> {
     if status.runtime_status != Status::Failed || status.history_events > EVENTS_MAX {
@@ -49,66 +69,85 @@ pub(super) async fn find(client: &Client, status: &InstanceStatus) -> Option<Cau
     );
     // Without it the page says less; it is told as an error elsewhere.
     while let Some(event) = events.try_next().await.ok()? {
-        match event.event {
-            Event::ActivityScheduled {
-                task, name, retry, ..
-            } => {
-                let attempts_max = retry.map(|retry| retry.max_attempts);
-                let call = Call {
-                    what: "activity",
-                    name,
-                    child: None,
-                    attempts_max,
-                };
-                calls.insert(task, call);
-            }
-            Event::ChildScheduled {
-                task,
-                name,
-                instance_id,
-                ..
-            } => {
-                let call = Call {
-                    what: "child",
-                    name,
-                    child: Some(instance_id),
-                    attempts_max: None,
-                };
-                calls.insert(task, call);
-            }
-            Event::ActivityFailed { task, failure, run } => {
-                let attempt = Some(run.attempt);
-                failed.extend(cause(
-                    &mut calls,
-                    task,
-                    (event.number, event.turn),
-                    attempt,
-                    failure,
-                ));
-            }
-            Event::ChildFailed { task, failure } => {
-                failed.extend(cause(
-                    &mut calls,
-                    task,
-                    (event.number, event.turn),
-                    None,
-                    failure,
-                ));
-            }
-            Event::ActivityCompleted { task, .. } | Event::ChildCompleted { task, .. } => {
-                calls.remove(&task);
-            }
-            Event::ExecutionFailed { failure, cause } => return of(failed, cause, &failure),
-            _ => {}
+        if let Some((failure, cause)) = step(event, &mut calls, &mut failed) {
+            return of(failed, cause, &failure);
         }
+    }
+    None
+}
+
+/// Takes an event in. Returns what the instance failed with, and the call that it names, once that is reached.
+fn step(
+    event: HistoryEvent,
+    calls: &mut BTreeMap<TaskId, Call>,
+    failed: &mut Vec<(TaskId, Cause)>,
+) -> Option<(Failure, Option<TaskId>)> {
+    let at = (event.number, event.turn);
+    match event.event {
+        Event::ActivityScheduled {
+            task, name, retry, ..
+        } => {
+            let attempts_max = retry.map(|retry| retry.max_attempts);
+            calls.insert(task, Call::of("activity", name, None, attempts_max));
+        }
+        Event::ChildScheduled {
+            task,
+            name,
+            instance_id,
+            ..
+        } => {
+            calls.insert(task, Call::of("child", name, Some(instance_id), None));
+        }
+        Event::ActivityFailed { task, failure, run } => {
+            failed.extend(cause(calls, (task, at), Some(run.attempt), failure));
+        }
+        Event::ChildFailed { task, failure } => {
+            failed.extend(cause(calls, (task, at), None, failure));
+        }
+        Event::ActivityCompleted { task, .. } | Event::ChildCompleted { task, .. } => {
+            calls.remove(&task);
+        }
+        Event::ExecutionFailed { failure, cause } => return Some((failure, cause)),
+        Event::TurnStarted { .. }
+        | Event::ExecutionStarted { .. }
+        | Event::TimerFired { .. }
+        | Event::ExternalEventRaised { .. }
+        | Event::TimerSet { .. }
+        | Event::TaskCanceled { .. }
+        | Event::EventSent { .. }
+        | Event::InstanceStarted { .. }
+        | Event::CustomStatusSet { .. }
+        | Event::ExecutionReturned { .. }
+        | Event::ExecutionCompleted { .. }
+        | Event::ExecutionTerminated { .. }
+        | Event::ContinuedAsNew { .. }
+        | Event::ExecutionSuspended { .. }
+        | Event::ExecutionResumed { .. }
+        | Event::InstanceStartSkipped { .. }
+        | Event::ChildRetryScheduled { .. }
+        | Event::ChildRetried { .. }
+        | Event::AttemptFailed { .. }
+        | Event::CallDetails { .. }
+        | Event::ValueSet { .. }
+        | Event::TagSet { .. }
+        | Event::ActivityOptions { .. }
+        | Event::TimerSetAt { .. }
+        | Event::InstanceOptions { .. }
+        | Event::ChildCommanded { .. }
+        | Event::CancellationRequested { .. }
+        | Event::ExecutionTimedOut { .. }
+        | Event::RequestReceived { .. }
+        | Event::RequestAnswered { .. }
+        | Event::RequestSent { .. }
+        | Event::RequestCompleted { .. }
+        | Event::RequestFailed { .. } => {}
     }
     None
 }
 
 fn cause(
     calls: &mut BTreeMap<TaskId, Call>,
-    task: TaskId,
-    (event, turn): (u64, u32),
+    (task, (event, turn)): (TaskId, (u64, u32)),
     attempt: Option<u32>,
     failure: Failure,
 ) -> Option<(TaskId, Cause)> {

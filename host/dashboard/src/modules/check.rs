@@ -11,13 +11,11 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use super::changes::{Changes, Offered};
+use super::live::CHECKED;
 use super::preview::lives;
 use crate::page::Page;
 use crate::refused::Refused;
 use crate::show;
-
-/// Live instances that a check replays at most. The command line has no such limit, and does not burden the host.
-pub(crate) const CHECKED: u64 = 2_000;
 
 /// Instances in a list.
 const LISTED: usize = 200;

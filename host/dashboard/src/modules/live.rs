@@ -6,6 +6,9 @@ use perennial::{Client, Digest, Filter, ModuleInfo, Order, Status};
 
 use perennial::DefinitionKind;
 
+/// Live instances that a check replays at most. The command line has no such limit, and does not burden the host.
+pub(crate) const CHECKED: u64 = 2_000;
+
 /// Live instances that are looked at to find out what they run on.
 const LOOKED_AT: u32 = 1_000;
 

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use perennial::{Client, DefinitionKind, ModuleInfo};
 
 use super::changes::{Change, Changes, Name, Offered};
-use super::check::CHECKED;
+use super::live::CHECKED;
 use super::{digest, grants, live, one};
 use crate::page::Page;
 use crate::refused::Refused;

@@ -4,14 +4,15 @@ use perennial_core::{Command, Digest, Envelope, Message, Status, Timestamp};
 
 use crate::limits::KEYS;
 use crate::store::StoreError;
-use crate::store::reply::Reply;
+use crate::store::change::Change;
+use crate::store::reply::{Purged, Reply};
 use crate::store::rows::Rows;
 use crate::store::rules::attempts;
 use crate::store::rules::control::{self, commit_and_cascade};
 use crate::store::rules::create::{self, CreateOutcome};
 use crate::store::rules::inbox::is_live;
 use crate::store::rules::modules;
-use crate::store::rules::purge::{self, Purged};
+use crate::store::rules::purge;
 use crate::store::rules::request;
 use crate::store::rules::rewind;
 use crate::store::rules::run;
@@ -19,7 +20,6 @@ use crate::store::rules::settings;
 use crate::store::types::{
     CutOff, Effects, InstanceKey, LastHost, NewInstance, Setting, WasRunning,
 };
-use crate::store::write::Change;
 
 /// Makes one change.
 #[expect(

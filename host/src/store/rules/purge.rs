@@ -1,23 +1,14 @@
 //! Purge: deletes ended instances.
 
 use perennial_core::{Command, Decision, Failure, decide, kind};
-use serde::{Deserialize, Serialize};
 
 use crate::store::StoreError;
+use crate::store::reply::Purged;
 use crate::store::rows::Rows;
 use crate::store::rows::instances::Head;
 use crate::store::rules::create;
 use crate::store::rules::parents::tell_parent_of;
 use crate::store::types::{Effects, InstanceKey};
-
-/// The result of a purge.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Purged {
-    /// The number of instances that were deleted.
-    pub(crate) deleted: u32,
-    /// The number of live instances, which were left alone.
-    pub(crate) live: u32,
-}
 
 /// Deletes the ended ones among some instances, with all their data.
 ///

@@ -2,5 +2,6 @@
 
 mod error;
 pub(crate) mod file;
+pub(crate) mod owned;
 pub(crate) mod rows;
 pub(crate) mod writer;

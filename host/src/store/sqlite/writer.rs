@@ -35,7 +35,7 @@ use crate::limits::{TRANSACTION_BYTES, TRANSACTION_CHANGES};
 use crate::outage::{Outage, warn_seldom};
 use crate::store::StoreError;
 use crate::store::live::LiveCounts;
-use crate::store::sqlite::file::hubs::FileId;
+use crate::store::sqlite::file::identity::FileId;
 use crate::store::sqlite::file::log_files::LogFiles;
 use crate::store::sqlite::file::open;
 use crate::store::sqlite::file::space::{self, SpaceUsed};

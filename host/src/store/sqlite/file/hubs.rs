@@ -5,49 +5,10 @@ use std::path::{Path, PathBuf};
 use crate::store::sqlite::file::fresh;
 use crate::store::sqlite::file::open;
 use crate::store::sqlite::file::paths::{is_empty_file, real, remove, with_suffix};
-use crate::store::{Owned, OwnerLock, StoreError};
+use crate::store::{OwnerLock, StoreError};
 
 /// Suffixes of the files that SQLite and hosts keep beside a hub, or leave there after a crash.
 const BESIDE: [&str; 5] = ["-wal", "-shm", "-journal", ".sock", ".running"];
-
-/// The identity of a file: distinguishes it from a file that replaced it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct FileId(u64, u64);
-
-impl FileId {
-    /// The identity of the file at a path.
-    ///
-    /// # Errors
-    /// [`StoreError::Missing`] if there is none.
-    pub(crate) fn of(path: &Path) -> Result<Self, StoreError> {
-        #[cfg(target_os = "linux")]
-        if let Some(id) = Self::without_times(path) {
-            return Ok(id);
-        }
-        match std::fs::metadata(path) {
-            Ok(file) => Ok(Self::from_metadata(&file)),
-            Err(_) => Err(StoreError::Missing(path.to_owned())),
-        }
-    }
-
-    /// The identity that belongs to this metadata.
-    pub(in crate::store) fn from_metadata(file: &std::fs::Metadata) -> Self {
-        use std::os::unix::fs::MetadataExt;
-        Self(file.dev(), file.ino())
-    }
-
-    /// The identity, read without the times of the file. After a read of its times, Linux gives the next write a time of its own, and
-    /// journals the inode for it. The owner reads the identity of the log at every commit, so each commit would pay for that.
-    ///
-    /// `None` if there is no such file, or if the kernel or a sandbox refuses `statx`.
-    #[cfg(target_os = "linux")]
-    fn without_times(path: &Path) -> Option<Self> {
-        use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
-        let file = statx(CWD, path, AtFlags::empty(), StatxFlags::INO).ok()?;
-        let device = makedev(file.stx_dev_major, file.stx_dev_minor);
-        Some(Self(device, file.stx_ino))
-    }
-}
 
 /// Refuses a file with hard links: under each name it would have a lock and a log of its own.
 pub(in crate::store) fn check_names(path: &Path) -> Result<(), StoreError> {
@@ -129,26 +90,8 @@ pub(crate) fn delete(path: &Path, forced: bool) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Deletes a hub that was created just now and is not needed. Keeps it if another process has sent a command meanwhile.
-pub(crate) fn unmake(path: &Path, owned: Owned) -> Result<(), StoreError> {
-    let Owned {
-        lock,
-        writer,
-        reader,
-        ..
-    } = owned;
-    let is_wanted = !reader.unanswered(1)?.is_empty();
-    drop(writer);
-    drop(reader);
-    if !is_wanted {
-        remove_all(path)?;
-    }
-    drop(lock);
-    Ok(())
-}
-
 /// Removes a hub and the files beside it. The caller has its lock, or was told to force the deletion.
-fn remove_all(path: &Path) -> Result<(), StoreError> {
+pub(in crate::store) fn remove_all(path: &Path) -> Result<(), StoreError> {
     remove(path)?;
     for suffix in BESIDE {
         remove(&with_suffix(path, suffix))?;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::store::sqlite::file::hubs::FileId;
+use crate::store::sqlite::file::identity::FileId;
 use crate::store::sqlite::file::paths::with_suffix;
 
 /// The files that SQLite keeps beside a hub while it is open: the write-ahead log and its index.

@@ -6,6 +6,7 @@ pub(crate) mod disk;
 pub(crate) mod foreign_log;
 pub(crate) mod fresh;
 pub(crate) mod hubs;
+pub(crate) mod identity;
 pub(crate) mod lock;
 pub(crate) mod log_files;
 pub(crate) mod open;

@@ -5,8 +5,8 @@ use rusqlite::{OptionalExtension, params};
 use serde::de::DeserializeOwned;
 
 use crate::store::codec::{int, uint};
+use crate::store::numbers::status_number;
 use crate::store::rows::hub::SettingRows;
-use crate::store::sqlite::rows::instances;
 use crate::store::sqlite::rows::sql::Sql;
 use crate::store::types::{Ages, Setting, WorkerNames};
 use crate::store::{InstanceFilter, InstanceKey, Pages, Reader, StoreError};
@@ -60,7 +60,7 @@ impl Reader {
              WHERE status = ?1 AND status >= 3 AND updated_at <= ?2 ORDER BY updated_at, key LIMIT ?3";
         self.with(|db| {
             let mut query = db.prepare_cached(sql)?;
-            let values = params![instances::status_number(status), int(by.0), limit];
+            let values = params![status_number(status), int(by.0), limit];
             let rows = query.query_map(values, |row| Ok(InstanceKey(row.get(0)?)))?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
@@ -73,7 +73,7 @@ impl Reader {
         self.with(|db| {
             let mut query = db.prepare_cached(sql)?;
             let at: Option<i64> = query
-                .query_row([instances::status_number(status)], |row| row.get(0))
+                .query_row([status_number(status)], |row| row.get(0))
                 .optional()?;
             Ok(at.map(uint).map(Timestamp))
         })

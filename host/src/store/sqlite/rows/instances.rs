@@ -5,8 +5,8 @@ use perennial_core::{
 };
 use rusqlite::{OptionalExtension, params};
 
-use crate::store::StoreError;
 use crate::store::codec::{decode, encode, int, uint};
+use crate::store::numbers::{policy_number, policy_of, status_number, status_of};
 use crate::store::rows::Found;
 use crate::store::rows::instances::{
     Child, Continued, Deleted, Head, InstanceRows, NewRow, PutBack, Recorded,
@@ -15,48 +15,6 @@ use crate::store::sqlite::rows::queries;
 use crate::store::sqlite::rows::sql::Sql;
 use crate::store::sqlite::rows::tags;
 use crate::store::types::{InstanceKey, InstanceRow, NewInstance, Position, Summary, began};
-
-/// The number of a status in the file.
-pub(crate) fn status_number(status: Status) -> u8 {
-    match status {
-        Status::Pending => 0,
-        Status::Running => 1,
-        Status::Suspended => 2,
-        Status::Completed => 3,
-        Status::Failed => 4,
-        Status::Terminated => 5,
-    }
-}
-
-/// The inverse of [`status_number`].
-pub(crate) fn status_of(number: u8) -> Result<Status, StoreError> {
-    let found = Status::ALL
-        .into_iter()
-        .find(|status| status_number(*status) == number);
-    found.ok_or_else(|| StoreError::Corrupt(format!("{number} is no status")))
-}
-
-/// The number of a policy in the file; `None` is the default.
-fn policy_number(policy: ChildPolicy) -> Option<u8> {
-    match policy {
-        ChildPolicy::Abandon => None,
-        ChildPolicy::Cancel => Some(1),
-        ChildPolicy::Terminate => Some(2),
-    }
-}
-
-/// The inverse of [`policy_number`].
-pub(crate) fn policy_of(number: Option<u8>) -> Result<ChildPolicy, StoreError> {
-    Ok(match number {
-        None => ChildPolicy::Abandon,
-        Some(1) => ChildPolicy::Cancel,
-        Some(2) => ChildPolicy::Terminate,
-        Some(other) => {
-            let what = format!("{other} is nothing that becomes of a child");
-            return Err(StoreError::Corrupt(what));
-        }
-    })
-}
 
 /// The statement that updates a row if the instance is still where the turn began. Callers add further columns only if they changed: setting
 /// an indexed column costs an update of the index even if the value stays the same.

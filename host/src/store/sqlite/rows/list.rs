@@ -6,8 +6,8 @@ use perennial_core::{Status, Timestamp};
 use rusqlite::{Connection, params_from_iter};
 
 use crate::store::codec::uint;
+use crate::store::numbers::status_of;
 use crate::store::sqlite::rows::filter::{InstanceFilter, ListPlace, ListQuery, Order};
-use crate::store::sqlite::rows::instances;
 use crate::store::sqlite::rows::looks::{LOOKED_MAX, Looks};
 use crate::store::sqlite::rows::overview::count_between;
 use crate::store::sqlite::rows::queries::{COLUMNS, instance_of};
@@ -122,7 +122,7 @@ impl Reader {
             while let Some(row) = rows.next()? {
                 let count = uint(row.get(1)?);
                 if count > 0 {
-                    counts.push((instances::status_of(row.get(0)?)?, count));
+                    counts.push((status_of(row.get(0)?)?, count));
                 }
             }
             counts.sort_unstable();

@@ -7,8 +7,8 @@ use perennial_core::{Status, TaskId, Timestamp, Waiting};
 use rusqlite::{Connection, params};
 
 use crate::store::codec::{decode_failure_kind, decode_waiting, uint};
+use crate::store::numbers::status_of;
 use crate::store::sqlite::rows::filter::InstanceFilter;
-use crate::store::sqlite::rows::instances::status_of;
 use crate::store::sqlite::rows::tasks::kind_number;
 use crate::store::sqlite::rows::waits::{WaitFilter, WaitKind};
 use crate::store::{StoreError, TaskRowKind};

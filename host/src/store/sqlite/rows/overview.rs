@@ -9,7 +9,7 @@ use perennial_core::{Status, TaskId, Timestamp};
 use rusqlite::{Connection, params};
 
 use crate::store::codec::{decode_failure_kind, int, uint};
-use crate::store::sqlite::rows::instances::status_number;
+use crate::store::numbers::status_number;
 use crate::store::sqlite::rows::tasks::kind_number;
 use crate::store::{InstanceKey, Reader, StoreError, TaskRowKind};
 

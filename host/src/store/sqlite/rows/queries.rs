@@ -5,10 +5,10 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use crate::store::StoreError;
 use crate::store::codec::{decode, decode_waiting, int, uint};
+use crate::store::numbers::{policy_of, status_number, status_of};
 use crate::store::sqlite::rows::commands;
 use crate::store::sqlite::rows::cuts;
 use crate::store::sqlite::rows::inbox::is_command;
-use crate::store::sqlite::rows::instances;
 use crate::store::sqlite::rows::keys;
 use crate::store::sqlite::rows::modules;
 use crate::store::sqlite::rows::reader::Reader;
@@ -177,7 +177,7 @@ impl Reader {
     pub(crate) fn suspended(&self) -> Result<Vec<InstanceKey>, StoreError> {
         self.with(|db| {
             let mut query = db.prepare("SELECT key FROM instance WHERE status = ?1")?;
-            let rows = query.query_map([instances::status_number(Status::Suspended)], |row| {
+            let rows = query.query_map([status_number(Status::Suspended)], |row| {
                 Ok(InstanceKey(row.get(0)?))
             })?;
             Ok(rows.collect::<Result<_, _>>()?)
@@ -269,8 +269,8 @@ impl Reader {
             let mut rows = query.query(params![key.0, limit])?;
             let mut found = Vec::new();
             while let Some(row) = rows.next()? {
-                let policy = instances::policy_of(row.get(2)?)?;
-                found.push((row.get(0)?, instances::status_of(row.get(1)?)?, policy));
+                let policy = policy_of(row.get(2)?)?;
+                found.push((row.get(0)?, status_of(row.get(1)?)?, policy));
             }
             let mut all = found.len() as u64;
             if all == u64::from(limit) {
@@ -523,7 +523,7 @@ pub(in crate::store) fn instance_of(row: &Row<'_>) -> Result<InstanceRow, StoreE
         name: row.get(2)?,
         version: row.get(3)?,
         module: row.get::<_, Option<[u8; 32]>>(4)?.map(Digest),
-        status: instances::status_of(row.get(5)?)?,
+        status: status_of(row.get(5)?)?,
         execution: row.get(6)?,
         execution_id: row.get(7)?,
         generation: row.get(8)?,

@@ -9,9 +9,9 @@ use rusqlite::{OptionalExtension, params};
 
 use crate::store::StoreError;
 use crate::store::codec::{decode, encode, int, uint};
+use crate::store::numbers::status_of;
 use crate::store::rows::Found;
 use crate::store::rows::requests::RequestRows;
-use crate::store::sqlite::rows::instances::status_of;
 use crate::store::sqlite::rows::list::PAGE_BYTES_MAX;
 use crate::store::sqlite::rows::reader::Reader;
 use crate::store::sqlite::rows::sql::Sql;

@@ -9,9 +9,9 @@ use rusqlite::{Connection, params};
 
 use crate::store::StoreError;
 use crate::store::codec::{int, uint};
+use crate::store::numbers::status_of;
 use crate::store::rows::Found;
 use crate::store::rows::instances::ValueRows;
-use crate::store::sqlite::rows::instances::status_of;
 use crate::store::sqlite::rows::reader::Reader;
 use crate::store::sqlite::rows::sql::Sql;
 use crate::store::types::{InstanceKey, ValueRow};

@@ -6,8 +6,8 @@
 use perennial_core::Status;
 use rusqlite::params;
 
+use crate::store::numbers::status_number;
 use crate::store::sqlite::rows::filter::InstanceFilter;
-use crate::store::sqlite::rows::instances::status_number;
 use crate::store::sqlite::rows::looks::Looks;
 use crate::store::sqlite::rows::waits::WaitKind;
 use crate::store::{Reader, StoreError};

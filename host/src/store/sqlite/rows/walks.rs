@@ -8,8 +8,8 @@ use perennial_core::Status;
 use rusqlite::types::Value;
 
 use crate::store::codec::int;
+use crate::store::numbers::status_number;
 use crate::store::sqlite::rows::filter::{InstanceFilter, ListQuery, Order};
-use crate::store::sqlite::rows::instances;
 
 /// The index that a query walks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,7 +140,7 @@ impl Sql {
         let limit = sql.most.saturating_add(1);
         let select = |status: Option<Status>| {
             let mut clauses = indexed.clone();
-            clauses.extend(status.map(|s| format!("i.status = {}", instances::status_number(s))));
+            clauses.extend(status.map(|s| format!("i.status = {}", status_number(s))));
             format!(
                 "SELECT {at} AS at, {key} AS key, ({}) IS TRUE AS fits FROM {} WHERE {}",
                 all(&others),
@@ -205,7 +205,7 @@ impl Sql {
                         }
                         other => other,
                     };
-                    let status = instances::status_number(status);
+                    let status = status_number(status);
                     format!(
                         "SELECT {status}, count(*) FROM {} WHERE {} AND i.status = {status}",
                         walk.source(),
@@ -261,7 +261,7 @@ impl Sql {
             let numbers = filter
                 .statuses
                 .iter()
-                .map(|s| instances::status_number(*s).to_string());
+                .map(|s| status_number(*s).to_string());
             let numbers = numbers.collect::<Vec<_>>().join(", ");
             clauses.others.push(format!("i.status IN ({numbers})"));
         }

@@ -7,8 +7,8 @@ use perennial_core::{Event, Json, Start};
 use tokio::sync::Notify;
 
 use crate::limits::{WRITER_BYTES, WRITER_CHANGES};
+use crate::store::change::Change;
 use crate::store::types::NewInstance;
-use crate::store::write::Change;
 
 /// The approximate bytes of a row beside its payloads.
 const ROW_BYTES: usize = 256;

@@ -1,0 +1,113 @@
+//! Taking a hub over, and the commands that other processes leave in it.
+
+use std::path::Path;
+
+use perennial_core::Timestamp;
+use rusqlite::TransactionBehavior;
+
+use crate::store::StoreError;
+use crate::store::codec;
+use crate::store::sqlite::file::lock::OwnerLock;
+use crate::store::sqlite::file::{foreign_log, hubs, open};
+use crate::store::sqlite::rows::commands;
+use crate::store::sqlite::rows::reader::Reader;
+use crate::store::sqlite::writer::Writer;
+
+/// A hub that this process owns.
+pub(crate) struct Owned {
+    /// The lock that makes this process the owner.
+    pub(crate) lock: OwnerLock,
+    /// The handle on the writer thread.
+    pub(crate) writer: Writer,
+    /// The pool of read connections.
+    pub(crate) reader: Reader,
+    /// Whether this call created the hub.
+    pub(crate) made: bool,
+}
+
+/// Takes over an existing hub.
+///
+/// # Errors
+/// [`StoreError::Missing`] if there is none, and those of [`take_over`].
+pub(crate) fn take_over_existing(path: &Path, now: Timestamp) -> Result<Owned, StoreError> {
+    if !path.exists() {
+        return Err(StoreError::Missing(path.to_owned()));
+    }
+    take_over(path, now)
+}
+
+/// Takes over a hub; creates it if it does not exist.
+///
+/// # Errors
+/// [`StoreError::Owned`] if another process owns it, and the errors of an unusable file. Nothing is changed then.
+pub(crate) fn take_over(path: &Path, now: Timestamp) -> Result<Owned, StoreError> {
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent)
+            .map_err(StoreError::file("could not create the directory", parent))?;
+    }
+    let lock = OwnerLock::take(path)?;
+    hubs::check_names(path)?;
+    let made = open::create(path, now)? == open::Made::New;
+    foreign_log::check(path)?;
+    let mut db = match open::connect_writer(path) {
+        Err(StoreError::Older { found, known, .. }) => {
+            open::migrate(path)?;
+            tracing::info!(hub = %path.display(), from = found, to = known, "the hub was brought to the format of this version");
+            open::connect_writer(path)?
+        }
+        connected => connected?,
+    };
+    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let epoch: i64 = tx.query_row(
+        "UPDATE hub SET owner_epoch = owner_epoch + 1 RETURNING owner_epoch",
+        [],
+        |row| row.get(0),
+    )?;
+    tx.commit()?;
+    let reader = Reader::open(path)?;
+    let writer = Writer::start(path.to_owned(), db, codec::uint(epoch))?;
+    Ok(Owned {
+        lock,
+        writer,
+        reader,
+        made,
+    })
+}
+
+/// Deletes a hub that was created just now and is not needed. Keeps it if another process has sent a command meanwhile.
+pub(crate) fn unmake(path: &Path, owned: Owned) -> Result<(), StoreError> {
+    let Owned {
+        lock,
+        writer,
+        reader,
+        ..
+    } = owned;
+    let is_wanted = !reader.unanswered(1)?.is_empty();
+    drop(writer);
+    drop(reader);
+    if !is_wanted {
+        hubs::remove_all(path)?;
+    }
+    drop(lock);
+    Ok(())
+}
+
+/// Appends a command to a hub that another process owns.
+pub(crate) fn append_command(
+    path: &Path,
+    token: &str,
+    body: &[u8],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    commands::append(&open::connect_writer(path)?, token, body, now)
+}
+
+/// Withdraws a command of this process that has no answer yet. Returns whether it did: the command then takes no effect.
+pub(crate) fn take_back_command(path: &Path, token: &str) -> Result<bool, StoreError> {
+    commands::take_back(&open::connect_writer(path)?, token)
+}
+
+/// Deletes a command of this process after its answer was read.
+pub(crate) fn forget_command(path: &Path, token: &str) -> Result<(), StoreError> {
+    commands::forget(&open::connect_writer(path)?, token)
+}
