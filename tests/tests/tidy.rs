@@ -95,6 +95,9 @@ fn not_in(room: &str, names: &[&str]) {
 #[test]
 fn each_library_stays_in_its_room() {
     only_in("host", "rusqlite", &["host/src/store/sqlite"]);
+    for library in ["tokio_postgres", "tokio_postgres_rustls"] {
+        only_in("host", library, &["host/src/store/postgres"]);
+    }
     only_in("host", "wasmtime", &["host/src/wasm"]);
     only_in("host", "wasmtime_wasi", &["host/src/wasm"]);
     only_in("host", "wit_component", &["host/src/wasm"]);

@@ -63,7 +63,7 @@ impl FileBackend {
             match &*cached {
                 Some((file, reader)) if *file == now => Arc::clone(reader),
                 _ => {
-                    let reader = Arc::new(Reader::open(&self.path)?);
+                    let reader = Arc::new(store::open_reader(&self.path)?);
                     Arc::clone(&cached.insert((now, reader)).1)
                 }
             }

@@ -309,8 +309,8 @@ impl Client {
             self.submit("", nothing).await?;
         }
         // That commit may fit on a disk that is too full for a start.
-        let path = engine.path().to_owned();
-        let asked = tokio::task::spawn_blocking(move || store::has_room(&path)).await;
+        let place = engine.place().clone();
+        let asked = tokio::task::spawn_blocking(move || place.has_room()).await;
         let room = asked.map_err(|_| Error::panicked())?;
         room.map_err(|error| Error::store(self.task_hub(), error))
     }
@@ -444,7 +444,7 @@ impl Client {
     /// The hub's file, if this process opened it.
     pub(crate) fn path(&self) -> Option<&Path> {
         match &self.backend {
-            Backend::Engine(engine) => Some(engine.path()),
+            Backend::Engine(engine) => engine.place().path(),
             Backend::File(file) => Some(file.path()),
             Backend::Remote(_) => None,
         }

@@ -13,7 +13,6 @@
 
 pub(crate) mod clock;
 pub mod executor;
-pub(crate) mod flight;
 mod interrupt;
 mod locks;
 pub(crate) mod memory;
@@ -33,7 +32,7 @@ pub(crate) mod upkeep;
 pub(crate) mod workers;
 
 use std::collections::{BTreeSet, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -42,7 +41,6 @@ use perennial_core::{Limits, Millis, Timestamp};
 
 use crate::engine::clock::{Clock, Guarded};
 use crate::engine::executor::{ActivityExecutor, Executor};
-use crate::engine::flight::FlightRecorder;
 use crate::engine::locks::{OrderedMutex, rank};
 use crate::engine::memory::slots::{Slot, Slots};
 use crate::engine::memory::waiters::Waiters;
@@ -63,8 +61,8 @@ use crate::guest_lines::GuestLines;
 use crate::outage::Outage;
 use crate::shortage::Shortages;
 use crate::store::{
-    self, Change, InstanceKey, Outcome, OwnerLock, OwnerNote, Reader, StoreError, WasRunning,
-    Write, Writer, WriterCounts,
+    self, Change, FlightRecorder, InstanceKey, Outcome, OwnerNote, Ownership, Place, Reader,
+    StoreError, WasRunning, Write, Writer, WriterCounts,
 };
 
 pub(crate) use memory::waiters::Until;
@@ -168,10 +166,10 @@ pub(crate) struct Engine {
     pub(crate) end: End,
 }
 
-/// The files of the hub. `owner` protects the lock file, which describes the owner.
+/// The hub, which this process owns until `owner` is dropped.
 struct Hub {
-    path: PathBuf,
-    owner: OrderedMutex<Option<OwnerLock>, { rank::OWNER }>,
+    place: Place,
+    owner: OrderedMutex<Option<Box<dyn Ownership>>, { rank::OWNER }>,
     writer: Writer,
     reader: Reader,
     next_key: AtomicI64,
@@ -231,39 +229,38 @@ pub(crate) struct End {
 impl Hub {
     /// Takes over a hub. Also returns the turns and attempts that were running when its last host died.
     fn take_over(
-        path: &Path,
+        place: &Place,
         quotas: &Quotas,
         now: Timestamp,
     ) -> Result<(Self, Vec<WasRunning>), StoreError> {
-        let owned = store::take_over(path, now)?;
+        let owned = place.take_over(now)?;
         if quotas.counts_instances() {
             owned.writer.live().enable();
         }
         if quotas.hub_bytes.is_some() {
             owned.writer.space().enable();
         }
-        let (flight, were_running) = FlightRecorder::open(path)?;
         let hub = Self {
-            path: path.to_owned(),
+            place: place.clone(),
             next_key: AtomicI64::new(owned.reader.last_key()?.0 + 1),
-            owner: OrderedMutex::new(Some(owned.lock)),
+            owner: OrderedMutex::new(Some(owned.owner)),
             writer: owned.writer,
             reader: owned.reader,
-            flight,
+            flight: owned.flight,
         };
-        Ok((hub, were_running))
+        Ok((hub, owned.were_running))
     }
 }
 
 impl Engine {
     /// Takes over a hub and starts to run its instances.
     pub(crate) fn start(
-        path: &Path,
+        place: &Place,
         config: EngineConfig,
         parts: EngineParts,
     ) -> Result<Arc<Self>, StoreError> {
         let clock: Arc<dyn Clock> = Arc::new(Guarded::new(parts.clock));
-        let (hub, were_running) = Hub::take_over(path, &config.quotas, clock.now())?;
+        let (hub, were_running) = Hub::take_over(place, &config.quotas, clock.now())?;
         let seen = hub.reader.last_commit()?;
         let names = NameTable::new(hub.reader.names()?, parts.native.clone(), config.limits);
         let engine = Arc::new(Self {
@@ -330,14 +327,9 @@ impl Engine {
                 "was running when the last host of the hub died"
             );
         }
-        let boot = flight::boot();
+        let boot = store::boot();
         self.write_blocking(Change::TakeOver { were_running, boot })?;
-        self.hub.flight.clear().map_err(|source| {
-            StoreError::file(
-                "could not clear",
-                store::with_suffix(&self.hub.path, ".running"),
-            )(source)
-        })
+        self.hub.flight.clear()
     }
 
     /// Queues everything that was unfinished when the last owner stopped.
@@ -486,9 +478,9 @@ impl Engine {
         }
     }
 
-    /// The hub's file.
-    pub(crate) fn path(&self) -> &Path {
-        &self.hub.path
+    /// Where the hub is.
+    pub(crate) fn place(&self) -> &Place {
+        &self.hub.place
     }
 
     /// Counters of the writer.
@@ -516,7 +508,7 @@ impl Engine {
         self.activities.counts()
     }
 
-    /// Writes into the lock file who owns the hub and on which socket the owner listens.
+    /// Lets other processes know who owns the hub and on which socket the owner listens.
     pub(crate) fn announce(&self, socket: Option<PathBuf>) {
         let note = OwnerNote {
             pid: std::process::id(),
@@ -524,8 +516,8 @@ impl Engine {
             what: self.config.what.clone(),
             socket,
         };
-        let mut lock = self.hub.owner.lock();
-        if let Some(Err(error)) = lock.as_mut().map(|lock| lock.write_note(&note)) {
+        let mut owner = self.hub.owner.lock();
+        if let Some(Err(error)) = owner.as_mut().map(|owner| owner.announce(&note)) {
             tracing::warn!(%error, "could not write who owns the hub; other processes cannot reach this one");
         }
     }

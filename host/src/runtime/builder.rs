@@ -22,7 +22,7 @@ use crate::guest_lines::GuestLines;
 use crate::runtime::native::{Activities, ActivityContext, Management, NativeActivity};
 use crate::runtime::{Host, fault, listener};
 use crate::shortage::{Resource, Shortage};
-use crate::store::{Reader, StoreError};
+use crate::store::{Place, Reader, StoreError};
 use crate::wasm::{Grants, Wasm, WasmConfig};
 
 /// Configures and starts a host. Every setting has a default.
@@ -195,6 +195,7 @@ impl HostBuilder {
     /// message. A file that is not a hub is left alone.
     pub async fn start(self) -> Result<Host> {
         let path = hub_path(&self.data_dir, &self.hub)?;
+        let place = Place::File(path.clone());
         let cache_dir = Some(self.data_dir.join(crate::wasm::CACHE_DIR));
         let (hub, runtime) = (self.hub.clone(), tokio::runtime::Handle::current());
         let start = move || -> Result<Arc<Engine>> {
@@ -207,7 +208,7 @@ impl HostBuilder {
                 ..WasmConfig::default()
             };
             let deployments = Arc::new(AtomicU64::new(0));
-            let modules = Arc::new(Modules::new(path.clone(), Arc::clone(&deployments)));
+            let modules = Arc::new(Modules::new(place.clone(), Arc::clone(&deployments)));
             let grants = Arc::clone(&modules);
             let builtin_grants = Arc::clone(&modules);
             let lines = Arc::new(GuestLines::new(Arc::clone(&self.clock)));
@@ -247,13 +248,14 @@ impl HostBuilder {
                 runtime,
                 deployments,
             };
-            Engine::start(&path, config, parts).map_err(failed)
+            Engine::start(&place, config, parts).map_err(failed)
         };
         let engine = on_own_thread(&hub, start).await?;
-        let listener = listener::listen(&engine);
+        let listener = listener::listen(&engine, &path);
         Ok(Host {
             engine,
             hub,
+            path,
             listener,
             stopped: false,
         })
@@ -282,7 +284,7 @@ async fn on_own_thread<T: Send + 'static>(
 
 /// Reads modules from the hub for the wasm executor, which does not use the store.
 struct Modules {
-    path: PathBuf,
+    place: Place,
     reader: Mutex<Option<Arc<Reader>>>,
     /// Incremented by the engine when a module is deployed or its grants change.
     deployments: Arc<AtomicU64>,
@@ -291,9 +293,9 @@ struct Modules {
 }
 
 impl Modules {
-    fn new(path: PathBuf, deployments: Arc<AtomicU64>) -> Self {
+    fn new(place: Place, deployments: Arc<AtomicU64>) -> Self {
         Self {
-            path,
+            place,
             reader: Mutex::default(),
             deployments,
             granted: Mutex::default(),
@@ -304,7 +306,7 @@ impl Modules {
         let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(match &*reader {
             Some(reader) => Arc::clone(reader),
-            None => Arc::clone(reader.insert(Arc::new(Reader::open(&self.path)?))),
+            None => Arc::clone(reader.insert(Arc::new(self.place.open_reader()?))),
         })
     }
 

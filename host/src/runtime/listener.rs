@@ -20,8 +20,11 @@ const SOCKET_PATH_MAX: usize = 107;
 
 /// Starts to listen, and writes the socket's path into the hub's lock file. If the socket cannot be created, this only logs a warning:
 /// commands of other processes then wait until the next host opens the hub.
-pub(crate) fn listen(engine: &Arc<Engine>) -> Option<(oneshot::Sender<()>, JoinHandle<()>)> {
-    let path = socket_path(engine.path());
+pub(crate) fn listen(
+    engine: &Arc<Engine>,
+    hub: &Path,
+) -> Option<(oneshot::Sender<()>, JoinHandle<()>)> {
+    let path = socket_path(hub);
     // A previous owner that crashed may have left a socket. Only the holder of the lock gets here.
     let _ = std::fs::remove_file(&path);
     let listener = match UnixListener::bind(&path) {

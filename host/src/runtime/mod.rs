@@ -12,7 +12,7 @@ mod replayer;
 mod tests;
 mod verify;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -65,6 +65,7 @@ fn fault(error: StoreError) -> Fault {
 pub struct Host {
     engine: Arc<Engine>,
     hub: String,
+    path: PathBuf,
     listener: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
     /// Whether the engine was told to stop.
     stopped: bool,
@@ -92,7 +93,7 @@ impl Host {
 
     /// The path of the hub's file.
     pub fn path(&self) -> &Path {
-        self.engine.path()
+        &self.path
     }
 
     /// Statistics since the start of the host.

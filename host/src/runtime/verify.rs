@@ -138,7 +138,7 @@ impl IntoFuture for Verify {
 fn verify(hub: &str, path: PathBuf, on_progress: &OnProgress) -> Result<HubCheck> {
     let failed = |error: StoreError| Error::store(hub, error);
     let opened = store::integrity(&path, FILE_PROBLEMS_MAX)
-        .and_then(|problems| Ok((problems, Reader::open(&path)?)));
+        .and_then(|problems| Ok((problems, store::open_reader(&path)?)));
     let (file_problems, reader) = match opened {
         Ok((problems, reader)) => (problems, Arc::new(reader)),
         // A hub that is too damaged to be opened is a result of the check.

@@ -3,9 +3,10 @@
 //! Postcard stores fields in order and variants by number, so the order in the core's types is the format. Every later version reads the
 //! recorded bytes that the tests pin; a shape that must change gets a new format byte and keeps its old reader.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use perennial_core::Waiting;
+use perennial_core::{Tags, Waiting};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -67,7 +68,27 @@ pub(crate) fn decode_waiting(bytes: &[u8]) -> Result<Waiting, StoreError> {
     })
 }
 
-/// SQLite integers are signed; stored values stay far below the sign bit.
+/// Reads the tags of an instance from their column.
+pub(crate) fn decode_tags(text: Option<String>) -> Result<Tags, StoreError> {
+    let Some(text) = text else {
+        return Ok(Vec::new());
+    };
+    let tags: BTreeMap<String, String> = serde_json::from_str(&text)
+        .map_err(|e| StoreError::Corrupt(format!("the tags of an instance: {e}")))?;
+    Ok(tags.into_iter().collect())
+}
+
+/// The column for the tags of an instance.
+pub(crate) fn encode_tags(tags: &Tags) -> Option<String> {
+    if tags.is_empty() {
+        return None;
+    }
+    let pairs = tags.iter().map(|(k, v)| (k.clone(), v.clone().into()));
+    let object: serde_json::Map<_, _> = pairs.collect();
+    Some(serde_json::Value::Object(object).to_string())
+}
+
+/// Integers of a database are signed; stored values stay far below the sign bit.
 pub(crate) fn int(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

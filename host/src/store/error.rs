@@ -79,6 +79,19 @@ pub(crate) enum StoreError {
         "{0} has another name too (a hard link), under which another host would not see that it is in use: copy the file and remove one of the names, or use a symbolic link"
     )]
     Linked(PathBuf),
+    /// The address of a database cannot be used, or its TLS.
+    #[cfg(feature = "postgres")]
+    #[error("{0}")]
+    Address(String),
+    /// The schema of a database is not a hub. It is left unchanged.
+    #[cfg(feature = "postgres")]
+    #[error(
+        "the schema {schema} of the database is not a task hub of Perennial; it was left unchanged: name another task hub, or rename the schema"
+    )]
+    NotAHubSchema {
+        /// The name of the schema.
+        schema: String,
+    },
     /// The content of the file is inconsistent.
     #[error("the hub is damaged: {0}")]
     Corrupt(String),
@@ -164,6 +177,10 @@ impl StoreError {
             | Self::Fenced
             | Self::Conflict
             | Self::Closed => Resource::Hub,
+            #[cfg(feature = "postgres")]
+            Self::NotAHubSchema { .. } => Resource::Hub,
+            #[cfg(feature = "postgres")]
+            Self::Address(_) => return None,
             Self::Lacks(shortage) => return Some(shortage.clone()),
             Self::Corrupt(_) | Self::TakenBack => return None,
         };

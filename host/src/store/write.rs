@@ -84,7 +84,7 @@ impl Write {
     }
 
     /// What it changes.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "postgres"))]
     pub(in crate::store) fn change(&self) -> &Change {
         &self.change
     }
@@ -93,6 +93,13 @@ impl Write {
     #[cfg(test)]
     pub(in crate::store) fn outcome(&self) -> &Outcome {
         &self.outcome
+    }
+
+    /// The token of the command of another process that it executes.
+    #[cfg(feature = "postgres")]
+    #[allow(dead_code, reason = "hosts do not open hubs in PostgreSQL yet")]
+    pub(in crate::store) fn token(&self) -> Option<&str> {
+        self.token.as_deref()
     }
 
     /// Whether it executes a command of another process.

@@ -73,6 +73,10 @@ fn of_store(error: &StoreError) -> &'static str {
     match error {
         StoreError::Missing(_) => "noTaskHub",
         StoreError::NotAHub(_) => "notATaskHub",
+        #[cfg(feature = "postgres")]
+        StoreError::NotAHubSchema { .. } => "notATaskHub",
+        #[cfg(feature = "postgres")]
+        StoreError::Address(_) => "unavailable",
         StoreError::Newer { .. } | StoreError::Older { .. } => "otherVersion",
         StoreError::ForeignLog { .. } => "foreignLog",
         StoreError::Linked(_) => "hardLinked",

@@ -10,7 +10,7 @@ use serde_with::{serde_as, skip_serializing_none};
 use crate::client::json::{AsCounts, TimeText};
 use crate::client::{Client, Error, Result, hub_path};
 use crate::engine::clock::{Clock, SystemClock};
-use crate::store::{self, Reader, StoreError, Tally};
+use crate::store::{self, StoreError, Tally};
 
 /// The task hubs of a data directory. Cheap to clone.
 ///
@@ -249,7 +249,7 @@ impl Client {
         let path = self.path().ok_or_else(|| Error::needs_file("this"))?;
         let (hub, path) = (self.task_hub().to_owned(), path.to_owned());
         blocking(self.task_hub(), move || {
-            let tally = Reader::open(&path)?.tally()?;
+            let tally = store::open_reader(&path)?.tally()?;
             Ok(HubStats::new(info(hub, path), tally))
         })
         .await
@@ -285,7 +285,7 @@ async fn blocking<T: Send + 'static>(
 }
 
 fn info(name: String, path: PathBuf) -> HubInfo {
-    let created = Reader::open(&path).and_then(|reader| reader.created_at());
+    let created = store::open_reader(&path).and_then(|reader| reader.created_at());
     HubInfo {
         bytes: store::bytes_of(&path),
         owner: owner(&path),

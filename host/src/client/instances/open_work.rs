@@ -3,12 +3,11 @@
 use perennial_core::{Event, Status, Target, TaskId, Timestamp, Turn};
 
 use crate::client::instances::waits::{AtWorker, Heartbeat, Wait};
+use crate::engine::Engine;
 use crate::engine::remote::Progress;
 use crate::engine::remote::dispatch::Work;
-use crate::engine::{Engine, flight};
 use crate::store::{
     InstanceKey, InstanceRow, LiveChild, Reader, StoreError, TaskRow, TaskRowKind, WasRunning,
-    is_owned,
 };
 
 /// The most waits listed for one instance, so that a wide fan-out does not flood its status.
@@ -347,11 +346,8 @@ pub(in crate::client) fn all_running(reader: &Reader) -> Vec<WasRunning> {
 }
 
 fn running_where(reader: &Reader, is_asked: impl Fn(&WasRunning) -> bool) -> Vec<WasRunning> {
-    let mut running = flight::look(reader.path());
+    // Without the record the waits say less, and are still true.
+    let mut running = reader.running().unwrap_or_default();
     running.retain(|now| now.task.is_some() && is_asked(now));
-    if !running.is_empty() && !is_owned(reader.path()) {
-        // No process owns the hub: the noted attempts were cut off.
-        running.clear();
-    }
     running
 }

@@ -30,7 +30,7 @@ fn calls(
 
 #[test]
 fn an_activity_is_tried_again_until_it_ends_well() {
-    let world = World::with("Call", calls("Third", retry(5, 1_000), None));
+    let world = World::with("Call", calls("Third", retry(5, 1_000), None)).in_file();
     world
         .activities
         .add("Third", |attempt| match attempt.attempt {
@@ -65,7 +65,7 @@ fn an_activity_is_tried_again_until_it_ends_well() {
 
 #[test]
 fn a_retry_survives_a_restart() {
-    let world = World::with("Call", calls("Flaky", retry(3, 1_000), None));
+    let world = World::with("Call", calls("Flaky", retry(3, 1_000), None)).in_file();
     let host = world.open();
     host.start("Call", "a");
     while host.count("SELECT count(*) FROM task WHERE attempt = 2") == 0 {
@@ -107,7 +107,7 @@ fn an_attempt_that_takes_too_long_fails_and_is_told() {
 
 #[test]
 fn an_activity_that_panics_in_the_host_fails_its_attempt() {
-    let world = World::with("Call", calls("Panic", retry(2, 0), None));
+    let world = World::with("Call", calls("Panic", retry(2, 0), None)).in_file();
     world.activities.add("Panic", |_| panic!("on purpose"));
     let host = world.open();
     host.start("Call", "a");
@@ -245,7 +245,8 @@ fn results_of_a_suspended_instance_are_kept_and_no_activity_runs_twice() {
                     waits()
                 }
             })
-        });
+        })
+        .in_file();
         world.config.activities_max = 3;
         let mut host = world.open();
         host.start("Fan", "a");
@@ -351,7 +352,8 @@ fn no_new_attempt_starts_after_the_return() {
                 }
                 completes("\"returned\"")
             })
-        });
+        })
+        .in_file();
         let mut host = world.open();
         host.start("Return", "a");
         let held = world.held();

@@ -8,7 +8,9 @@ use crate::store::{StoreError, with_suffix};
 /// Breaks the disk while an instance runs. Requests meanwhile fail with an error that names the cause, and have no effect. When the disk
 /// works again, everything that was accepted ends.
 fn check(trouble: Trouble, says: &str) {
-    let world = World::with("Chain", chain("Hold", 2)).and("Sleep", sleeps(1_000));
+    let world = World::with("Chain", chain("Hold", 2))
+        .and("Sleep", sleeps(1_000))
+        .in_file();
     drop(world.open());
     let disk = Disk::under(world.dir());
     let host = world.open();
@@ -77,7 +79,7 @@ fn a_disk_that_cannot_sync_refuses_loses_nothing_and_is_got_over() {
 #[test]
 fn a_disk_that_falls_ill_at_any_moment_is_got_over() {
     let troubles = [Trouble::Full, Trouble::Write, Trouble::Sync, Trouble::Dead];
-    let world = World::with("Chain", chain("Echo", 20));
+    let world = World::with("Chain", chain("Echo", 20)).in_file();
     drop(world.open());
     let disk = Disk::under(world.dir());
     let host = world.open();
@@ -108,7 +110,7 @@ fn a_disk_that_falls_ill_at_any_moment_is_got_over() {
 
 #[test]
 fn a_hub_that_is_moved_away_takes_nothing_until_it_is_back() {
-    let world = World::with("Chain", chain("Hold", 1));
+    let world = World::with("Chain", chain("Hold", 1)).in_file();
     let host = world.open();
     host.start("Chain", "a");
     let held = world.held();
@@ -138,7 +140,7 @@ fn a_hub_that_is_moved_away_takes_nothing_until_it_is_back() {
 
 #[test]
 fn a_hub_whose_directory_is_deleted_takes_nothing() {
-    let world = World::with("Listen", listens(1));
+    let world = World::with("Listen", listens(1)).in_file();
     let host = world.open();
     host.start("Listen", "a");
     host.idle();
@@ -153,7 +155,7 @@ fn a_hub_whose_directory_is_deleted_takes_nothing() {
 #[test]
 fn what_was_accepted_outlives_its_log() {
     for suffix in ["-wal", "-shm"] {
-        let world = World::with("Listen", listens(1));
+        let world = World::with("Listen", listens(1)).in_file();
         let host = world.open();
         host.start("Listen", "a");
         host.idle();

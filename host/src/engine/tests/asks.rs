@@ -139,7 +139,7 @@ fn each_request_is_answered_once_and_its_answer_stays() {
 
 #[test]
 fn a_request_that_is_declined_leaves_no_trace() {
-    let world = World::with("Counter", counter);
+    let world = World::with("Counter", counter).in_file();
     let host = world.open();
     host.start("Counter", "c");
     host.until("c", |row| row.turns == 1);
@@ -174,7 +174,7 @@ fn a_request_that_is_declined_leaves_no_trace() {
 
 #[test]
 fn requests_outlive_continue_as_new_and_old_answers_do_not_pile_up() {
-    let world = World::with("Counter", counter);
+    let world = World::with("Counter", counter).in_file();
     let host = world.open();
     host.start("Counter", "c");
     asks(&host, "c", "r1", "Add", 5);
@@ -356,7 +356,9 @@ fn a_start_and_what_it_is_for_are_one_change() {
 
 #[test]
 fn a_rewind_answers_what_was_left_and_no_request_twice() {
-    let world = World::with("Counter", counter).and("Asks", asker("c", "Keep"));
+    let world = World::with("Counter", counter)
+        .and("Asks", asker("c", "Keep"))
+        .in_file();
     let mended = breakable(&world, "Work");
     let host = world.open();
     host.start("Counter", "c");

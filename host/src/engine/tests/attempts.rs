@@ -61,7 +61,7 @@ fn seen(attempts: &[(u32, &str)]) -> Vec<(u32, String)> {
 #[test]
 fn failures_that_were_followed_by_a_success_are_in_the_history() {
     for restarts in [false, true] {
-        let world = World::with("Call", calls("Third", policy(5, 1_000, None)));
+        let world = World::with("Call", calls("Third", policy(5, 1_000, None))).in_file();
         world
             .activities
             .add("Third", |attempt| match attempt.attempt {
@@ -94,7 +94,7 @@ fn failures_that_were_followed_by_a_success_are_in_the_history() {
 
 #[test]
 fn of_many_attempts_the_first_and_the_last_are_kept() {
-    let world = World::with("Call", calls("Flaky", policy(30, 1_000, None)));
+    let world = World::with("Call", calls("Flaky", policy(30, 1_000, None))).in_file();
     let host = world.open();
     host.start("Call", "a");
     for attempt in 2..=30 {
@@ -112,7 +112,7 @@ fn of_many_attempts_the_first_and_the_last_are_kept() {
 
 #[test]
 fn an_attempt_that_a_crash_cut_off_is_counted_and_seen() {
-    let mut world = World::with("Call", calls("Hold", policy(2, 1_000, None)));
+    let mut world = World::with("Call", calls("Hold", policy(2, 1_000, None))).in_file();
     {
         let host = world.open();
         host.start("Call", "a");
@@ -153,7 +153,7 @@ fn an_attempt_that_a_crash_cut_off_is_counted_and_seen() {
 #[test]
 fn no_attempt_starts_after_giving_up_though_the_host_was_down() {
     for (down, gives_up) in [(1_400, false), (1_501, true)] {
-        let world = World::with("Call", calls("Second", policy(9, 500, Some(1_500))));
+        let world = World::with("Call", calls("Second", policy(9, 500, Some(1_500)))).in_file();
         world
             .activities
             .add("Second", |attempt| match attempt.attempt {
@@ -228,7 +228,8 @@ fn no_child_is_tried_again_after_giving_up() {
             failure: Failure::retryable("NoLuck", ""),
             cause: None,
         })
-    });
+    })
+    .in_file();
     {
         let host = world.open();
         host.start("Parent", "p");

@@ -72,7 +72,7 @@ fn names(host: &Host<'_>, id: &str) -> Vec<&'static str> {
 
 #[test]
 fn an_instance_that_is_cancelled_cleans_up_and_ends_with_the_reason() {
-    let world = World::with("Cleans", cleans_up);
+    let world = World::with("Cleans", cleans_up).in_file();
     let host = world.open();
     host.start("Cleans", "a");
     assert_eq!(host.submit(cancel("a", 60_000)).unwrap(), Reply::Done);
@@ -137,7 +137,7 @@ fn the_end_of_the_grace_period_also_ends_what_is_suspended() {
 
 #[test]
 fn a_suspended_instance_is_asked_when_it_is_resumed() {
-    let world = World::with("Obeys", || obeys());
+    let world = World::with("Obeys", || obeys()).in_file();
     let host = world.open();
     host.start("Obeys", "a");
     host.suspend("a");
@@ -166,7 +166,7 @@ fn a_suspended_instance_is_asked_when_it_is_resumed() {
 
 #[test]
 fn what_has_not_begun_or_cannot_be_told_ends_at_once() {
-    let world = World::with("Ignores", ignores);
+    let world = World::with("Ignores", ignores).in_file();
     {
         let host = world.open();
         let Request::Start(mut later) = start("Ignores", "later", None) else {

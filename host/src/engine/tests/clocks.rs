@@ -187,7 +187,8 @@ fn a_retry_waits_for_its_delay_and_not_for_the_clock() {
                 waits()
             }
         })
-    });
+    })
+    .in_file();
     world
         .activities
         .add("Twice", |attempt| match attempt.attempt {

@@ -180,7 +180,7 @@ fn a_suspension_passes_through_an_instance_that_has_returned() {
 
 #[test]
 fn a_scheduled_start_is_pending_until_its_time() {
-    let world = World::with("Listen", listens(1));
+    let world = World::with("Listen", listens(1)).in_file();
     let host = world.open();
     let at = BEGIN + 60_000;
     assert_eq!(
@@ -322,7 +322,7 @@ fn replacing_a_live_instance_interrupts_what_it_runs() {
 
 #[test]
 fn an_instance_whose_inbox_cannot_be_read_can_be_terminated() {
-    let world = World::with("Listen", listens(2));
+    let world = World::with("Listen", listens(2)).in_file();
     {
         let host = world.open();
         host.start("Listen", "a");

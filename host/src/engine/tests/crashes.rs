@@ -53,7 +53,7 @@ fn an_activity_that_takes_its_host_down_five_times_fails() {
 
 #[test]
 fn a_host_that_stops_in_peace_counts_no_crash() {
-    let world = World::with("Chain", chain("Hold", 1));
+    let world = World::with("Chain", chain("Hold", 1)).in_file();
     let mut host = world.open();
     host.start("Chain", "a");
     for _ in 0..8 {
@@ -125,7 +125,7 @@ fn an_instance_that_takes_its_host_down_five_times_is_quarantined_until_it_is_re
 
 #[test]
 fn another_owner_is_refused_until_the_first_one_ends() {
-    let world = World::with("Listen", listens(1));
+    let world = World::with("Listen", listens(1)).in_file();
     let host = world.open();
     host.engine.announce(None);
     let Err(error) = world.try_open() else {
@@ -138,7 +138,7 @@ fn another_owner_is_refused_until_the_first_one_ends() {
 
 #[test]
 fn an_owner_that_was_replaced_stops_and_writes_nothing() {
-    let world = World::with("Listen", listens(1));
+    let world = World::with("Listen", listens(1)).in_file();
     let host = world.open();
     host.start("Listen", "a");
     host.idle();
@@ -160,7 +160,7 @@ fn an_owner_that_was_replaced_stops_and_writes_nothing() {
 
 #[test]
 fn garbage_that_a_crash_left_is_collected() {
-    let world = World::with("Listen", listens(600));
+    let world = World::with("Listen", listens(600)).in_file();
     let host = world.open();
     host.start("Listen", "a");
     for n in 0..600 {

@@ -261,7 +261,8 @@ fn a_purged_child_reaches_its_parent_once_and_not_if_it_had_told_before() {
         })
     })
     .and("Child", completing("ok"))
-    .and("Listen", listens(1));
+    .and("Listen", listens(1))
+    .in_file();
     let host = world.open();
     host.start("Patient", "p");
     host.idle();
@@ -292,7 +293,7 @@ fn a_purged_child_reaches_its_parent_once_and_not_if_it_had_told_before() {
 
 #[test]
 fn what_waits_for_nothing_says_so() {
-    let world = World::with("Idle", || Box::new(|_, _| waits()));
+    let world = World::with("Idle", || Box::new(|_, _| waits())).in_file();
     let host = world.open();
     host.start("Idle", "a");
     host.idle();

@@ -42,7 +42,8 @@ fn the_id_of_a_child_that_has_ended_is_used_again_round_after_round() {
             }
         })
     })
-    .and("Kid", || Box::new(|seen, _| completes(seen.number())));
+    .and("Kid", || Box::new(|seen, _| completes(seen.number())))
+    .in_file();
     let host = world.open();
     host.start_with("Eternal", "e", 0);
     assert_eq!(host.end("e"), "[31,32]");
@@ -202,7 +203,8 @@ fn a_refusal_that_waited_while_the_starter_was_suspended_is_noted_at_its_end() {
         })
     })
     .and("Kid", completing("5"))
-    .and("Listen", listens(1));
+    .and("Listen", listens(1))
+    .in_file();
     let host = world.open();
     host.start("Listen", "taken");
     host.start("Starts", "s");

@@ -494,7 +494,7 @@ fn an_attempt_to_run_at_most_once_that_a_shutdown_cut_off_is_not_followed() {
 
 #[test]
 fn after_a_power_failure_no_number_is_told_twice() {
-    let mut world = World::with("Copy", calls("Hold", 1, None, CallOptions::default()));
+    let mut world = World::with("Copy", calls("Hold", 1, None, CallOptions::default())).in_file();
     for (boots_anew, number) in [(true, 2), (false, 2)] {
         let host = world.open();
         host.start("Copy", "a");

@@ -163,7 +163,7 @@ fn a_suspended_instance_with_a_full_inbox_costs_nothing() {
 
 #[test]
 fn terminate_comes_before_everything_that_waits() {
-    let world = world();
+    let world = world().in_file();
     let host = world.open();
     host.start("Listen", "a");
     host.idle();
@@ -265,7 +265,8 @@ fn stopping_answers_everyone_and_takes_no_time() {
             }
             waits()
         })
-    });
+    })
+    .in_file();
     let host = world.open();
     let starts: Vec<_> = (0..500)
         .map(|n| {

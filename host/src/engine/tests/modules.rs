@@ -115,7 +115,7 @@ fn a_quarantined_instance_goes_on_with_a_module_that_repeats_its_history_also_af
 
 #[test]
 fn an_instance_stays_with_its_module_where_the_named_one_does_not_repeat_its_history() {
-    let world = fickle_world();
+    let world = fickle_world().in_file();
     let host = world.open();
     let held = quarantined(&host);
     for (module, words) in [
@@ -215,7 +215,9 @@ fn an_instance_that_never_began_begins_on_the_module_that_is_named() {
 
 #[test]
 fn what_is_started_while_modules_are_collected_always_has_its_module() {
-    let mut world = World::with("Listen", listens(1)).and("Listen#8", listens(1));
+    let mut world = World::with("Listen", listens(1))
+        .and("Listen#8", listens(1))
+        .in_file();
     world.config.workers = 4;
     let host = world.open();
     std::thread::scope(|scope| {

@@ -54,7 +54,7 @@ fn raise_without_a_host(world: &World, id: &str) {
 #[test]
 fn a_deadline_that_passed_while_no_host_ran_comes_before_an_event_that_came_later() {
     for (raised_at, wins) in [(999, "ExternalEventRaised"), (1_001, "TimerFired")] {
-        let world = World::with("Race", races(1_000));
+        let world = World::with("Race", races(1_000)).in_file();
         let ids: Vec<String> = (0..20).map(|n| format!("r{n}")).collect();
         {
             let host = world.open();

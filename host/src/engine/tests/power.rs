@@ -142,7 +142,7 @@ fn after(world: &World, disk: &Disk, so_far: &[Entry], dice: &mut Dice, lost: u6
 fn check(seed: u64) -> u64 {
     let _named = Named(seed);
     let mut dice = Dice(seed);
-    let mut world = world();
+    let mut world = world().in_file();
     // Every second world has the programs of a worker.
     let remote = !seed.is_multiple_of(2);
     (world.remote, world.with_worker) = (remote, remote);

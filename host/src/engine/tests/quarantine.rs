@@ -27,7 +27,7 @@ fn fickle(mood: &Arc<AtomicU32>) -> impl Fn() -> Logic + Send + Sync + use<> {
 #[test]
 fn a_guest_that_does_not_repeat_itself_is_quarantined_until_it_does() {
     let mood = Arc::new(AtomicU32::new(0));
-    let world = World::with("Fickle", fickle(&mood));
+    let world = World::with("Fickle", fickle(&mood)).in_file();
     let host = world.open();
     host.start("Fickle", "a");
     let held = world.held();
@@ -131,7 +131,7 @@ fn timers_and_activities_of_a_quarantined_instance_are_armed_again() {
 #[test]
 fn an_instance_that_was_suspended_before_its_quarantine_is_resumed_with_it() {
     let mood = Arc::new(AtomicU32::new(0));
-    let world = World::with("Fickle", fickle(&mood));
+    let world = World::with("Fickle", fickle(&mood)).in_file();
     let host = world.open();
     host.start("Fickle", "a");
     drop(world.held());
@@ -157,7 +157,7 @@ fn a_damaged_history_is_left_as_it_is() {
         "UPDATE turn SET produced = x'01ff' WHERE number = 0",
         "UPDATE instance SET next_event = next_event + 1",
     ] {
-        let world = World::with("Listen", listens(3));
+        let world = World::with("Listen", listens(3)).in_file();
         let host = world.open();
         host.start("Listen", "a");
         host.raise("a", "go", 1);
@@ -176,7 +176,7 @@ fn a_damaged_history_is_left_as_it_is() {
 
 #[test]
 fn a_damaged_message_stops_its_instance_and_no_other() {
-    let world = World::with("Listen", listens(2));
+    let world = World::with("Listen", listens(2)).in_file();
     let host = world.open();
     host.start("Listen", "a");
     host.start("Listen", "b");
@@ -197,12 +197,14 @@ fn a_damaged_message_stops_its_instance_and_no_other() {
 
 #[test]
 fn an_inbox_without_a_start_is_no_reason_to_spin() {
-    let world = World::with("Listen", listens(2)).and("Starter", || {
-        Box::new(|_, out| {
-            out.start("Listen", "a");
-            completes(1)
+    let world = World::with("Listen", listens(2))
+        .and("Starter", || {
+            Box::new(|_, out| {
+                out.start("Listen", "a");
+                completes(1)
+            })
         })
-    });
+        .in_file();
     let host = world.open();
     world.programs.broken.store(false, Ordering::Release);
     host.start("Listen", "blocker");

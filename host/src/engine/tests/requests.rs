@@ -14,7 +14,7 @@ fn ask(world: &World, token: &str, request: &Request) {
 
 #[test]
 fn commands_of_other_processes_are_answered_once_each() {
-    let world = World::with("Listen", listens(40));
+    let world = World::with("Listen", listens(40)).in_file();
     let host = world.open();
     ask(&world, "start", &start("Listen", "a", None));
     world
@@ -58,7 +58,7 @@ fn commands_of_other_processes_are_answered_once_each() {
 
 #[test]
 fn a_command_that_cannot_be_read_is_refused_and_holds_up_no_other() {
-    let world = World::with("Listen", listens(1));
+    let world = World::with("Listen", listens(1)).in_file();
     let host = world.open();
     append_command(&world.path(), "odd", &[1, 250, 3], world.now()).unwrap();
     ask(&world, "lost", &start("Missing", "a", None));
@@ -78,7 +78,7 @@ fn a_command_that_cannot_be_read_is_refused_and_holds_up_no_other() {
 
 #[test]
 fn commands_that_came_while_no_host_ran_are_taken_by_the_next() {
-    let world = World::with("Listen", listens(1));
+    let world = World::with("Listen", listens(1)).in_file();
     drop(world.open());
     ask(&world, "start", &start("Listen", "a", None));
     let host = world.open();
@@ -91,14 +91,16 @@ fn commands_that_came_while_no_host_ran_are_taken_by_the_next() {
 
 #[test]
 fn a_start_with_an_id_in_use_is_refused_and_leaves_nothing() {
-    let world = World::with("Listen", listens(1)).and("Fan", || {
-        Box::new(|_, out| {
-            out.call("Hold", 1);
-            out.child("Listen", Some("kid"), None);
-            out.timer(BEGIN + 1);
-            waits()
+    let world = World::with("Listen", listens(1))
+        .and("Fan", || {
+            Box::new(|_, out| {
+                out.call("Hold", 1);
+                out.child("Listen", Some("kid"), None);
+                out.timer(BEGIN + 1);
+                waits()
+            })
         })
-    });
+        .in_file();
     let host = world.open();
     host.start("Listen", "a");
     let reply = host.submit(start("Fan", "a", None)).unwrap();
@@ -136,7 +138,8 @@ fn a_live_instance_is_replaced_with_everything_that_it_has() {
             waits()
         })
     })
-    .and("Listen", listens(1));
+    .and("Listen", listens(1))
+    .in_file();
     let host = world.open();
     host.start("Fan", "a");
     let held = world.held();
@@ -166,7 +169,7 @@ fn a_live_instance_is_replaced_with_everything_that_it_has() {
 
 #[test]
 fn an_ended_instance_is_replaced_by_a_start_with_its_id() {
-    let world = World::with("Listen", listens(1));
+    let world = World::with("Listen", listens(1)).in_file();
     let host = world.open();
     for n in 0..5 {
         host.start("Listen", "a");
@@ -191,7 +194,7 @@ fn an_input_over_the_limit_is_refused_at_the_door() {
 
 #[test]
 fn what_clients_say_is_refused_by_one_rule_and_changes_nothing() {
-    let world = World::with("Listen", listens(1));
+    let world = World::with("Listen", listens(1)).in_file();
     let host = world.open();
     host.start("Listen", "a");
     let before = host.count("SELECT count(*) FROM turn");
@@ -262,7 +265,7 @@ fn what_clients_say_is_refused_by_one_rule_and_changes_nothing() {
 
 #[test]
 fn an_instance_whose_id_older_hosts_let_in_is_still_managed() {
-    let world = World::with("Listen", listens(1));
+    let world = World::with("Listen", listens(1)).in_file();
     let host = world.open();
     host.start("Listen", "a");
     host.meddle("UPDATE instance SET id = 'a\u{202e}b' WHERE id = 'a'");
@@ -277,7 +280,7 @@ fn an_instance_whose_id_older_hosts_let_in_is_still_managed() {
 #[test]
 fn a_runtime_goes_on_while_more_waits_for_the_writer_than_there_is_room_for() {
     const RAISES: usize = 40;
-    let world = World::with("Listen", listens(RAISES + 1));
+    let world = World::with("Listen", listens(RAISES + 1)).in_file();
     let host = world.open();
     host.start("Listen", "a");
     // No other connection can write while this transaction lasts.

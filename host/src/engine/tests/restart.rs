@@ -95,12 +95,14 @@ fn a_rewound_instance_goes_on_with_another_module_if_that_repeats_its_history() 
 
 #[test]
 fn a_restart_is_the_next_execution_and_nobodys_child() {
-    let world = World::with("Parent", calls("Echoes", Some("kid"))).and("Echoes", || {
-        Box::new(|seen, _| match seen.events.len() {
-            0 => waits(),
-            _ => completes(seen.number()),
+    let world = World::with("Parent", calls("Echoes", Some("kid")))
+        .and("Echoes", || {
+            Box::new(|seen, _| match seen.events.len() {
+                0 => waits(),
+                _ => completes(seen.number()),
+            })
         })
-    });
+        .in_file();
     let host = world.open();
     host.start("Parent", "p");
     host.until("kid", |row| row.status == Status::Running);

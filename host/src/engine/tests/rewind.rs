@@ -107,7 +107,7 @@ fn attempts(world: &World, ending: &str) -> usize {
 
 #[test]
 fn only_what_failed_runs_again_and_the_rest_is_kept() {
-    let world = World::with("Order", in_turn(&["Echo", "Pay", "Echo"]));
+    let world = World::with("Order", in_turn(&["Echo", "Pay", "Echo"])).in_file();
     let mended = breakable(&world, "Pay");
     let host = world.open();
     host.start("Order", "a");
@@ -177,7 +177,8 @@ fn retry_policies_and_timers_go_on_after_a_rewind() {
                 _ => waits(),
             }
         })
-    });
+    })
+    .in_file();
     let mended = breakable(&world, "Pay");
     let host = world.open();
     let until_it_waits_to_retry = || {
@@ -287,7 +288,9 @@ fn a_child_that_fails_once_more_fails_its_parent_once_more() {
 
 #[test]
 fn a_child_that_is_gone_or_was_terminated_is_started_again() {
-    let world = World::with("Parent", calls("Listen", Some("kid"))).and("Listen", listens(1));
+    let world = World::with("Parent", calls("Listen", Some("kid")))
+        .and("Listen", listens(1))
+        .in_file();
     let host = world.open();
     host.start("Parent", "p");
     host.until("kid", |row| row.status == Status::Running);

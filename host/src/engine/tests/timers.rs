@@ -110,7 +110,8 @@ fn a_timer_that_was_cancelled_does_not_fire() {
             }
             completes(seen.fired.len())
         })
-    });
+    })
+    .in_file();
     let host = world.open();
     host.start("Cancel", "a");
     host.raise("a", "go", 1);

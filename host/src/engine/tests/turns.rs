@@ -1,5 +1,7 @@
 //! Turns and commits: how many each operation costs, and which are combined.
 
+use std::sync::atomic::Ordering;
+
 use super::world::*;
 use crate::engine::requests::request::Request;
 use crate::store::Reply;
@@ -8,9 +10,10 @@ use perennial_core::{Ending, Event, Rejection, Status, Waiting};
 
 #[test]
 fn each_step_of_a_chain_is_one_commit() {
-    let world = World::with("Chain", chain("Hold", 20));
+    let world = World::with("Chain", chain("Hold", 20)).in_file();
     let disk = Disk::under(world.dir());
     let host = world.open();
+    host.faults().no_upkeep.store(true, Ordering::Release);
     let before = host.commits();
     host.start("Chain", "a");
     assert_eq!(
@@ -46,7 +49,8 @@ fn results_that_arrive_during_a_commit_join_the_next_turn() {
                 waits()
             }
         })
-    });
+    })
+    .in_file();
     let host = world.open();
     host.start("Fan", "a");
     let mut held: Vec<Held> = (0..8).map(|_| world.held()).collect();
@@ -148,7 +152,8 @@ fn continuing_as_new_a_thousand_times_keeps_the_file_small() {
                 n => continues(n + 1, Vec::new()),
             }
         })
-    });
+    })
+    .in_file();
     let host = world.open();
     host.start_with("Loop", "a", 0);
     host.until("a", |row| row.execution >= 300);
@@ -204,7 +209,7 @@ fn reads_one_at_a_time(count: u64) -> impl Fn() -> Logic + Send + Sync + 'static
 #[test]
 fn what_waits_costs_an_execution_nothing_that_continues_as_new() {
     const EVENTS: u64 = 600;
-    let world = World::with("Reads", reads_one_at_a_time(EVENTS));
+    let world = World::with("Reads", reads_one_at_a_time(EVENTS)).in_file();
     let host = world.open();
     host.start_with("Reads", "a", 0);
     host.until("a", |row| row.status == Status::Running);
@@ -263,7 +268,7 @@ fn waits_for_go() -> Logic {
 
 #[test]
 fn events_that_nobody_reads_are_refused_before_they_fill_a_memory() {
-    let world = World::with("Go", || waits_for_go());
+    let world = World::with("Go", || waits_for_go()).in_file();
     let host = world.open();
     let big = format!("\"{}\"", "x".repeat(1_000_000));
     let raise = |id: &str, name: &str| {

@@ -154,7 +154,8 @@ fn values_and_tags_of_the_first_turn_come_with_the_start() {
             completes(1)
         })
     })
-    .and("Listen", listens(1));
+    .and("Listen", listens(1))
+    .in_file();
     let host = world.open();
     host.start("Shows", "a");
     assert_eq!(host.end("a"), "1");
@@ -188,7 +189,8 @@ fn values_and_tags_go_on_with_the_next_execution_until_they_are_changed() {
             (_, 0) => waits(),
             (_, _) => fails("Enough"),
         })
-    });
+    })
+    .in_file();
     let host = world.open();
     host.start_with("Rounds", "a", 0);
     host.until("a", |row| row.execution == 1 && row.turns == 1);
@@ -317,7 +319,8 @@ fn an_instance_that_ends_before_its_next_execution_begins_keeps_its_values() {
             }
             waits()
         })
-    });
+    })
+    .in_file();
     let host = world.open();
     host.start_with("Rounds", "a", 0);
     host.raise("a", "go", 1);
@@ -401,7 +404,7 @@ fn changes_of_tags_that_break_a_rule_change_nothing() {
 
 #[test]
 fn a_replaced_instance_leaves_no_value() {
-    let world = World::with("Stages", || stages());
+    let world = World::with("Stages", || stages()).in_file();
     let host = world.open();
     host.start("Stages", "a");
     host.raise("a", "go", 1);
@@ -455,7 +458,8 @@ fn a_crash_at_any_moment_leaves_the_values_of_a_history() {
             next += 1;
             waits()
         })
-    });
+    })
+    .in_file();
     let mut images = Vec::new();
     {
         let host = world.open();

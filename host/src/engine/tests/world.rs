@@ -1,7 +1,7 @@
 //! A hub, and an engine that owns it.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -15,12 +15,13 @@ use tempfile::TempDir;
 pub(crate) use super::doings::*;
 pub(crate) use super::guests::*;
 pub(crate) use super::logic::*;
+use super::places::{a_place, like};
 use crate::engine::clock::{Clock, SimClock};
 use crate::engine::executor::Executor;
 use crate::engine::spans::SpanSink;
 use crate::engine::{Engine, EngineConfig, EngineParts, Request, StartRequest, Until};
 use crate::store::{
-    Definition, DefinitionKind, InstanceRow, NewModule, Reader, Reply, StoreError, with_suffix,
+    Definition, DefinitionKind, InstanceRow, NewModule, Place, Reader, Reply, StoreError,
 };
 
 /// A test fails after waiting this long, which is longer than anything here takes. The variable shortens the wait for tests that are
@@ -36,6 +37,7 @@ pub(crate) const BEGIN: u64 = 1_000_000;
 /// A hub in its own directory, and everything that a host of it needs.
 pub(crate) struct World {
     dir: TempDir,
+    pub(super) place: Place,
     pub(crate) clock: SimClock,
     pub(crate) programs: Programs,
     /// Runs guests instead of `programs`, if there is one.
@@ -56,9 +58,12 @@ impl World {
     pub(crate) fn new() -> Self {
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
         let runtime = runtime.worker_threads(2).enable_time().build().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let clock = SimClock::new(Timestamp(BEGIN));
         Self {
-            dir: tempfile::tempdir().unwrap(),
-            clock: SimClock::new(Timestamp(BEGIN)),
+            place: a_place(dir.path(), clock.now()),
+            dir,
+            clock,
             programs: Programs::default(),
             executor: None,
             activities: Activities::default(),
@@ -97,9 +102,12 @@ impl World {
 
     /// A world with the same programs, without a hub.
     pub(crate) fn another(&self) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = SimClock::new(self.clock.now());
         Self {
-            dir: tempfile::tempdir().unwrap(),
-            clock: SimClock::new(self.clock.now()),
+            place: like(&self.place, dir.path(), clock.now()),
+            dir,
+            clock,
             programs: self.programs.clone(),
             executor: self.executor.clone(),
             // This world has run nothing yet.
@@ -116,33 +124,8 @@ impl World {
         }
     }
 
-    /// A copy of the files as they are now, as another world: the state after a crash at this moment.
-    pub(crate) fn crash_image(&self) -> Self {
-        let image = self.another();
-        // While a reader is active, the log is not restarted: pages missing from the file are still in the log, which is copied after it.
-        let db = rusqlite::Connection::open(self.path()).unwrap();
-        db.execute_batch("BEGIN; SELECT * FROM hub").unwrap();
-        let _: i64 = db
-            .query_row("SELECT count(*) FROM instance", [], |row| row.get(0))
-            .unwrap();
-        for suffix in ["", "-wal", ".running"] {
-            let (from, to) = (
-                with_suffix(&self.path(), suffix),
-                with_suffix(&image.path(), suffix),
-            );
-            if from.exists() {
-                std::fs::copy(from, to).unwrap();
-            }
-        }
-        image
-    }
-
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
-    }
-
-    pub(crate) fn path(&self) -> PathBuf {
-        self.dir.path().join("hub.db")
     }
 
     pub(crate) fn try_open(&self) -> Result<Host<'_>, StoreError> {
@@ -164,7 +147,7 @@ impl World {
             runtime: self.runtime.handle().clone(),
             deployments: Arc::default(),
         };
-        let engine = Engine::start(&self.path(), self.config.clone(), parts)?;
+        let engine = Engine::start(&self.place, self.config.clone(), parts)?;
         let host = Host {
             engine,
             world: self,
@@ -274,7 +257,7 @@ impl World {
     }
 
     pub(crate) fn reader(&self) -> Reader {
-        Reader::open(&self.path()).unwrap()
+        self.place.open_reader().unwrap()
     }
 
     /// The next attempt of `Hold`.
@@ -526,7 +509,7 @@ impl Host<'_> {
 
     /// Injects faults into the writer.
     pub(crate) fn faults(&self) -> &crate::store::Faults {
-        &self.engine.hub.writer.faults
+        self.engine.hub.writer.faults()
     }
 
     pub(crate) fn commits(&self) -> u64 {

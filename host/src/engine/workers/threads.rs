@@ -138,7 +138,7 @@ impl Engine {
             });
         let thread = begun.map_err(StoreError::file(
             "could not start a thread for",
-            &self.hub.path,
+            self.hub.place.to_string(),
         ))?;
         self.end.threads.lock().push(thread);
         Ok(())

@@ -7,7 +7,46 @@ use perennial_core::{Digest, Status, Timestamp};
 use crate::store::memory::{Memory, Name};
 use crate::store::rows::Found;
 use crate::store::rows::hub::{ModuleRows, SettingRows};
-use crate::store::types::{CollectedModule, DefinitionKind, KeyRow, NewModule, Setting};
+use crate::store::types::{
+    CollectedModule, DefinitionKind, InstanceKey, KeyRow, NewModule, Setting,
+};
+
+impl Memory {
+    /// The modules to which no name and no version that can be started refers, in the order in which they were stored.
+    pub(in crate::store) fn modules_without_name(&self) -> Vec<CollectedModule> {
+        let named = self.names.values().map(|name| name.digest);
+        let defined = self.definitions.values().map(|(_, digest, _)| *digest);
+        let versions = self.versions.values().map(|(_, digest)| *digest);
+        let used: BTreeSet<Digest> = named.chain(defined).chain(versions).collect();
+        let others = self.modules.iter();
+        let others = others.filter(|(digest, _)| !used.contains(digest));
+        let mut found: Vec<_> = others
+            .map(|(digest, module)| (module.stored_at, *digest, module.bytes))
+            .collect();
+        found.sort();
+        let collected = |(_, digest, bytes)| CollectedModule { digest, bytes };
+        found.into_iter().map(collected).collect()
+    }
+
+    /// The modules to which some instances, if they are live or failed, and their tasks refer.
+    pub(in crate::store) fn modules_of(
+        &self,
+        of: impl Fn(InstanceKey) -> bool,
+    ) -> BTreeSet<Digest> {
+        let rows = self.instances.values().map(|found| &found.row);
+        let run = rows.filter(|row| !row.status.is_end() || row.status == Status::Failed);
+        let run = run.filter(|row| of(row.key)).filter_map(|row| row.module);
+        let tasks = self.tasks.iter().filter(|((key, _), _)| of(*key));
+        let tasks = tasks.filter_map(|(_, task)| task.module);
+        run.chain(tasks).collect()
+    }
+
+    /// Whether an instance is live and runs a module.
+    pub(in crate::store) fn is_live_on(&self, key: InstanceKey, digest: Digest) -> bool {
+        let row = self.instances.get(&key).map(|found| &found.row);
+        row.is_some_and(|row| row.module == Some(digest) && !row.status.is_end())
+    }
+}
 
 impl ModuleRows for Memory {
     fn has_module(&mut self, digest: Digest) -> Found<bool> {
@@ -27,11 +66,10 @@ impl ModuleRows for Memory {
 
     fn put_module(&mut self, new: &NewModule, now: Timestamp) -> Found<()> {
         self.deployed(new, now);
-        let before = self.names.remove(&new.name);
         let or_empty = || "{}".to_owned();
-        let (grants, limits) = before.map_or_else(
+        let (grants, limits) = self.names.get(&new.name).map_or_else(
             || (or_empty(), or_empty()),
-            |before| (before.grants, before.limits),
+            |before| (before.grants.clone(), before.limits.clone()),
         );
         let name = Name {
             digest: new.digest,
@@ -73,8 +111,8 @@ impl ModuleRows for Memory {
     }
 
     fn live_on(&mut self, digest: Digest) -> Found<u64> {
-        let rows = self.instances.values().map(|found| &found.row);
-        let live = rows.filter(|row| row.module == Some(digest) && !row.status.is_end());
+        let live = self.instances.keys();
+        let live = live.filter(|key| self.is_live_on(**key, digest));
         Ok(live.count() as u64)
     }
 
@@ -96,29 +134,10 @@ impl ModuleRows for Memory {
     }
 
     fn unused_modules(&mut self) -> Found<Vec<CollectedModule>> {
-        let named = self.names.values().map(|name| name.digest);
-        let defined = self.definitions.values().map(|(_, digest, _)| *digest);
-        let versions = self.versions.values().map(|(_, digest)| *digest);
-        let rows = self.instances.values().map(|found| &found.row);
-        let run = rows.filter(|row| !row.status.is_end() || row.status == Status::Failed);
-        let run = run.filter_map(|row| row.module);
-        let tasks = self.tasks.values().filter_map(|task| task.module);
-        let used: BTreeSet<Digest> = named
-            .chain(defined)
-            .chain(versions)
-            .chain(run)
-            .chain(tasks)
-            .collect();
-        let unused = self
-            .modules
-            .iter()
-            .filter(|(digest, _)| !used.contains(digest));
-        let mut unused: Vec<_> = unused
-            .map(|(digest, module)| (module.stored_at, *digest, module.component.len() as u64))
-            .collect();
-        unused.sort();
-        let collected = |(_, digest, bytes)| CollectedModule { digest, bytes };
-        Ok(unused.into_iter().map(collected).collect())
+        let used = self.modules_of(|_| true);
+        let mut unused = self.modules_without_name();
+        unused.retain(|module| !used.contains(&module.digest));
+        Ok(unused)
     }
 
     fn delete_module(&mut self, digest: Digest) -> Found<()> {

@@ -16,7 +16,7 @@ impl Memory {
         mail.next().map(|((_, seq), mail)| (*seq, mail))
     }
 
-    fn mail(&self, key: InstanceKey) -> impl Iterator<Item = (u64, &Mail)> {
+    pub(super) fn mail(&self, key: InstanceKey) -> impl Iterator<Item = (u64, &Mail)> {
         let mail = self.inbox.range((key, 0)..=(key, u64::MAX));
         mail.map(|((_, seq), mail)| (*seq, mail))
     }
@@ -194,14 +194,16 @@ impl TurnRows for Memory {
     }
 
     fn leave_garbage(&mut self, key: InstanceKey, execution: Option<u32>) -> Found<()> {
-        self.garbage.insert((key, execution));
+        if !self.garbage.contains_key(&(key, execution)) {
+            self.garbage.insert((key, execution), ());
+        }
         Ok(())
     }
 
     fn collect_garbage(&mut self, rows: u32) -> Found<bool> {
         let mut left = rows as usize;
         while left > 0 {
-            let Some(&(key, execution)) = self.garbage.first() else {
+            let Some((&(key, execution), ())) = self.garbage.first_key_value() else {
                 return Ok(false);
             };
             let (first, last) = execution.map_or((0, u32::MAX), |execution| (execution, execution));

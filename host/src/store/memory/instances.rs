@@ -44,11 +44,7 @@ impl InstanceRows for Memory {
     }
 
     fn instance(&mut self, key: InstanceKey) -> Found<Option<InstanceRow>> {
-        Ok(self.instances.get(&key).map(|found| InstanceRow {
-            // An instance that lost its parent shows none.
-            parent: found.parent_id.as_ref().and(found.row.parent.clone()),
-            ..found.row.clone()
-        }))
+        Ok(self.instances.get(&key).map(Instance::shown))
     }
 
     fn insert_instance(&mut self, new: &NewInstance, row: &NewRow<'_>) -> Found<()> {
@@ -99,11 +95,11 @@ impl InstanceRows for Memory {
             execution_timeout: None,
             has_requests: false,
         };
-        let taken = self.ids.insert(start.instance_id.clone(), new.key);
-        if taken.is_some() || self.instances.insert(new.key, inserted).is_some() {
+        if self.ids.contains_key(&start.instance_id) || self.instances.contains_key(&new.key) {
             let what = format!("instance {:?} exists already", start.instance_id);
             return Err(StoreError::Corrupt(what));
         }
+        self.put_instance(inserted);
         Ok(())
     }
 
@@ -135,8 +131,7 @@ impl InstanceRows for Memory {
         turn: &Turn,
         after: &Summary,
     ) -> Found<Option<Recorded>> {
-        let found = self.instances.get_mut(&key);
-        let Some(found) = found.filter(|found| found.row.position() == expected) else {
+        let Some(found) = self.at_position(key, expected) else {
             return Ok(None);
         };
         let row = &mut found.row;
@@ -194,8 +189,8 @@ impl InstanceRows for Memory {
         start: &Start,
         now: Timestamp,
     ) -> Found<bool> {
-        let found = self.instances.get_mut(&key);
-        let Some(found) = found.filter(|found| found.row.position() == expected) else {
+        let former = self.instances.get(&key).and_then(|of| of.row.parent_key);
+        let Some(found) = self.at_position(key, expected) else {
             return Ok(false);
         };
         begin(&mut found.row, start);
@@ -213,6 +208,7 @@ impl InstanceRows for Memory {
         (row.quarantine, row.value_count) = (None, 0);
         (found.waiting, found.unread_bytes, found.deliveries) = (None, 0, 0);
         found.has_requests = false;
+        self.move_family(key, former, None);
         Ok(true)
     }
 
@@ -263,16 +259,22 @@ impl InstanceRows for Memory {
     }
 
     fn adopt(&mut self, key: InstanceKey, parent: InstanceKey, place: &Parent) -> Found<()> {
-        self.with_instance(key, |found| {
+        let mut former = None;
+        let found = self.with_instance(key, |found| {
             found.row.parent = Some(place.clone());
-            found.row.parent_key = Some(parent);
+            former = found.row.parent_key.replace(parent);
             found.parent_id = Some(place.instance_id.clone());
         });
+        if found && former != Some(parent) {
+            self.move_family(key, former, Some(parent));
+        }
         Ok(())
     }
 
     fn orphan(&mut self, key: InstanceKey) -> Found<()> {
-        self.with_instance(key, |found| found.row.parent_key = None);
+        let mut former = None;
+        self.with_instance(key, |found| former = found.row.parent_key.take());
+        self.move_family(key, former, None);
         Ok(())
     }
 
@@ -284,24 +286,20 @@ impl InstanceRows for Memory {
     }
 
     fn delete_instance(&mut self, key: InstanceKey) -> Found<Option<Deleted>> {
-        Ok(self.instances.remove(&key).map(|found| {
-            self.ids.remove(&found.row.id);
-            Deleted {
-                status: found.row.status,
-                module: found.row.module,
-                execution: found.row.execution,
-                generation: found.row.generation,
-                turns: found.row.turns,
-                history_bytes: found.row.history_bytes,
-                has_values: found.row.value_count > 0,
-                has_requests: found.has_requests,
-            }
+        Ok(self.take_instance(key).map(|found| Deleted {
+            status: found.row.status,
+            module: found.row.module,
+            execution: found.row.execution,
+            generation: found.row.generation,
+            turns: found.row.turns,
+            history_bytes: found.row.history_bytes,
+            has_values: found.row.value_count > 0,
+            has_requests: found.has_requests,
         }))
     }
 
     fn children(&mut self, key: InstanceKey, live_only: bool) -> Found<Vec<Child>> {
-        let rows = self.instances.values().map(|found| &found.row);
-        let children = rows.filter(|row| row.parent_key == Some(key));
+        let children = self.children_of(key).map(|found| &found.row);
         let children = children.filter(|row| !live_only || !row.status.is_end());
         let child = |row: &InstanceRow| Child {
             key: row.key,
@@ -312,10 +310,8 @@ impl InstanceRows for Memory {
     }
 
     fn bound_children(&mut self, key: InstanceKey) -> Found<Vec<(String, ChildPolicy)>> {
-        let children = self.instances.values().filter(|found| {
-            found.row.parent_key == Some(key)
-                && found.when_dropped != ChildPolicy::Abandon
-                && !found.row.status.is_end()
+        let children = self.children_of(key).filter(|found| {
+            found.when_dropped != ChildPolicy::Abandon && !found.row.status.is_end()
         });
         Ok(children
             .map(|found| (found.row.id.clone(), found.when_dropped))
@@ -332,6 +328,17 @@ impl InstanceRows for Memory {
     }
 }
 
+impl Instance {
+    /// The row as a query returns it.
+    pub(super) fn shown(&self) -> InstanceRow {
+        InstanceRow {
+            // An instance that lost its parent shows none.
+            parent: self.parent_id.as_ref().and(self.row.parent.clone()),
+            ..self.row.clone()
+        }
+    }
+}
+
 /// Sets what the beginning of an execution sets in a row.
 fn begin(row: &mut InstanceRow, start: &Start) {
     row.execution = start.execution;
@@ -345,8 +352,13 @@ fn begin(row: &mut InstanceRow, start: &Start) {
 
 impl Memory {
     fn live(&mut self, key: InstanceKey) -> Option<&mut Instance> {
-        let found = self.instances.get_mut(&key);
-        found.filter(|found| !found.row.status.is_end())
+        let is_live = !self.instances.get(&key)?.row.status.is_end();
+        is_live.then(|| self.instances.get_mut(&key)).flatten()
+    }
+
+    fn at_position(&mut self, key: InstanceKey, expected: Position) -> Option<&mut Instance> {
+        let is_there = self.instances.get(&key)?.row.position() == expected;
+        is_there.then(|| self.instances.get_mut(&key)).flatten()
     }
 }
 
@@ -362,6 +374,7 @@ impl ValueRows for Memory {
         changes: &[(&str, Option<&Json>)],
         at: Timestamp,
     ) -> Found<()> {
+        let mut changed = false;
         for (name, value) in changes {
             let place = (key, (*name).to_owned());
             match value {
@@ -377,9 +390,13 @@ impl ValueRows for Memory {
                         at,
                     };
                     self.values.insert(place, row);
+                    changed = true;
                 }
-                None => drop(self.values.remove(&place)),
+                None => changed |= self.values.remove(&place).is_some(),
             }
+        }
+        if !changed {
+            return Ok(());
         }
         let count = self.values.range(texts_of(key)).count();
         self.with_instance(key, |found| {

@@ -42,13 +42,15 @@ impl RequestRows for Memory {
         answer: &RequestAnswer,
     ) -> Found<Option<Asker>> {
         let at = self.at;
-        let found = self.requests.get_mut(&(key, id.to_owned()));
-        Ok(found
-            .filter(|found| found.answer.is_none())
-            .and_then(|found| {
-                found.answer = Some((at, answer.clone()));
-                found.asker
-            }))
+        let place = (key, id.to_owned());
+        let found = self.requests.get(&place);
+        if found.is_none_or(|found| found.answer.is_some()) {
+            return Ok(None);
+        }
+        Ok(self.requests.get_mut(&place).and_then(|found| {
+            found.answer = Some((at, answer.clone()));
+            found.asker
+        }))
     }
 
     fn open_requests(&mut self, key: InstanceKey) -> Found<Vec<String>> {
@@ -89,20 +91,20 @@ impl RequestRows for Memory {
 
     fn readdress(&mut self, asker: Asker, kept: &[TaskId]) -> Found<()> {
         let now = asker.task;
-        for request in self.requests.values_mut() {
-            let Some(of) = &mut request.asker else {
-                continue;
-            };
-            if of.key != asker.key {
-                continue;
+        let of_asker = self.requests.iter().filter_map(|(place, request)| {
+            let of = request.asker.filter(|of| of.key == asker.key)?;
+            Some((place.clone(), of.task))
+        });
+        for (place, mut task) in of_asker.collect::<Vec<_>>() {
+            let is_before = task.execution == now.execution
+                && now.generation.checked_sub(1) == Some(task.generation);
+            if is_before && kept.contains(&task.task) {
+                task.generation = now.generation;
             }
-            let is_before = of.task.execution == now.execution
-                && now.generation.checked_sub(1) == Some(of.task.generation);
-            if is_before && kept.contains(&of.task.task) {
-                of.task.generation = now.generation;
-            }
-            if (of.task.execution, of.task.generation) != (now.execution, now.generation) {
-                request.asker = None;
+            let is_current = (task.execution, task.generation) == (now.execution, now.generation);
+            if let Some(request) = self.requests.get_mut(&place) {
+                let key = asker.key;
+                request.asker = is_current.then_some(Asker { key, task });
             }
         }
         Ok(())

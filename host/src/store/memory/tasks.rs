@@ -19,14 +19,18 @@ fn beats(row: &mut TaskRow, beat: Option<&Beat>) {
 
 impl Memory {
     fn at(&mut self, key: InstanceKey, task: TaskRef) -> Option<&mut TaskRow> {
-        let found = self.tasks.get_mut(&(key, task.task));
-        found
-            .map(|found| &mut found.row)
-            .filter(|row| row.task == task)
+        let is_open = self.is_open(key, task);
+        let found = is_open.then(|| self.tasks.get_mut(&(key, task.task)));
+        found.flatten().map(|found| &mut found.row)
+    }
+
+    fn is_open(&self, key: InstanceKey, task: TaskRef) -> bool {
+        let found = self.tasks.get(&(key, task.task));
+        found.is_some_and(|found| found.row.task == task)
     }
 
     /// The row as a query returns it, with the time when its due time was set.
-    fn read(&self, task: &Task) -> TaskRow {
+    pub(super) fn read(&self, task: &Task) -> TaskRow {
         let row = task.row.clone();
         let turn = (row.key, row.task.execution, row.turn);
         let last = row.attempts.last().map(|last| last.run.ended_at);
@@ -39,7 +43,7 @@ impl Memory {
 }
 
 /// Whether an activity may have begun an attempt by now, and nothing tells.
-fn may_have_begun(row: &TaskRow, now: Timestamp) -> bool {
+pub(in crate::store) fn may_have_begun(row: &TaskRow, now: Timestamp) -> bool {
     row.kind == TaskRowKind::Activity
         && row.begun_at.is_none()
         && row.due.is_none_or(|due| due <= now)
@@ -95,7 +99,7 @@ impl TaskRows for Memory {
     }
 
     fn settle(&mut self, key: InstanceKey, task: TaskRef) -> Found<()> {
-        if self.at(key, task).is_some() {
+        if self.is_open(key, task) {
             self.tasks.remove(&(key, task.task));
         }
         Ok(())
@@ -162,8 +166,12 @@ impl TaskRows for Memory {
     }
 
     fn count_unknown(&mut self, now: Timestamp) -> Found<()> {
-        for Task { row, .. } in self.tasks.values_mut() {
-            row.cut += u32::from(may_have_begun(row, now));
+        let begun = self.tasks.iter();
+        let begun = begun.filter(|(_, task)| may_have_begun(&task.row, now));
+        for place in begun.map(|(place, _)| *place).collect::<Vec<_>>() {
+            if let Some(task) = self.tasks.get_mut(&place) {
+                task.row.cut += 1;
+            }
         }
         Ok(())
     }

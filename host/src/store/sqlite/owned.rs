@@ -7,23 +7,16 @@ use rusqlite::TransactionBehavior;
 
 use crate::store::StoreError;
 use crate::store::codec;
+use crate::store::flight::FlightRecorder;
+use crate::store::owned::Owned;
+use crate::store::reads::Reader;
 use crate::store::sqlite::file::lock::OwnerLock;
+use crate::store::sqlite::file::paths::{RUNNING, with_suffix};
 use crate::store::sqlite::file::{foreign_log, hubs, open};
 use crate::store::sqlite::rows::commands;
-use crate::store::sqlite::rows::reader::Reader;
-use crate::store::sqlite::writer::Writer;
-
-/// A hub that this process owns.
-pub(crate) struct Owned {
-    /// The lock that makes this process the owner.
-    pub(crate) lock: OwnerLock,
-    /// The handle on the writer thread.
-    pub(crate) writer: Writer,
-    /// The pool of read connections.
-    pub(crate) reader: Reader,
-    /// Whether this call created the hub.
-    pub(crate) made: bool,
-}
+use crate::store::sqlite::rows::reader::FileReader;
+use crate::store::sqlite::writer::FileWriter;
+use crate::store::writer::Writer;
 
 /// Takes over an existing hub.
 ///
@@ -64,12 +57,15 @@ pub(crate) fn take_over(path: &Path, now: Timestamp) -> Result<Owned, StoreError
         |row| row.get(0),
     )?;
     tx.commit()?;
-    let reader = Reader::open(path)?;
-    let writer = Writer::start(path.to_owned(), db, codec::uint(epoch))?;
+    let reader = open_reader(path)?;
+    let writer = Writer::new(FileWriter::start(path.to_owned(), db, codec::uint(epoch))?);
+    let (flight, were_running) = FlightRecorder::open(with_suffix(path, RUNNING))?;
     Ok(Owned {
-        lock,
+        owner: Box::new(lock),
         writer,
         reader,
+        flight,
+        were_running,
         made,
     })
 }
@@ -77,7 +73,7 @@ pub(crate) fn take_over(path: &Path, now: Timestamp) -> Result<Owned, StoreError
 /// Deletes a hub that was created just now and is not needed. Keeps it if another process has sent a command meanwhile.
 pub(crate) fn unmake(path: &Path, owned: Owned) -> Result<(), StoreError> {
     let Owned {
-        lock,
+        owner,
         writer,
         reader,
         ..
@@ -88,8 +84,13 @@ pub(crate) fn unmake(path: &Path, owned: Owned) -> Result<(), StoreError> {
     if !is_wanted {
         hubs::remove_all(path)?;
     }
-    drop(lock);
+    drop(owner);
     Ok(())
+}
+
+/// Opens a hub for reading.
+pub(crate) fn open_reader(path: &Path) -> Result<Reader, StoreError> {
+    Ok(Reader::new(FileReader::open(path)?))
 }
 
 /// Appends a command to a hub that another process owns.

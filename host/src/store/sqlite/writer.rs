@@ -12,17 +12,14 @@
 //! - after a commit that reports an error, the writer reads the file before it answers;
 //! - an owner whose epoch has passed, or whose file was moved or deleted, commits nothing.
 
-pub(crate) mod backlog;
 mod commit;
-#[cfg(test)]
-pub(crate) mod faults;
 mod idle;
 #[cfg(test)]
 mod shadow;
 pub(crate) mod transaction;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SendError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -30,17 +27,21 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use crate::histogram::Histogram;
 use crate::limits::{TRANSACTION_BYTES, TRANSACTION_CHANGES};
 use crate::outage::{Outage, warn_seldom};
 use crate::store::StoreError;
+use crate::store::backlog::Backlog;
+use crate::store::counts::WriterCounts;
+#[cfg(test)]
+use crate::store::faults::Faults;
 use crate::store::live::LiveCounts;
+use crate::store::space::SpaceUsed;
 use crate::store::sqlite::file::identity::FileId;
 use crate::store::sqlite::file::log_files::LogFiles;
 use crate::store::sqlite::file::open;
-use crate::store::sqlite::file::space::{self, SpaceUsed};
-use crate::store::sqlite::writer::backlog::Backlog;
+use crate::store::sqlite::file::space;
 use crate::store::write::Write;
+use crate::store::writer::Writes;
 
 /// How often the idle writer checks that the log files are still in place.
 const LOOK_AT_LOG_EVERY: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 1_000 });
@@ -51,27 +52,8 @@ const CLOSE_MAX: Duration = Duration::from_secs(30);
 /// The delay between two tries to find out whether a commit happened.
 const REOPEN_DELAY: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 100 });
 
-/// Counters of the writer, for tests and metrics.
-#[derive(Debug, Default)]
-pub(crate) struct WriterCounts {
-    /// Transactions committed.
-    pub(crate) commits: AtomicU64,
-    /// Jobs committed in them.
-    pub(crate) jobs: AtomicU64,
-    /// Rows that they inserted, changed or deleted.
-    pub(crate) rows: AtomicU64,
-    /// Times that the log was folded into the file.
-    pub(crate) checkpoints: AtomicU64,
-    /// Transactions that returned free pages.
-    pub(crate) given_back: AtomicU64,
-    /// The duration of a transaction in microseconds.
-    pub(crate) micros: Histogram,
-    /// Jobs in a transaction.
-    pub(crate) batches: Histogram,
-}
-
-/// A handle on the writer. Dropping the last one ends the writer after all queued changes.
-pub(crate) struct Writer {
+/// A handle on the writer's thread. Dropping it ends the writer after all queued changes.
+pub(crate) struct FileWriter {
     queue: RwLock<Option<Sender<Job>>>,
     state: Arc<Mutex<State>>,
     thread: Mutex<Option<Thread>>,
@@ -85,7 +67,7 @@ pub(crate) struct Writer {
     #[cfg(feature = "http")]
     outage: Arc<Outage>,
     #[cfg(test)]
-    pub(crate) faults: Arc<faults::Faults>,
+    pub(crate) faults: Arc<Faults>,
 }
 
 /// The writer's thread, and the signal of its end.
@@ -94,7 +76,7 @@ struct Thread {
     ended: Receiver<()>,
 }
 
-impl Writer {
+impl FileWriter {
     /// Starts the writer with its own connection, for the owner with this epoch.
     pub(crate) fn start(path: PathBuf, db: Connection, epoch: u64) -> Result<Self, StoreError> {
         let (queue, jobs) = channel();
@@ -103,7 +85,7 @@ impl Writer {
         let (backlog, live, space) = <(Arc<Backlog>, Arc<LiveCounts>, Arc<SpaceUsed>)>::default();
         let outage = Arc::new(Outage::default());
         #[cfg(test)]
-        let faults = Arc::new(faults::Faults::default());
+        let faults = Arc::new(Faults::new(transaction::full_disk));
         let mut state = State {
             file: FileId::of(&path)?,
             log: LogFiles::of(&path),
@@ -162,41 +144,13 @@ impl Writer {
             faults,
         })
     }
+}
 
-    /// Whether the last transaction failed.
-    #[cfg(feature = "http")]
-    pub(crate) fn fails(&self) -> bool {
-        self.outage.lasts()
+impl Writes for FileWriter {
+    fn backlog(&self) -> &Backlog {
+        &self.backlog
     }
 
-    /// The number of jobs that the writer has not taken yet.
-    #[cfg(test)]
-    pub(crate) fn queued(&self) -> u64 {
-        self.faults.queued.load(Ordering::Acquire)
-    }
-
-    /// Queues a job. Blocks while the backlog is full.
-    pub(crate) fn submit(&self, job: Write) {
-        self.backlog.enter(job.bytes());
-        self.queue(job);
-    }
-
-    /// As [`submit`](Self::submit), but waits without blocking the thread.
-    pub(crate) async fn submit_later(&self, job: Write) {
-        self.backlog.enter_later(job.bytes()).await;
-        self.queue(job);
-    }
-
-    /// As [`submit`](Self::submit), but returns the job if the backlog is full.
-    pub(crate) fn try_submit(&self, job: Write) -> Option<Write> {
-        if !self.backlog.try_enter(job.bytes()) {
-            return Some(job);
-        }
-        self.queue(job);
-        None
-    }
-
-    /// Queues a job whose room in the backlog is reserved.
     fn queue(&self, job: Write) {
         let bytes = job.bytes();
         let queue = self
@@ -216,16 +170,20 @@ impl Writer {
         }
     }
 
-    /// As [`submit`](Self::submit), but if the writer is idle, commits on this thread and answers before it returns.
-    pub(crate) fn submit_or_commit(&self, job: Write) {
+    /// Commits on this thread if the writer is idle, and answers before it returns.
+    fn submit_or_commit(&self, job: Write) {
+        let later = |job: Write| {
+            self.backlog.enter(job.bytes());
+            self.queue(job);
+        };
         // A callback that runs here and submits more finds the state locked.
         let Ok(mut state) = self.state.try_lock() else {
-            return self.submit(job);
+            return later(job);
         };
         // Queued jobs come first.
         if self.closing.load(Ordering::Acquire) || !self.backlog.is_empty() {
             drop(state);
-            return self.submit(job);
+            return later(job);
         }
         state.commit(vec![job]);
         let wakes = state.log_is_long() || state.asks_to_tidy();
@@ -241,9 +199,7 @@ impl Writer {
         }
     }
 
-    /// Ends the writer after all queued jobs, and waits for its end, at most until `until`. Later jobs are answered with
-    /// [`StoreError::Closed`].
-    pub(crate) fn close(&self, until: Instant) {
+    fn close(&self, until: Instant) {
         self.closing.store(true, Ordering::Release);
         self.queue
             .write()
@@ -270,23 +226,30 @@ impl Writer {
         }
     }
 
-    /// The counts of live instances, once enabled.
-    pub(crate) fn live(&self) -> &LiveCounts {
+    fn live(&self) -> &LiveCounts {
         &self.live
     }
 
-    /// The space in use, once enabled.
-    pub(crate) fn space(&self) -> &SpaceUsed {
+    fn space(&self) -> &SpaceUsed {
         &self.space
     }
 
-    /// See [`WriterCounts`].
-    pub(crate) fn counts(&self) -> &WriterCounts {
+    fn counts(&self) -> &WriterCounts {
         &self.counts
+    }
+
+    #[cfg(feature = "http")]
+    fn fails(&self) -> bool {
+        self.outage.lasts()
+    }
+
+    #[cfg(test)]
+    fn faults(&self) -> &Arc<Faults> {
+        &self.faults
     }
 }
 
-impl Drop for Writer {
+impl Drop for FileWriter {
     fn drop(&mut self) {
         self.close(Instant::now() + CLOSE_MAX);
     }
@@ -331,7 +294,7 @@ struct State {
     /// Pages in the write-ahead log after the last commit.
     log_pages: Arc<AtomicU32>,
     #[cfg(test)]
-    faults: Arc<faults::Faults>,
+    faults: Arc<Faults>,
     #[cfg(test)]
     shadow: shadow::Shadow,
 }
@@ -356,7 +319,7 @@ impl State {
             },
         ))?;
         #[cfg(test)]
-        self.faults.watch(&mut db)?;
+        transaction::watch(&mut db, Arc::clone(&self.faults.break_off))?;
         self.db = Some(db);
         self.log.forget();
         Ok(())
@@ -426,7 +389,7 @@ impl State {
         }
         #[cfg(test)]
         if let Some(db) = self.db.as_ref().filter(|_| !self.fenced) {
-            self.shadow.compare(db);
+            self.shadow.compare(db, &self.path);
         }
         if let Some(db) = self.db.take()
             && let Err(error) = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))

@@ -20,7 +20,7 @@ fn check_refused(content: &[u8], is_right: impl Fn(&StoreError) -> bool) {
             panic!("it was taken over")
         };
         assert!(is_right(&error), "{error}");
-        let Err(error) = Reader::open(&path) else {
+        let Err(error) = crate::store::open_reader(&path) else {
             panic!("it was read")
         };
         assert!(is_right(&error), "{error}");
@@ -83,7 +83,7 @@ fn what_is_no_file_is_neither_opened_nor_removed() {
         let before = kind();
         let refusals = [
             take(&path).map(drop),
-            Reader::open(&path).map(drop),
+            crate::store::open_reader(&path).map(drop),
             delete(&path, false),
             delete(&path, true),
         ];
@@ -118,7 +118,7 @@ fn what_is_no_file_beside_a_hub_is_neither_opened_nor_removed() {
             pipe(&beside);
             let mut refusals = vec![take(&path).map(drop)];
             if is_there {
-                refusals.push(Reader::open(&path).map(drop));
+                refusals.push(crate::store::open_reader(&path).map(drop));
                 refusals.push(crate::store::integrity(&path, 1).map(drop));
                 refusals.push(delete(&path, false));
             }
@@ -141,7 +141,7 @@ fn what_is_no_file_beside_a_hub_is_neither_opened_nor_removed() {
     let to = dir.path().join("copy.db");
     for refused in [
         take(&path).map(drop),
-        Reader::open(&path).map(drop),
+        crate::store::open_reader(&path).map(drop),
         crate::store::integrity(&path, 1).map(drop),
         crate::store::backup(&path, &to, &mut |_, _| {}),
     ] {
@@ -158,7 +158,7 @@ fn an_empty_file_becomes_a_hub_that_is_not_taken_back() {
     let owned = take(&path).unwrap();
     assert!(!owned.made, "it was somebody's file");
     drop(owned);
-    Reader::open(&path).map(drop).unwrap();
+    crate::store::open_reader(&path).map(drop).unwrap();
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn a_directory_that_cannot_be_used_is_named() {
     };
     assert!(error.to_string().contains("file"), "{error}");
     assert!(matches!(
-        Reader::open(&dir.path().join("none.db")),
+        crate::store::open_reader(&dir.path().join("none.db")),
         Err(StoreError::Missing(_))
     ));
     assert!(
@@ -239,7 +239,7 @@ fn a_hub_has_one_owner_who_says_its_name() {
         what: "a test".to_owned(),
         socket: None,
     };
-    owned.lock.write_note(&note).unwrap();
+    owned.owner.announce(&note).unwrap();
     let Err(error) = take(&path) else {
         panic!("two owners")
     };
@@ -424,7 +424,7 @@ fn check_foreign(path: &Path, content: &[u8]) {
     let copy = path.with_file_name("copy.db");
     let tries: [Result<(), StoreError>; 5] = [
         take(path).map(drop),
-        Reader::open(path).map(drop),
+        crate::store::open_reader(path).map(drop),
         crate::store::backup(path, &copy, &mut |_, _| {}),
         crate::store::integrity(path, 1).map(drop),
         crate::store::compact(path).map(drop),

@@ -425,11 +425,11 @@ fn old_hub() -> Hub {
 pub(super) fn steps<T>(hub: &Hub, read: impl FnOnce(&Reader) -> T) -> u64 {
     let steps = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&steps);
-    hub.reader().on_each_step(move || {
+    hub.file_reader().on_each_step(move || {
         counted.fetch_add(1, Ordering::Relaxed);
     });
     read(hub.reader());
-    hub.reader().on_each_step(|| ());
+    hub.file_reader().on_each_step(|| ());
     steps.load(Ordering::Relaxed)
 }
 

@@ -1,15 +1,22 @@
 //! Tests of the store on temporary files.
 
 mod backups;
+mod batches;
 mod commits;
 mod files;
 mod formats;
 mod kinds;
 mod lists;
 mod looks;
+mod overlay;
 mod overviews;
 mod plans;
+#[cfg(feature = "postgres")]
+mod postgres_reads;
+#[cfg(feature = "postgres")]
+mod postgres_rows;
 mod purges;
+mod shared;
 mod space;
 mod writing;
 
@@ -23,14 +30,15 @@ use perennial_core::{
 use rusqlite::Connection;
 use tempfile::TempDir;
 
+use crate::store::sqlite::rows::reader::FileReader;
 use crate::store::types::Summary;
 use crate::store::{
-    Change, InstanceKey, NewInstance, Outcome, Owned, Position, Reader, Reply, StoreError,
-    TurnCommit, Write, take_over,
+    Change, InstanceKey, InstanceRow, NewInstance, Outcome, Owned, Position, Reader, Reply,
+    StoreError, TurnCommit, Write, take_over,
 };
 
 /// A module of one zero byte.
-const MODULE: Digest = Digest([
+pub(super) const MODULE: Digest = Digest([
     0x6e, 0x34, 0x0b, 0x9c, 0xff, 0xb3, 0x7a, 0x98, 0x9c, 0xa5, 0x44, 0xe6, 0xbb, 0x78, 0x0a, 0x2c,
     0x78, 0x90, 0x1d, 0x3f, 0xb3, 0x37, 0x38, 0x76, 0x85, 0x11, 0xa3, 0x06, 0x17, 0xaf, 0xa0, 0x1d,
 ]);
@@ -58,6 +66,11 @@ impl Hub {
 
     fn reader(&self) -> &Reader {
         &self.owned.reader
+    }
+
+    /// The reader of the file.
+    fn file_reader(&self) -> &FileReader {
+        self.reader().of().unwrap()
     }
 
     /// Another connection, as of another process.
@@ -133,7 +146,7 @@ impl Hub {
     }
 }
 
-fn new(key: i64, id: &str) -> NewInstance {
+pub(super) fn new(key: i64, id: &str) -> NewInstance {
     NewInstance {
         key: InstanceKey(key),
         parent: None,
@@ -190,7 +203,7 @@ fn task_ref(task: u32) -> TaskRef {
     }
 }
 
-fn event(data: &str) -> Message {
+pub(super) fn event(data: &str) -> Message {
     Message::ExternalEvent {
         number: None,
         name: "go".to_owned(),
@@ -205,6 +218,11 @@ fn turn(hub: &Hub, key: i64, status: Status, produced: Vec<Event>) -> TurnCommit
         .instance_by_key(InstanceKey(key))
         .unwrap()
         .unwrap();
+    turn_of(&row, status, produced)
+}
+
+/// A turn of the instance in this row, with these events.
+fn turn_of(row: &InstanceRow, status: Status, produced: Vec<Event>) -> TurnCommit {
     let received = vec![Event::TurnStarted {
         now: Timestamp(3_000),
         history_events: 0,
@@ -249,7 +267,7 @@ fn turn(hub: &Hub, key: i64, status: Status, produced: Vec<Event>) -> TurnCommit
 }
 
 /// The first turn of a new instance.
-fn first_turn(new: NewInstance) -> TurnCommit {
+pub(super) fn first_turn(new: NewInstance) -> TurnCommit {
     TurnCommit {
         key: new.key,
         id: new.start.instance_id.clone(),
@@ -291,6 +309,6 @@ fn first_turn(new: NewInstance) -> TurnCommit {
     }
 }
 
-fn turn_change(commit: TurnCommit) -> Change {
+pub(super) fn turn_change(commit: TurnCommit) -> Change {
     Change::Turn(Box::new(commit))
 }

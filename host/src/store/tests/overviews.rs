@@ -5,9 +5,8 @@ use perennial_core::Failure;
 use super::lists::steps;
 use super::plans::hex;
 use super::*;
-use crate::store::sqlite::rows::overview::{
-    BucketCounts, COUNTED_MAX, FAILURES_MAX, TASKS_MAX, Window,
-};
+use crate::store::queries::found::{BucketCounts, Window};
+use crate::store::sqlite::rows::overview::{COUNTED_MAX, FAILURES_MAX, TASKS_MAX};
 
 const WINDOW: Window = Window {
     from: Timestamp(1_000),
@@ -94,7 +93,7 @@ fn what_is_too_much_is_counted_in_part_and_is_cheap() {
         [("CardDeclined".to_owned(), FAILURES_MAX.into())]
     );
     assert!(kinds.is_partial);
-    for plan in hub.reader().overview_plans().unwrap() {
+    for plan in hub.file_reader().overview_plans().unwrap() {
         let is_search = plan.starts_with("SEARCH instance USING COVERING INDEX");
         let is_outer = plan.starts_with("CO-ROUTINE") || plan.starts_with("SCAN (");
         assert!(is_search || is_outer, "{plan}");

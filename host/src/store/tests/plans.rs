@@ -209,7 +209,7 @@ fn every_filter_takes_an_index_and_a_page_of_it_is_cheap() {
                 output: true,
                 ..ListQuery::default()
             };
-            for plan in hub.reader().plans(&query).unwrap() {
+            for plan in hub.file_reader().plans(&query).unwrap() {
                 let walks = plan.starts_with("SCAN i") || plan.starts_with("SCAN t");
                 assert!(!walks || plan.contains("INDEX"), "{what}: {plan}");
                 let sorts_all =

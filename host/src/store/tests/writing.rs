@@ -127,10 +127,14 @@ fn an_owner_that_was_replaced_writes_nothing() {
 #[test]
 fn a_commit_that_reports_an_error_is_looked_up() {
     let hub = Hub::new();
-    hub.owned.writer.faults.unheard.store(1, Ordering::Release);
+    hub.owned
+        .writer
+        .faults()
+        .unheard
+        .store(1, Ordering::Release);
     hub.start(1, "a");
     assert_eq!(hub.count("SELECT count(*) FROM instance"), 1);
-    hub.owned.writer.faults.lost.store(1, Ordering::Release);
+    hub.owned.writer.faults().lost.store(1, Ordering::Release);
     assert!(matches!(
         hub.write(Change::Start(new(2, "b"))),
         Err(StoreError::Database(_))

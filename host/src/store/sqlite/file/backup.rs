@@ -14,7 +14,6 @@ use crate::store::sqlite::file::lock::OwnerLock;
 use crate::store::sqlite::file::open::{connect_copier, connect_reader};
 use crate::store::sqlite::file::paths::{remove, with_suffix};
 use crate::store::sqlite::file::space;
-use crate::store::sqlite::file::space::Pages;
 use crate::store::sqlite::rows::modules;
 
 /// Steps of SQLite's virtual machine between two reports: a few hundred rows.
@@ -135,7 +134,7 @@ fn copy_used(
     to: &Path,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(), StoreError> {
-    let used = Pages::of(from)?;
+    let used = space::pages_of(from)?;
     let all = used.all.saturating_sub(used.free);
     if !space::gives_back(from)? {
         // The backup of an older hub can return free pages to the disk.

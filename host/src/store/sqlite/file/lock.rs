@@ -8,9 +8,8 @@ use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-
 use crate::store::StoreError;
+use crate::store::owned::{OwnerNote, Ownership};
 use crate::store::sqlite::file::paths::{real, refuse_special, with_suffix};
 
 /// How long to wait for an owner without a note: a process that applies one command holds the lock only briefly.
@@ -18,19 +17,6 @@ const SILENT_OWNER: Duration = Duration::from_secs(2);
 
 /// The interval between two looks meanwhile.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
-
-/// What an owner writes into the lock file about itself.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct OwnerNote {
-    /// Its process id.
-    pub(crate) pid: u32,
-    /// Its version of Perennial.
-    pub(crate) version: String,
-    /// The kind of process, such as `perennial serve`.
-    pub(crate) what: String,
-    /// The socket on which it is notified of commands.
-    pub(crate) socket: Option<PathBuf>,
-}
 
 /// Whether a process owns the hub.
 pub(crate) fn is_owned(hub: &Path) -> bool {
@@ -93,9 +79,10 @@ impl OwnerLock {
             }
         }
     }
+}
 
-    /// Writes the owner's note.
-    pub(crate) fn write_note(&mut self, note: &OwnerNote) -> std::io::Result<()> {
+impl Ownership for OwnerLock {
+    fn announce(&mut self, note: &OwnerNote) -> std::io::Result<()> {
         let text = serde_json::to_vec(note)?;
         self.file.set_len(0)?;
         self.file.rewind()?;

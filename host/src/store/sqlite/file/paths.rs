@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 
 use crate::store::StoreError;
 
+/// The suffix of the file beside a hub in which the [flight recorder](crate::store::flight) writes.
+pub(in crate::store) const RUNNING: &str = ".running";
+
 /// Whether this is an empty regular file, and not a device or a pipe.
 pub(in crate::store) fn is_empty_file(found: &std::fs::Metadata) -> bool {
     found.is_file() && found.len() == 0

@@ -6,31 +6,15 @@ use serde::de::DeserializeOwned;
 
 use crate::store::codec::{int, uint};
 use crate::store::numbers::status_number;
+use crate::store::queries::found::Tally;
 use crate::store::rows::hub::SettingRows;
+use crate::store::sqlite::file::space;
+use crate::store::sqlite::rows::reader::FileReader;
 use crate::store::sqlite::rows::sql::Sql;
 use crate::store::types::{Ages, Setting, WorkerNames};
-use crate::store::{InstanceFilter, InstanceKey, Pages, Reader, StoreError};
+use crate::store::{InstanceFilter, InstanceKey, StoreError};
 
-/// Statistics of a hub.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Tally {
-    pub(crate) created_at: Timestamp,
-    pub(crate) instances: Vec<(Status, u64)>,
-    /// Turns and events in the histories of the instances, and their approximate bytes.
-    pub(crate) turns: u64,
-    pub(crate) events: u64,
-    pub(crate) history_bytes: u64,
-    /// Named modules, and stored components with their bytes.
-    pub(crate) modules: u64,
-    pub(crate) stored_modules: u64,
-    pub(crate) module_bytes: u64,
-    /// Whether rows of deleted instances are still to be removed.
-    pub(crate) garbage: bool,
-    /// The pages of the file.
-    pub(crate) pages: Pages,
-}
-
-impl Reader {
+impl FileReader {
     /// The retention.
     pub(crate) fn retention(&self) -> Result<Ages, StoreError> {
         self.setting(Setting::Retention)
@@ -100,7 +84,7 @@ impl Reader {
                 stored_modules: number("SELECT count(*) FROM module")?,
                 module_bytes: number("SELECT coalesce(sum(length(component)), 0) FROM module")?,
                 garbage,
-                pages: Pages::of(db)?,
+                pages: space::pages_of(db)?,
             })
         })
     }

@@ -4,12 +4,12 @@
 //! Files created before the version that introduced this return nothing until they are compacted.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rusqlite::Connection;
 
 use crate::store::codec::uint;
+use crate::store::space::Pages;
 use crate::store::sqlite::file::foreign_log;
 use crate::store::sqlite::file::open;
 use crate::store::sqlite::file::paths::bytes_of;
@@ -46,70 +46,6 @@ pub(crate) fn has_room(hub: &Path) -> Result<(), StoreError> {
     match disk.f_bavail.saturating_mul(disk.f_frsize) < ROOM_MIN {
         true => Err(failed(std::io::ErrorKind::StorageFull.into())),
         false => Ok(()),
-    }
-}
-
-/// How much of a hub's file is in use, as of the last commit, for the disk quota.
-#[derive(Debug, Default)]
-pub(crate) struct SpaceUsed {
-    wanted: AtomicBool,
-    bytes: AtomicU64,
-}
-
-impl SpaceUsed {
-    /// Enables the count from the next transaction on.
-    pub(crate) fn enable(&self) {
-        self.wanted.store(true, Ordering::Release);
-    }
-
-    pub(in crate::store) fn is_wanted(&self) -> bool {
-        self.wanted.load(Ordering::Acquire)
-    }
-
-    /// Bytes of the used pages.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Acquire)
-    }
-
-    pub(in crate::store) fn publish(&self, pages: Pages) {
-        self.bytes.store(pages.used_bytes(), Ordering::Release);
-    }
-}
-
-/// The pages of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Pages {
-    pub(crate) all: u64,
-    pub(crate) free: u64,
-    pub(crate) bytes_of_one: u64,
-}
-
-impl Pages {
-    pub(in crate::store) fn of(db: &Connection) -> Result<Self, StoreError> {
-        let number = |pragma: &str| -> Result<u64, StoreError> {
-            let mut query = db.prepare_cached(pragma)?;
-            Ok(uint(query.query_row([], |row| row.get(0))?))
-        };
-        Ok(Self {
-            all: number("PRAGMA page_count")?,
-            free: number("PRAGMA freelist_count")?,
-            bytes_of_one: number("PRAGMA page_size")?,
-        })
-    }
-
-    /// Bytes of the used pages.
-    pub(crate) fn used_bytes(self) -> u64 {
-        self.all.saturating_sub(self.free) * self.bytes_of_one
-    }
-
-    /// Bytes of the free pages.
-    pub(crate) fn free_bytes(self) -> u64 {
-        self.free * self.bytes_of_one
-    }
-
-    /// Whether more pages are free than the reserve.
-    pub(in crate::store) fn has_excess(self) -> bool {
-        self.free > FREE_PAGES_KEPT.max(self.all / 8)
     }
 }
 
@@ -161,4 +97,22 @@ pub(crate) fn compact(path: &Path) -> Result<(u64, u64), StoreError> {
     db.execute_batch("PRAGMA auto_vacuum = INCREMENTAL; VACUUM")?;
     empty_log(&db)?;
     Ok((before, bytes_of(path)))
+}
+
+/// Counts the pages of a file.
+pub(in crate::store) fn pages_of(db: &Connection) -> Result<Pages, StoreError> {
+    let number = |pragma: &str| -> Result<u64, StoreError> {
+        let mut query = db.prepare_cached(pragma)?;
+        Ok(uint(query.query_row([], |row| row.get(0))?))
+    };
+    Ok(Pages {
+        all: number("PRAGMA page_count")?,
+        free: number("PRAGMA freelist_count")?,
+        bytes_of_one: number("PRAGMA page_size")?,
+    })
+}
+
+/// Whether more pages are free than the reserve.
+pub(in crate::store) fn has_excess(pages: Pages) -> bool {
+    pages.free > FREE_PAGES_KEPT.max(pages.all / 8)
 }

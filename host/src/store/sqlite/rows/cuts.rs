@@ -5,18 +5,8 @@ use rusqlite::{Connection, params};
 
 use crate::store::StoreError;
 use crate::store::codec::uint;
+use crate::store::queries::found::RewindRow;
 use crate::store::types::InstanceKey;
-
-/// A rewind.
-#[derive(Clone, Debug)]
-pub(crate) struct RewindRow {
-    /// How often the execution had been rewound before.
-    pub(crate) generation: u32,
-    pub(crate) at: Timestamp,
-    pub(crate) reason: Option<String>,
-    /// The first turn that was cut off.
-    pub(crate) turn: u32,
-}
 
 /// The rewinds of an execution, in order.
 pub(crate) fn rewinds(

@@ -5,28 +5,15 @@ use rusqlite::{OptionalExtension, Row, params};
 
 use crate::store::StoreError;
 use crate::store::codec::{decode, uint};
+use crate::store::queries::found::TurnsQuery;
 use crate::store::sqlite::rows::cuts;
-use crate::store::sqlite::rows::reader::Reader;
+use crate::store::sqlite::rows::reader::FileReader;
 use crate::store::types::{InstanceKey, InstanceRow};
-
-/// Which turns are read, and how many.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct TurnsQuery {
-    pub(crate) key: InstanceKey,
-    pub(crate) execution: u32,
-    /// The history before the rewind of this generation; `None` is the history as it is.
-    pub(crate) before_rewind: Option<u32>,
-    /// The first turn.
-    pub(crate) from: u32,
-    pub(crate) limit: u32,
-    /// The bytes after which the read ends; it has at least one turn if there is one.
-    pub(crate) bytes_max: usize,
-}
 
 /// The columns that [`turn`] reads.
 const COLUMNS: &str = "number, first_event, at, answer, received, produced";
 
-impl Reader {
+impl FileReader {
     /// The number of the turn of the current execution that contains an event, or the one after the last turn.
     pub(crate) fn turn_with_event(&self, row: &InstanceRow, event: u64) -> Result<u32, StoreError> {
         if event >= row.next_event {
@@ -129,16 +116,17 @@ impl Reader {
 
 /// Turns that follow each other in one table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Part {
-    from: u32,
+pub(in crate::store) struct Part {
+    pub(in crate::store) from: u32,
     /// The turn after the last.
-    end: u32,
+    pub(in crate::store) end: u32,
     /// The generation whose rewind archived them; `None` if they are in the history still.
-    cut_in: Option<u32>,
+    pub(in crate::store) cut_in: Option<u32>,
 }
 
 impl Part {
-    const WHOLE: Self = Self {
+    /// All turns of the history as it is.
+    pub(in crate::store) const WHOLE: Self = Self {
         from: 0,
         end: u32::MAX,
         cut_in: None,
@@ -147,7 +135,10 @@ impl Part {
 
 /// Where the turns of a history before the rewind of a generation are, in their order. What that rewind did not cut off may have been cut
 /// off by a later one; the rest is in the history still. `rewinds` are generations, and the first turn that each cut off, in order.
-fn parts(rewinds: impl Iterator<Item = (u32, u32)>, generation: u32) -> Vec<Part> {
+pub(in crate::store) fn parts(
+    rewinds: impl Iterator<Item = (u32, u32)>,
+    generation: u32,
+) -> Vec<Part> {
     let mut parts = Vec::new();
     let mut end = u32::MAX;
     for (of, cut) in rewinds.filter(|(of, _)| *of >= generation) {

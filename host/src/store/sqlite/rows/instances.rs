@@ -5,7 +5,7 @@ use perennial_core::{
 };
 use rusqlite::{OptionalExtension, params};
 
-use crate::store::codec::{decode, encode, int, uint};
+use crate::store::codec::{decode, decode_tags, encode, encode_tags, int, uint};
 use crate::store::numbers::{policy_number, policy_of, status_number, status_of};
 use crate::store::rows::Found;
 use crate::store::rows::instances::{
@@ -131,7 +131,7 @@ impl InstanceRows for Sql<'_> {
             start.parent.as_ref().map(|parent| parent.instance_id.as_str()),
             new.parent.map(|key| key.0),
             start.parent.as_ref().map(encode).transpose()?,
-            tags::text(&start.tags),
+            encode_tags(&start.tags),
             row.after.and_then(|after| after.custom_status.as_ref()).map(|json| json.as_str()),
             row.after.and_then(|after| after.output.as_ref()).map(|json| json.as_str()),
             failure.map(encode).transpose()?,
@@ -253,7 +253,7 @@ impl InstanceRows for Sql<'_> {
         let (tags, has_requests): (Option<String>, bool) =
             update.query_row(at, |row| Ok((row.get(0)?, row.get(1)?)))?;
         Ok(Continued {
-            tags: tags::read(tags)?,
+            tags: decode_tags(tags)?,
             has_requests,
         })
     }
@@ -428,7 +428,7 @@ impl InstanceRows for Sql<'_> {
             .prepare_cached("SELECT tags FROM instance WHERE key = ?1")?;
         let found: Option<Option<String>> =
             query.query_row([key.0], |row| row.get(0)).optional()?;
-        found.map(tags::read).transpose()
+        found.map(decode_tags).transpose()
     }
 
     fn set_tags(&mut self, key: InstanceKey, before: &Tags, after: &Tags) -> Found<()> {

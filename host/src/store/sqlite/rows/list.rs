@@ -7,19 +7,23 @@ use rusqlite::{Connection, params_from_iter};
 
 use crate::store::codec::uint;
 use crate::store::numbers::status_of;
-use crate::store::sqlite::rows::filter::{InstanceFilter, ListPlace, ListQuery, Order};
-use crate::store::sqlite::rows::looks::{LOOKED_MAX, Looks};
+use crate::store::queries::filter::{InstanceFilter, ListPlace, ListQuery, Order};
+use crate::store::queries::found::BriefPage;
+use crate::store::queries::found::{Brief, ListPage};
+use crate::store::queries::looks::{LOOKED_MAX, Looks};
+use crate::store::sqlite::rows::looks::looks as looks_of;
 use crate::store::sqlite::rows::overview::count_between;
 use crate::store::sqlite::rows::queries::{COLUMNS, instance_of};
+use crate::store::sqlite::rows::reader::FileReader;
 use crate::store::sqlite::rows::walks::{Few, Sql};
-use crate::store::{InstanceKey, InstanceRow, Reader, StoreError};
+use crate::store::{InstanceKey, StoreError};
 
 /// Up to this many ids with a prefix are looked up and sorted. With more, a walk in the order of time soon fills a page.
-const FEW: u32 = 1_000;
+pub(in crate::store) const FEW: u32 = 1_000;
 
 /// The same for instances that ended in a span of time, because a walk in the order of creation may pass most of a hub before it comes to
 /// one of them.
-const FEW_ENDED: u64 = if cfg!(test) { 2_000 } else { 50_000 };
+pub(in crate::store) const FEW_ENDED: u64 = if cfg!(test) { 2_000 } else { 50_000 };
 
 /// Entries of an index that a page walks: some 50 ms. Few in the tests of this crate, so that they cover it.
 pub(in crate::store) const WALKED_MAX: u32 = if cfg!(test) { 2_000 } else { 100_000 };
@@ -27,33 +31,7 @@ pub(in crate::store) const WALKED_MAX: u32 = if cfg!(test) { 2_000 } else { 100_
 /// A page ends early once its rows have this many bytes.
 pub(crate) const PAGE_BYTES_MAX: usize = 2 << 20;
 
-/// A page of a list.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct ListPage {
-    pub(crate) rows: Vec<InstanceRow>,
-    /// Whether more instances may follow.
-    pub(crate) more: bool,
-    /// The place up to which instances were looked at, if that is further than the last row.
-    pub(crate) looked_to: Option<ListPlace>,
-}
-
-/// A page of what bulk operations need.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct BriefPage {
-    pub(crate) found: Vec<Brief>,
-    /// The place after which the next page begins; `None` on the last one. A page before the last one may have no instances.
-    pub(crate) next: Option<ListPlace>,
-}
-
-/// The columns that bulk operations need.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Brief {
-    pub(crate) place: ListPlace,
-    pub(crate) key: InstanceKey,
-    pub(crate) id: String,
-}
-
-impl Reader {
+impl FileReader {
     /// A page of instances.
     pub(crate) fn list(&self, query: &ListQuery) -> Result<ListPage, StoreError> {
         let columns = if query.output {
@@ -209,7 +187,7 @@ fn walk(
         ..query.clone()
     };
     let filter = &query.filter;
-    let mut looks = filter.needs_looks().then(|| Looks::new(db, filter));
+    let mut looks = filter.needs_looks().then(|| looks_of(db, filter));
     let candidates = if looks.is_some() {
         LOOKED_MAX
     } else {
@@ -273,11 +251,29 @@ fn is_prefix_of_few(db: &Connection, filter: &InstanceFilter) -> Result<bool, St
 
 /// Whether only ended instances are wanted, and at most [`FEW_ENDED`] of them ended in the wanted time.
 fn have_few_ended(db: &Connection, filter: &InstanceFilter) -> Result<bool, StoreError> {
+    let Some((statuses, span)) = ended_span(filter) else {
+        return Ok(false);
+    };
+    let mut left = FEW_ENDED;
+    for status in statuses {
+        let found = count_between(db, Some(status), span, left)?;
+        match left.checked_sub(found) {
+            Some(rest) => left = rest,
+            None => return Ok(false),
+        }
+    }
+    Ok(true)
+}
+
+/// If only ended instances are wanted: in which statuses, and the span of time, without its end, in which they ended.
+pub(in crate::store) fn ended_span(
+    filter: &InstanceFilter,
+) -> Option<(Vec<Status>, (Timestamp, Timestamp))> {
     let is_end = |status: &Status| status.is_end();
     let only_ended = !filter.statuses.is_empty() && filter.statuses.iter().all(is_end);
     let is_bounded = filter.is_of_ended() || only_ended && filter.is_timed();
     if !is_bounded {
-        return Ok(false);
+        return None;
     }
     let from = filter.ended_from.max(filter.updated_from);
     let ends = [filter.ended_to, filter.updated_to].into_iter().flatten();
@@ -285,15 +281,8 @@ fn have_few_ended(db: &Connection, filter: &InstanceFilter) -> Result<bool, Stor
         from.unwrap_or_default(),
         ends.min().unwrap_or(Timestamp(u64::MAX)),
     );
-    let mut left = FEW_ENDED;
-    for status in Status::ALL.into_iter().filter(is_end) {
-        if filter.statuses.is_empty() || filter.statuses.contains(&status) {
-            let found = count_between(db, Some(status), span, left)?;
-            match left.checked_sub(found) {
-                Some(rest) => left = rest,
-                None => return Ok(false),
-            }
-        }
-    }
-    Ok(true)
+    let is_wanted =
+        |status: &Status| filter.statuses.is_empty() || filter.statuses.contains(status);
+    let statuses = Status::ALL.into_iter().filter(is_end).filter(is_wanted);
+    Some((statuses.collect(), span))
 }

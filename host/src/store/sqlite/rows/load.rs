@@ -47,6 +47,8 @@ pub(in crate::store) fn load(db: &Connection) -> Result<Memory, StoreError> {
     })?;
     requests(db, &mut memory)?;
     hub(db, &mut memory)?;
+    itself(db, &mut memory)?;
+    memory.forget_undo();
     Ok(memory)
 }
 
@@ -101,8 +103,7 @@ fn instances(db: &Connection, memory: &mut Memory) -> Result<(), StoreError> {
         for value in Sql(db).values(at)? {
             memory.values.insert((at, value.name.clone()), value);
         }
-        memory.ids.insert(instance.row.id.clone(), at);
-        memory.instances.insert(at, instance);
+        memory.put_instance(instance);
     }
     Ok(())
 }
@@ -154,7 +155,7 @@ fn histories(db: &Connection, memory: &mut Memory) -> Result<(), StoreError> {
     })?;
     each(db, "SELECT instance, execution FROM garbage", |row| {
         let execution = u32::try_from(row.get::<_, i64>(1)?).ok();
-        memory.garbage.insert((key(row, 0)?, execution));
+        memory.garbage.insert((key(row, 0)?, execution), ());
         Ok(())
     })
 }
@@ -191,13 +192,41 @@ fn requests(db: &Connection, memory: &mut Memory) -> Result<(), StoreError> {
     })
 }
 
+/// What no change reads or writes.
+fn itself(db: &Connection, memory: &mut Memory) -> Result<(), StoreError> {
+    each(
+        db,
+        "SELECT created_at, secret, owner_epoch, commits, at FROM hub",
+        |row| {
+            memory.hub.created_at = Timestamp(uint(row.get(0)?));
+            memory.hub.secret = row.get(1)?;
+            memory.hub.epoch = uint(row.get(2)?);
+            memory.number = uint(row.get(3)?);
+            memory.at = Timestamp(uint(row.get(4)?));
+            Ok(())
+        },
+    )?;
+    each(db, "SELECT token, rowid, body FROM command", |row| {
+        let sent = (row.get(1)?, row.get(2)?);
+        memory.hub.sent.insert(row.get(0)?, sent);
+        Ok(())
+    })
+}
+
 fn hub(db: &Connection, memory: &mut Memory) -> Result<(), StoreError> {
     each(
         db,
-        "SELECT digest, component, stored_at FROM module",
+        "SELECT digest, component, stored_at, contract, definitions, imports FROM module",
         |row| {
+            let component: Vec<u8> = row.get(1)?;
+            let imports: String = row.get(5)?;
             let module = Module {
-                component: row.get(1)?,
+                bytes: component.len() as u64,
+                component,
+                contract: row.get(3)?,
+                definitions: modules::definitions(&row.get::<_, String>(4)?)?,
+                imports: serde_json::from_str(&imports)
+                    .map_err(|e| StoreError::Corrupt(e.to_string()))?,
                 stored_at: Timestamp(uint(row.get(2)?)),
             };
             memory.modules.insert(Digest(row.get(0)?), module);
@@ -219,7 +248,7 @@ fn hub(db: &Connection, memory: &mut Memory) -> Result<(), StoreError> {
         },
     )?;
     let names = modules::names(db)?;
-    memory.definitions = names.definitions;
+    memory.definitions = names.definitions.into_iter().collect();
     each(
         db,
         "SELECT name, version, module, digest FROM definition_version",

@@ -2,7 +2,6 @@
 
 pub(crate) mod commands;
 pub(crate) mod cuts;
-pub(crate) mod filter;
 pub(crate) mod histories;
 pub(crate) mod inbox;
 pub(crate) mod instances;
@@ -10,7 +9,7 @@ pub(crate) mod keys;
 pub(crate) mod list;
 #[cfg(test)]
 pub(crate) mod load;
-mod looks;
+pub(crate) mod looks;
 pub(crate) mod modules;
 pub(crate) mod overview;
 pub(crate) mod queries;
@@ -24,5 +23,4 @@ pub(crate) mod tasks;
 mod turns;
 pub(crate) mod values;
 pub(crate) mod wait_counts;
-pub(crate) mod waits;
-mod walks;
+pub(crate) mod walks;

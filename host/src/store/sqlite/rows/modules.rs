@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::store::StoreError;
 use crate::store::codec::{int, uint};
+use crate::store::numbers::{definition_kind_of as kind_of, definition_number as number};
 use crate::store::rows::Found;
 use crate::store::rows::hub::ModuleRows;
 use crate::store::sqlite::rows::sql::Sql;
@@ -18,7 +19,7 @@ use crate::store::types::{
 const DIGEST_DIGITS_MIN: usize = 6;
 
 /// The contract whose executions cannot be told to cancel.
-const FIRST_CONTRACT: &str = "0.1";
+pub(in crate::store) const FIRST_CONTRACT: &str = "0.1";
 
 /// Reads all deployed names.
 pub(crate) fn names(db: &Connection) -> Result<NameRows, StoreError> {
@@ -123,18 +124,26 @@ pub(crate) fn component_undamaged(
     db: &Connection,
     digest: Digest,
 ) -> Result<Option<Vec<u8>>, StoreError> {
-    use sha2::Digest as _;
     let bytes = component(db, digest)?;
-    if bytes
+    bytes
         .as_ref()
-        .is_some_and(|bytes| sha2::Sha256::digest(bytes)[..] != digest.0)
-    {
+        .map_or(Ok(()), |bytes| check_component(digest, bytes))?;
+    Ok(bytes)
+}
+
+/// Refuses bytes of a module that do not match its digest.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] names the module.
+pub(in crate::store) fn check_component(digest: Digest, bytes: &[u8]) -> Result<(), StoreError> {
+    use sha2::Digest as _;
+    if sha2::Sha256::digest(bytes)[..] != digest.0 {
         return Err(StoreError::Corrupt(format!(
             "the bytes of module {} are not those that were deployed; to deploy the same file again mends it",
             digest.short()
         )));
     }
-    Ok(bytes)
+    Ok(())
 }
 
 /// The bytes of a module.
@@ -189,26 +198,9 @@ pub(crate) fn list(db: &Connection) -> Result<Vec<ModuleRow>, StoreError> {
     Ok(modules)
 }
 
-pub(super) fn definitions(text: &str) -> Result<Vec<Definition>, StoreError> {
+pub(in crate::store) fn definitions(text: &str) -> Result<Vec<Definition>, StoreError> {
     serde_json::from_str(text)
         .map_err(|e| StoreError::Corrupt(format!("the definitions of a module: {e}")))
-}
-
-pub(super) fn number(kind: DefinitionKind) -> u8 {
-    match kind {
-        DefinitionKind::Orchestration => 0,
-        DefinitionKind::Activity => 1,
-    }
-}
-
-fn kind_of(number: u8) -> Result<DefinitionKind, StoreError> {
-    match number {
-        0 => Ok(DefinitionKind::Orchestration),
-        1 => Ok(DefinitionKind::Activity),
-        other => Err(StoreError::Corrupt(format!(
-            "{other} is no kind of definition"
-        ))),
-    }
 }
 
 /// All digests that names refer to.

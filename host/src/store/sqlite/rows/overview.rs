@@ -9,9 +9,10 @@ use perennial_core::{Status, TaskId, Timestamp};
 use rusqlite::{Connection, params};
 
 use crate::store::codec::{decode_failure_kind, int, uint};
-use crate::store::numbers::status_number;
-use crate::store::sqlite::rows::tasks::kind_number;
-use crate::store::{InstanceKey, Reader, StoreError, TaskRowKind};
+use crate::store::numbers::{status_number, task_kind_number};
+use crate::store::queries::found::{BucketCounts, Named, OpenActivities, Window};
+use crate::store::sqlite::rows::reader::FileReader;
+use crate::store::{InstanceKey, StoreError, TaskRowKind};
 
 /// Entries of indexes that the buckets of a window are counted from, all together. Few in the tests of this crate, so that they cover it.
 pub(in crate::store) const COUNTED_MAX: u64 = if cfg!(test) { 2_000 } else { 200_000 };
@@ -23,64 +24,10 @@ pub(in crate::store) const FAILURES_MAX: u32 = if cfg!(test) { 100 } else { 10_0
 pub(in crate::store) const TASKS_MAX: u32 = if cfg!(test) { 1_000 } else { 100_000 };
 
 /// Names of orchestrations whose live instances are counted, and the instances that are counted of all of them.
-const NAMES_MAX: u32 = 1_000;
-const LIVE_MAX: u64 = 100_000;
+pub(in crate::store) const NAMES_MAX: u32 = 1_000;
+pub(in crate::store) const LIVE_MAX: u64 = 100_000;
 
-/// A span of time that is divided into buckets of one length; the last one may be shorter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Window {
-    pub(crate) from: Timestamp,
-    /// Exclusive.
-    pub(crate) to: Timestamp,
-    /// Milliseconds, at least 1.
-    pub(crate) bucket: u64,
-}
-
-impl Window {
-    /// The beginnings of the buckets, oldest first, with their exclusive ends.
-    pub(crate) fn buckets(self) -> Vec<(Timestamp, Timestamp)> {
-        let mut buckets = Vec::new();
-        let mut from = self.from;
-        while from < self.to {
-            let to = Timestamp(from.0.saturating_add(self.bucket)).min(self.to);
-            buckets.push((from, to));
-            from = to;
-        }
-        buckets
-    }
-}
-
-/// The instances that were created and that ended in a bucket.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct BucketCounts {
-    pub(crate) started: u64,
-    pub(crate) completed: u64,
-    pub(crate) failed: u64,
-    pub(crate) terminated: u64,
-    /// Whether there are more than were counted.
-    pub(crate) is_partial: bool,
-}
-
-/// How often something occurs, and whether there may be more.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Named<T> {
-    pub(crate) counts: Vec<(String, T)>,
-    pub(crate) is_partial: bool,
-}
-
-/// The open activities.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct OpenActivities {
-    pub(crate) all: u64,
-    /// Those that have a time for their next attempt that has not come.
-    pub(crate) due_later: u64,
-    /// Those that failed and have had the most attempts, the most first.
-    pub(crate) most_retried: Vec<(InstanceKey, TaskId)>,
-    /// Whether there may be more.
-    pub(crate) is_partial: bool,
-}
-
-impl Reader {
+impl FileReader {
     /// How many instances were created and ended in each bucket of a window, oldest first. The newest are counted first.
     pub(crate) fn bucket_counts(&self, window: Window) -> Result<Vec<BucketCounts>, StoreError> {
         let buckets = window.buckets();
@@ -152,7 +99,7 @@ impl Reader {
         at_most: usize,
     ) -> Result<OpenActivities, StoreError> {
         let now = now.map_or(-1, |now| int(now.0));
-        let activity = kind_number(TaskRowKind::Activity);
+        let activity = task_kind_number(TaskRowKind::Activity);
         self.with(|db| {
             let mut query = db.prepare_cached(
                 "SELECT instance, task, kind, due, attempt + deliveries + cut, failure IS NOT NULL FROM task LIMIT ?1",
@@ -243,7 +190,8 @@ impl Reader {
     }
 }
 
-fn sum(counts: &[(Status, u64)]) -> u64 {
+/// The instances of all statuses.
+pub(in crate::store) fn sum(counts: &[(Status, u64)]) -> u64 {
     counts.iter().map(|(_, count)| count).sum()
 }
 

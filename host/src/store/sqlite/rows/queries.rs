@@ -1,30 +1,28 @@
-//! The queries of a [`Reader`].
+//! The queries of a [`FileReader`].
 
-use perennial_core::{ChildPolicy, Envelope, Message, Millis, Status, TaskId, Timestamp};
+use perennial_core::{Envelope, Message, Millis, Status, TaskId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use crate::store::StoreError;
-use crate::store::codec::{decode, decode_waiting, int, uint};
+use crate::store::codec::{decode, decode_tags, decode_waiting, int, uint};
 use crate::store::numbers::{policy_of, status_number, status_of};
+use crate::store::queries::found::LiveChild;
+use crate::store::queries::found::RewindRow;
 use crate::store::sqlite::rows::commands;
 use crate::store::sqlite::rows::cuts;
 use crate::store::sqlite::rows::inbox::is_command;
 use crate::store::sqlite::rows::keys;
 use crate::store::sqlite::rows::modules;
-use crate::store::sqlite::rows::reader::Reader;
-use crate::store::sqlite::rows::tags;
+use crate::store::sqlite::rows::reader::FileReader;
 use crate::store::sqlite::rows::tasks;
 use crate::store::types::{
     InboxPage, InstanceKey, InstanceRow, KeyRow, NameRows, OldVersions, TaskRow,
 };
 
 /// A page of messages ends once it has this many bytes: the maximum that a turn takes.
-const PAGE_BYTES: usize = 4 << 20;
+pub(in crate::store) const PAGE_BYTES: usize = 4 << 20;
 
-/// A live child: its id, its status, and what becomes of it when its parent ends.
-pub(crate) type LiveChild = (String, Status, ChildPolicy);
-
-impl Reader {
+impl FileReader {
     /// The instance with an id.
     pub(crate) fn instance(&self, id: &str) -> Result<Option<InstanceRow>, StoreError> {
         self.with(|db| one_instance(db, "id = ?1", [id]))
@@ -113,7 +111,7 @@ impl Reader {
         })
     }
 
-    pub(crate) fn rewinds(&self, row: &InstanceRow) -> Result<Vec<cuts::RewindRow>, StoreError> {
+    pub(crate) fn rewinds(&self, row: &InstanceRow) -> Result<Vec<RewindRow>, StoreError> {
         if row.generation == 0 {
             return Ok(Vec::new());
         }
@@ -539,7 +537,7 @@ pub(in crate::store) fn instance_of(row: &Row<'_>) -> Result<InstanceRow, StoreE
         parent: blob(18)?
             .map(|bytes| decode(&bytes, "a parent"))
             .transpose()?,
-        tags: tags::read(row.get(20)?)?,
+        tags: decode_tags(row.get(20)?)?,
         custom_status: json(21)?,
         output: json(22)?,
         failure: blob(23)?

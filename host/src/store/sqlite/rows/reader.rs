@@ -6,14 +6,19 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use rusqlite::Connection;
 
 use crate::store::StoreError;
+use crate::store::flight;
+use crate::store::reads::implement_reads;
 use crate::store::sqlite::file::foreign_log;
+use crate::store::sqlite::file::lock::is_owned;
 use crate::store::sqlite::file::open;
+use crate::store::sqlite::file::paths::{RUNNING, with_suffix};
+use crate::store::types::WasRunning;
 
 /// The size of the pool. A read takes microseconds: waiting for a connection is faster than opening one more.
 const CONNECTIONS_MAX: usize = 8;
 
 /// Reads a hub, from any thread, whether or not this process owns it.
-pub(crate) struct Reader {
+pub(crate) struct FileReader {
     path: PathBuf,
     connections: Mutex<Connections>,
     returned: Condvar,
@@ -21,7 +26,7 @@ pub(crate) struct Reader {
 
 /// A connection in use. Dropping it returns it to the pool; after a panic it is closed instead, and may be replaced.
 struct Lent<'a> {
-    reader: &'a Reader,
+    reader: &'a FileReader,
     db: Option<Connection>,
 }
 
@@ -42,7 +47,9 @@ struct Connections {
     open: usize,
 }
 
-impl Reader {
+implement_reads!(FileReader);
+
+impl FileReader {
     /// Opens a hub for reading.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
         foreign_log::check(path)?;
@@ -58,9 +65,15 @@ impl Reader {
         })
     }
 
-    /// The hub's file.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+    /// The turns and attempts that the owner of the hub runs now, as far as this machine knows.
+    pub(crate) fn running(&self) -> Result<Vec<WasRunning>, StoreError> {
+        let running = flight::look(&with_suffix(&self.path, RUNNING));
+        // If no process owns the hub, what is noted was cut off.
+        Ok(if running.is_empty() || is_owned(&self.path) {
+            running
+        } else {
+            Vec::new()
+        })
     }
 
     pub(in crate::store) fn with<T>(

@@ -4,34 +4,22 @@
 //! The first answer stands. A request that is not answered when its instance ends has no answer in its row: it reads as failed as long as
 //! the instance is ended, and a rewind opens it again.
 
-use perennial_core::{Json, Status, TaskId, TaskRef, Timestamp};
+use perennial_core::{Json, TaskId, TaskRef, Timestamp};
 use rusqlite::{OptionalExtension, params};
 
 use crate::store::StoreError;
 use crate::store::codec::{decode, encode, int, uint};
 use crate::store::numbers::status_of;
+use crate::store::queries::found::FoundRequest;
+use crate::store::queries::found::RequestRow;
 use crate::store::rows::Found;
 use crate::store::rows::requests::RequestRows;
 use crate::store::sqlite::rows::list::PAGE_BYTES_MAX;
-use crate::store::sqlite::rows::reader::Reader;
+use crate::store::sqlite::rows::reader::FileReader;
 use crate::store::sqlite::rows::sql::Sql;
 use crate::store::types::{Asker, InstanceKey, Position, RequestAnswer};
 
-/// A request.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct RequestRow {
-    pub(crate) id: String,
-    pub(crate) name: String,
-    /// When it was accepted.
-    pub(crate) at: Timestamp,
-    /// The answer, with its time.
-    pub(crate) answer: Option<(Timestamp, RequestAnswer)>,
-}
-
-/// A request, or its absence, with the status of its instance.
-pub(crate) type FoundRequest = (Status, Option<RequestRow>);
-
-impl Reader {
+impl FileReader {
     /// A request to the instance with an id; `None` if there is no such instance.
     pub(crate) fn request(
         &self,

@@ -7,11 +7,12 @@ use rusqlite::Connection;
 
 use crate::store::StoreError;
 use crate::store::codec::uint;
-use crate::store::sqlite::rows::modules::{component_undamaged, definitions, number};
-use crate::store::sqlite::rows::reader::Reader;
+use crate::store::numbers::definition_number as number;
+use crate::store::sqlite::rows::modules::{component_undamaged, definitions};
+use crate::store::sqlite::rows::reader::FileReader;
 use crate::store::types::StoredRow;
 
-impl Reader {
+impl FileReader {
     /// The bytes of a module, which match its digest.
     pub(crate) fn component_undamaged(
         &self,

@@ -1,32 +1,11 @@
-//! Tags of instances: the column of the row, and the lists.
-
-use std::collections::BTreeMap;
+//! Tags of instances: the lists by tag.
 
 use perennial_core::Tags;
 use rusqlite::{Connection, params};
 
 use crate::store::StoreError;
+use crate::store::codec::encode_tags;
 use crate::store::types::InstanceKey;
-
-/// Reads the column `tags`.
-pub(in crate::store) fn read(text: Option<String>) -> Result<Tags, StoreError> {
-    let Some(text) = text else {
-        return Ok(Vec::new());
-    };
-    let tags: BTreeMap<String, String> = serde_json::from_str(&text)
-        .map_err(|e| StoreError::Corrupt(format!("the tags of an instance: {e}")))?;
-    Ok(tags.into_iter().collect())
-}
-
-/// Writes the column `tags`.
-pub(in crate::store) fn text(tags: &Tags) -> Option<String> {
-    if tags.is_empty() {
-        return None;
-    }
-    let pairs = tags.iter().map(|(k, v)| (k.clone(), v.clone().into()));
-    let object: serde_json::Map<_, _> = pairs.collect();
-    Some(serde_json::Value::Object(object).to_string())
-}
 
 /// Adds an instance to the lists by tag, with the tags in its row.
 pub(in crate::store) fn enlist(db: &Connection, key: InstanceKey) -> Result<(), StoreError> {
@@ -61,7 +40,7 @@ pub(in crate::store) fn set(
 ) -> Result<(), StoreError> {
     let mut update =
         db.prepare_cached("UPDATE instance SET tags = ?1 WHERE key = ?2 RETURNING created_at")?;
-    let created_at: i64 = update.query_row(params![text(after), key.0], |row| row.get(0))?;
+    let created_at: i64 = update.query_row(params![encode_tags(after), key.0], |row| row.get(0))?;
     for (tag, value) in before.iter().filter(|tag| !after.contains(tag)) {
         delete(db, key, (tag, value), created_at)?;
     }

@@ -5,6 +5,7 @@ use rusqlite::{Row, params};
 
 use crate::store::StoreError;
 use crate::store::codec::{decode, encode, int, uint};
+use crate::store::numbers::{task_kind_number as kind_number, task_kind_of as kind_of};
 use crate::store::rows::Found;
 use crate::store::rows::tasks::{HowLost, LIMIT, Lost, NewTask, TaskRows, Tasks};
 use crate::store::sqlite::rows::sql::Sql;
@@ -252,31 +253,4 @@ pub(crate) fn read(row: &Row<'_>) -> Result<TaskRow, StoreError> {
             .transpose()?,
         scheduled_in: row.get(12)?,
     })
-}
-
-/// The number of a kind in the file.
-pub(crate) fn kind_number(kind: TaskRowKind) -> u8 {
-    match kind {
-        TaskRowKind::Activity => 0,
-        TaskRowKind::Timer => 1,
-        TaskRowKind::ChildRetry => 2,
-        TaskRowKind::Start => 3,
-        TaskRowKind::TimerAt => 4,
-        TaskRowKind::Grace => 5,
-        TaskRowKind::Limit => 6,
-    }
-}
-
-/// The inverse of [`kind_number`].
-pub(super) fn kind_of(number: u8) -> Result<TaskRowKind, StoreError> {
-    match number {
-        0 => Ok(TaskRowKind::Activity),
-        1 => Ok(TaskRowKind::Timer),
-        2 => Ok(TaskRowKind::ChildRetry),
-        3 => Ok(TaskRowKind::Start),
-        4 => Ok(TaskRowKind::TimerAt),
-        5 => Ok(TaskRowKind::Grace),
-        6 => Ok(TaskRowKind::Limit),
-        other => Err(StoreError::Corrupt(format!("{other} is no kind of task"))),
-    }
 }

@@ -4,22 +4,20 @@
 //! is the number of the transaction that set it: it differs for all that a value ever was, also across rewinds, restarts and instances that
 //! follow each other under one id.
 
-use perennial_core::{Json, Status, Timestamp};
+use perennial_core::{Json, Timestamp};
 use rusqlite::{Connection, params};
 
 use crate::store::StoreError;
 use crate::store::codec::{int, uint};
 use crate::store::numbers::status_of;
+use crate::store::queries::found::FoundValue;
 use crate::store::rows::Found;
 use crate::store::rows::instances::ValueRows;
-use crate::store::sqlite::rows::reader::Reader;
+use crate::store::sqlite::rows::reader::FileReader;
 use crate::store::sqlite::rows::sql::Sql;
 use crate::store::types::{InstanceKey, ValueRow};
 
-/// A value of an instance, or its absence, with the status of the instance.
-pub(crate) type FoundValue = (Status, Option<ValueRow>);
-
-impl Reader {
+impl FileReader {
     /// A value of the instance with an id; `None` if there is no such instance.
     pub(crate) fn value(&self, id: &str, name: &str) -> Result<Option<FoundValue>, StoreError> {
         self.with(|db| {

@@ -6,25 +6,18 @@
 use perennial_core::Status;
 use rusqlite::params;
 
+use crate::store::StoreError;
 use crate::store::numbers::status_number;
-use crate::store::sqlite::rows::filter::InstanceFilter;
-use crate::store::sqlite::rows::looks::Looks;
-use crate::store::sqlite::rows::waits::WaitKind;
-use crate::store::{Reader, StoreError};
+use crate::store::queries::filter::InstanceFilter;
+use crate::store::queries::found::WaitCounts;
+use crate::store::queries::waits::WaitKind;
+use crate::store::sqlite::rows::looks::looks as looks_of;
+use crate::store::sqlite::rows::reader::FileReader;
 
 /// Live instances that are looked at. Few in the tests of this crate, so that they cover it.
 pub(in crate::store) const LIVE_LOOKED_MAX: u32 = if cfg!(test) { 100 } else { 5_000 };
 
-/// How many live instances wait for each kind of thing, perhaps among other things.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct WaitCounts {
-    /// In the order of [`WaitKind::ALL`]; kinds without instances are left out.
-    pub(crate) counts: Vec<(WaitKind, u64)>,
-    /// Whether there are more live instances than were looked at.
-    pub(crate) is_partial: bool,
-}
-
-impl Reader {
+impl FileReader {
     /// Counts what live instances wait for. Each number is that of a list with this condition, unless it is partial.
     pub(crate) fn wait_counts(&self) -> Result<WaitCounts, StoreError> {
         let filter = InstanceFilter {
@@ -36,7 +29,7 @@ impl Reader {
             let mut select = tx.prepare_cached(
                 "SELECT key FROM instance INDEXED BY instance_status WHERE status = ?1 ORDER BY created_at, key LIMIT ?2",
             )?;
-            let mut looks = Looks::new(&tx, &filter);
+            let mut looks = looks_of(&tx, &filter);
             let (mut found, mut left) = (WaitCounts::default(), LIVE_LOOKED_MAX);
             let mut counts = WaitKind::ALL.map(|kind| (kind, 0));
             for status in [Status::Suspended, Status::Pending, Status::Running] {

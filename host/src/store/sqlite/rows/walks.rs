@@ -9,11 +9,11 @@ use rusqlite::types::Value;
 
 use crate::store::codec::int;
 use crate::store::numbers::status_number;
-use crate::store::sqlite::rows::filter::{InstanceFilter, ListQuery, Order};
+use crate::store::queries::filter::{InstanceFilter, ListQuery, Order};
 
 /// The index that a query walks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Walk {
+pub(in crate::store) enum Walk {
     /// Every instance, by time.
     Created,
     /// By status and time.
@@ -34,7 +34,7 @@ enum Walk {
 
 /// A condition that so few instances fulfil that all of them are looked up and sorted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Few {
+pub(in crate::store) enum Few {
     None,
     /// The prefix of the id.
     Prefix,
@@ -43,7 +43,8 @@ pub(super) enum Few {
 }
 
 impl Walk {
-    fn of(filter: &InstanceFilter, few: Few) -> Self {
+    /// The index for a filter, in the order of creation.
+    pub(in crate::store) fn of(filter: &InstanceFilter, few: Few) -> Self {
         match few {
             Few::Prefix => return Self::Prefix,
             Few::Ended => return Self::EndedFew,
@@ -84,7 +85,7 @@ impl Walk {
     }
 
     /// Whether the index has the status before the time, so that each status is walked separately.
-    fn by_status(self) -> bool {
+    pub(in crate::store) fn by_status(self) -> bool {
         matches!(
             self,
             Self::Status | Self::Name | Self::Version | Self::Ended | Self::EndedFew
@@ -92,7 +93,7 @@ impl Walk {
     }
 
     /// Whether only ended instances are walked, by the time of the end.
-    fn by_end(self) -> bool {
+    pub(in crate::store) fn by_end(self) -> bool {
         matches!(self, Self::Ended | Self::EndedFew)
     }
 }
@@ -100,7 +101,7 @@ impl Walk {
 /// Whether the found rows are looked at afterwards, so that conditions that no index contains are left to that: SQLite would walk any number
 /// of rows to find those that match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Looked {
+pub(in crate::store) enum Looked {
     No,
     Afterwards,
 }
@@ -323,7 +324,7 @@ impl Clauses {
 }
 
 /// The statuses that are walked separately: all if the index begins with the status and the filter names none.
-fn statuses(filter: &InstanceFilter, walk: Walk) -> Option<Vec<Status>> {
+pub(in crate::store) fn statuses(filter: &InstanceFilter, walk: Walk) -> Option<Vec<Status>> {
     walk.by_status().then(|| {
         let asked =
             |status: &Status| filter.statuses.is_empty() || filter.statuses.contains(status);
@@ -345,7 +346,7 @@ fn all(clauses: &[String]) -> String {
 }
 
 /// The smallest text, in the order of bytes, that is greater than every text with this prefix.
-fn prefix_end(prefix: &str) -> Option<String> {
+pub(in crate::store) fn prefix_end(prefix: &str) -> Option<String> {
     let mut chars: Vec<char> = prefix.chars().collect();
     while let Some(last) = chars.pop() {
         let next = (u32::from(last) + 1..=u32::from(char::MAX)).find_map(char::from_u32);

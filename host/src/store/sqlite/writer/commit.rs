@@ -13,8 +13,10 @@ use crate::outage::warn_seldom;
 use crate::shortage::{Resource, Shortage};
 use crate::store::StoreError;
 use crate::store::codec::{int, uint};
+#[cfg(test)]
+use crate::store::faults::Commit;
 use crate::store::sqlite::file::open;
-use crate::store::sqlite::file::space::{self, Pages};
+use crate::store::sqlite::file::space;
 use crate::store::sqlite::rows::sql::Sql;
 use crate::store::sqlite::writer::transaction::Transaction;
 use crate::store::write::Write;
@@ -139,9 +141,19 @@ impl State {
         };
         self.committing = Some((number, results.clone()));
         #[cfg(test)]
-        let committed = self.faults.commit(tx);
+        let committed = match self.faults.commit() {
+            Commit::Made => tx.commit().map_err(StoreError::from),
+            Commit::Lost => tx
+                .rollback()
+                .map_err(StoreError::from)
+                .and_then(|()| Err(self.faults.failure())),
+            Commit::Unheard => tx
+                .commit()
+                .map_err(StoreError::from)
+                .and_then(|()| Err(self.faults.failure())),
+        };
         #[cfg(not(test))]
-        let committed = tx.commit();
+        let committed = tx.commit().map_err(StoreError::from);
         match committed {
             Ok(()) => {
                 self.log.remember();
@@ -153,12 +165,12 @@ impl State {
                 }
                 Ok(results)
             }
-            Err(error) => self.look_up(number, results, error.into()),
+            Err(error) => self.look_up(number, results, error),
         }
     }
 
     fn publish_space(&self) {
-        match self.db.as_ref().map(Pages::of) {
+        match self.db.as_ref().map(space::pages_of) {
             Some(Ok(pages)) => self.space.publish(pages),
             Some(Err(error)) => {
                 warn_seldom!(%error, "could not read how full the hub is; its quota goes by what was known before");

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use perennial_core::Timestamp;
 
-use crate::store::sqlite::file::space::{self, Pages};
+use crate::store::sqlite::file::space;
 use crate::store::sqlite::writer::transaction::Transaction;
 use crate::store::{StoreError, codec};
 
@@ -14,6 +14,10 @@ use super::{State, is_there};
 impl State {
     /// Whether there may be housekeeping to do.
     pub(super) fn is_untidy(&self) -> bool {
+        #[cfg(test)]
+        if self.faults.no_upkeep.load(Ordering::Acquire) {
+            return false;
+        }
         self.db.is_some() && !self.fenced && (self.may_give_back || self.may_empty_log)
     }
 
@@ -42,8 +46,8 @@ impl State {
     /// Returns some pages, if more are free than the reserve.
     fn give_back(&mut self) -> Result<(), StoreError> {
         let Some(db) = &self.db else { return Ok(()) };
-        let pages = Pages::of(db)?;
-        if !pages.has_excess() || !space::gives_back(db)? {
+        let pages = space::pages_of(db)?;
+        if !space::has_excess(pages) || !space::gives_back(db)? {
             self.may_give_back = false;
             return Ok(());
         }

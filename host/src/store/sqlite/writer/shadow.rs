@@ -1,8 +1,11 @@
 //! Makes each change of a test on rows in memory too.
 //!
-//! What the two stores answer must be the same for each change, and in the end all of their rows. A difference ends the process: nobody may
-//! take it for an error of the hub, which tests expect.
+//! Twice: on all rows, and on an overlay that loads what it needs, and writes down what it wrote. What all of them answer must be the same
+//! for each change, and in the end all of their rows. A difference ends the process: nobody may take it for an error of the hub, which
+//! tests expect.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use perennial_core::Timestamp;
@@ -10,17 +13,51 @@ use rusqlite::Connection;
 
 use crate::store::StoreError;
 use crate::store::memory::Memory;
+use crate::store::memory::compare::compare_reads;
+use crate::store::overlay::source::Source;
+use crate::store::overlay::{Bound, Overlay};
+use crate::store::reads::Reader;
+use crate::store::rows;
 use crate::store::rules::apply::apply;
 use crate::store::sqlite::rows::load::load;
+use crate::store::sqlite::rows::reader::FileReader;
 use crate::store::types::Effects;
 use crate::store::write::Write;
 
-/// The rows in memory, and the version of the file that they are of; none before the first transaction.
+/// Few enough that instances are dropped from memory, and loaded again.
+const BOUND: Bound = Bound {
+    instances: 3,
+    bytes: 64 << 10,
+};
+
+/// The rows in memory; none before the first transaction.
 #[derive(Debug, Default)]
-pub(in crate::store) struct Shadow(Mutex<Option<(Memory, i64)>>);
+pub(in crate::store) struct Shadow(Mutex<Option<Rows>>);
+
+#[derive(Debug)]
+struct Rows {
+    /// The version of the file that they are of.
+    version: i64,
+    memory: Memory,
+    /// The same rows, over a memory to which only what a transaction wrote goes down.
+    overlay: Overlay<Memory>,
+    /// The same in PostgreSQL, if `PERENNIAL_TEST_SHADOW` says so.
+    #[cfg(feature = "postgres")]
+    copy: Option<crate::store::postgres::copy::Copy>,
+    /// The number of the transaction, and its time.
+    at: (u64, Timestamp),
+}
+
+/// Rows in PostgreSQL, if they are wanted. Each test takes much longer with them.
+#[cfg(feature = "postgres")]
+fn copy(memory: &Memory) -> Option<crate::store::postgres::copy::Copy> {
+    let is_wanted =
+        std::env::var_os("PERENNIAL_TEST_SHADOW").is_some_and(|store| store == "postgres");
+    is_wanted.then(|| crate::store::postgres::copy::Copy::of(memory, BOUND))?
+}
 
 impl Shadow {
-    fn with<T>(&self, act: impl FnOnce(&mut Option<(Memory, i64)>) -> T) -> T {
+    fn with<T>(&self, act: impl FnOnce(&mut Option<Rows>) -> T) -> T {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -33,12 +70,20 @@ impl Shadow {
     ) -> Result<(), StoreError> {
         self.with(|shadow| {
             let version = version(db)?;
-            if !matches!(shadow, Some((_, of)) if *of == version) {
+            if !matches!(shadow, Some(rows) if rows.version == version) {
                 // What a test has damaged cannot be read.
-                *shadow = load(db).ok().map(|memory| (memory, version));
+                *shadow = load(db).ok().map(|memory| Rows {
+                    version,
+                    overlay: Overlay::new(memory.clone(), BOUND),
+                    #[cfg(feature = "postgres")]
+                    copy: copy(&memory),
+                    memory,
+                    at: (0, Timestamp(0)),
+                });
             }
-            if let Some((memory, _)) = shadow {
-                memory.begin(number, now);
+            if let Some(rows) = shadow {
+                rows.at = (number, now);
+                rows.memory.begin(number, now);
             }
             Ok(())
         })
@@ -47,24 +92,12 @@ impl Shadow {
     /// Makes the changes that were committed, and compares what came of them.
     pub(super) fn follow(&self, batch: &[Write], results: &[Result<(), StoreError>]) {
         self.with(|shadow| {
-            let Some((memory, _)) = shadow else { return };
-            for (job, _) in batch.iter().zip(results).filter(|(_, made)| made.is_ok()) {
-                let mut effects = Effects::default();
-                let reply = apply(memory, job.change(), job.now(), &mut effects);
-                let other = format!("{reply:?} {effects:?}");
-                let one = job.outcome();
-                let one = format!("{:?} {:?}", Ok::<_, StoreError>(&one.reply), one.effects);
-                if one != other {
-                    fail(&format!(
-                        "{:?}:\n{one}\nand in memory\n{other}",
-                        job.change()
-                    ));
-                }
-                if job.answers() {
-                    // The answer to a command is written beside the change.
-                    *shadow = None;
-                    return;
-                }
+            let Some(rows) = shadow else { return };
+            let followed = catch_unwind(AssertUnwindSafe(|| rows.follow(batch, results)));
+            let is_made = followed.unwrap_or_else(|_| fail("it panicked"));
+            if !is_made || batch.iter().any(Write::answers) {
+                // The answer to a command is written beside the change.
+                *shadow = None;
             }
         });
     }
@@ -74,22 +107,79 @@ impl Shadow {
         self.with(|shadow| *shadow = None);
     }
 
-    /// Compares all rows, when the writer ends.
-    pub(super) fn compare(&self, db: &Connection) {
+    /// Compares all rows, and what reads find in them, when the writer ends.
+    pub(super) fn compare(&self, db: &Connection, path: &Path) {
         self.with(|shadow| {
-            let (Some((memory, of)), Ok(version)) = (&*shadow, version(db)) else {
+            let (Some(rows), Ok(version)) = (shadow, version(db)) else {
                 return;
             };
-            if *of != version {
+            if rows.version != version {
                 return;
             }
             if let Ok(found) = load(db) {
-                let differences = found.differences(memory);
-                if !differences.is_empty() {
-                    fail(&differences.join("\n"));
+                for other in [&rows.memory, rows.overlay.source()] {
+                    let differences = found.differences(other);
+                    if !differences.is_empty() {
+                        fail(&differences.join("\n"));
+                    }
+                }
+                #[cfg(feature = "postgres")]
+                if let Some(copy) = &mut rows.copy {
+                    let differences = found.differences(&copy.load());
+                    if !differences.is_empty() {
+                        fail(&format!("PostgreSQL: {}", differences.join("\n")));
+                    }
+                }
+                if let Ok(reader) = FileReader::open(path).map(Reader::new)
+                    && let Some(difference) = compare_reads(&reader, &rows.memory)
+                {
+                    fail(&difference);
                 }
             }
         });
+    }
+}
+
+impl Rows {
+    /// Returns whether the transaction was made at all.
+    fn follow(&mut self, batch: &[Write], results: &[Result<(), StoreError>]) -> bool {
+        if results.iter().all(Result::is_err) {
+            return false;
+        }
+        let (overlay, (number, at)) = (&mut self.overlay, self.at);
+        overlay.begin(number, at);
+        let fetched = overlay.prefetch(batch.iter().map(Write::change), []);
+        fetched.unwrap_or_else(|error| fail(&format!("{error:?}")));
+        for (job, _) in batch.iter().zip(results).filter(|(_, made)| made.is_ok()) {
+            expect_same(job, &mut self.memory);
+        }
+        follow_on(overlay, batch, results);
+        let delta = overlay.take_delta();
+        overlay.source().absorb(delta);
+        overlay.committed();
+        #[cfg(feature = "postgres")]
+        if let Some(copy) = &mut self.copy {
+            let overlay = &mut copy.overlay;
+            overlay.begin(number, at);
+            let fetched = overlay.prefetch(batch.iter().map(Write::change), []);
+            fetched.unwrap_or_else(|error| fail(&format!("PostgreSQL: {error:?}")));
+            follow_on(overlay, batch, results);
+            copy.commit();
+        }
+        true
+    }
+}
+
+/// Makes a change that was committed, and compares what came of it.
+fn expect_same(job: &Write, rows: &mut impl rows::Rows) {
+    let mut effects = Effects::default();
+    let reply = apply(rows, job.change(), job.now(), &mut effects);
+    let other = format!("{reply:?} {effects:?}");
+    let one = job.outcome();
+    let one = format!("{:?} {:?}", Ok::<_, StoreError>(&one.reply), one.effects);
+    if one != other {
+        let change = job.change();
+        fail(&format!("{change:?}:\n{one}\nand in memory\n{other}"));
     }
 }
 
@@ -101,4 +191,22 @@ fn version(db: &Connection) -> Result<i64, StoreError> {
 fn fail(what: &str) -> ! {
     eprintln!("the store in memory differs from SQLite: {what}");
     std::process::abort();
+}
+
+/// Makes the changes on an overlay.
+fn follow_on<S: Source>(
+    overlay: &mut Overlay<S>,
+    batch: &[Write],
+    results: &[Result<(), StoreError>],
+) {
+    for (job, result) in batch.iter().zip(results) {
+        overlay.mark();
+        if result.is_ok() {
+            expect_same(job, overlay);
+        } else {
+            // Whatever it does before it fails, or would have done, leaves nothing.
+            apply(overlay, job.change(), job.now(), &mut Effects::default()).ok();
+            overlay.undo();
+        }
+    }
 }

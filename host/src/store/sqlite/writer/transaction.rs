@@ -4,6 +4,9 @@ use std::ops::Deref;
 
 use rusqlite::Connection;
 
+#[cfg(test)]
+use crate::store::StoreError;
+
 /// Rolled back when dropped, unless committed. Differs from rusqlite's own in that its BEGIN and COMMIT are prepared once per connection:
 /// an instance alone in its hub takes four transactions of a few statements each.
 pub(in crate::store) struct Transaction<'c>(&'c Connection);
@@ -54,4 +57,21 @@ impl Drop for Transaction<'_> {
 
 fn run(db: &Connection, statement: &str) -> rusqlite::Result<()> {
     db.prepare_cached(statement)?.execute([]).map(drop)
+}
+
+/// The error of a full disk.
+#[cfg(test)]
+pub(super) fn full_disk() -> StoreError {
+    let full = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
+    rusqlite::Error::SqliteFailure(full, Some("a fault of a test".to_owned())).into()
+}
+
+/// Makes statements on a connection interruptible: by a count of checks, each after some instructions of SQLite.
+#[cfg(test)]
+pub(super) fn watch(
+    db: &mut Connection,
+    break_off: std::sync::Arc<std::sync::atomic::AtomicU64>,
+) -> Result<(), StoreError> {
+    let is_now = move || crate::store::faults::is_now(&break_off);
+    Ok(db.progress_handler(5, Some(is_now))?)
 }

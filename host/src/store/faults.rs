@@ -1,26 +1,22 @@
 //! Fault injection for tests: makes chosen or random writes fail.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{Connection, ffi};
-
 use crate::store::StoreError;
-use crate::store::sqlite::writer::transaction::Transaction;
 
 /// The longest delay of a write.
 const DELAY_MAX: u64 = 400;
-
-/// SQLite's instructions between two checks of whether to interrupt.
-const LOOK_EVERY: i32 = 5;
 
 /// The number of checks after which a write is interrupted at the latest: some statements are done then, and one is running.
 const BROKEN_OFF_AFTER: u64 = 80;
 
 /// Counts down to the failure; 0 is never.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Faults {
+    /// The error of a write that fails.
+    failure: fn() -> StoreError,
     /// Counts down to a job that fails, as on a full disk.
     pub(crate) run: AtomicU64,
     /// Counts down to a commit that fails and is lost.
@@ -31,10 +27,12 @@ pub(crate) struct Faults {
     pub(in crate::store) queued: AtomicU64,
     /// Jobs that the writer has taken out of its queue so far.
     pub(crate) taken: AtomicU64,
+    /// Whether the idle writer leaves the files as they are: a test that counts syncs cannot know how long the writer is idle.
+    pub(crate) no_upkeep: AtomicBool,
     plan: Mutex<Option<Plan>>,
     dealt: AtomicU64,
     /// Counts down the checks until a statement is interrupted; 0 is never.
-    break_off: Arc<AtomicU64>,
+    pub(in crate::store) break_off: Arc<AtomicU64>,
 }
 
 /// The fate of each write, derived from a seed: the n-th write of a seed always has the same fate.
@@ -87,19 +85,53 @@ fn mix(n: u64) -> u64 {
     n ^ (n >> 31)
 }
 
-fn is_now(countdown: &AtomicU64) -> bool {
+pub(in crate::store) fn is_now(countdown: &AtomicU64) -> bool {
     let before = countdown.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| n.checked_sub(1));
     before == Ok(1)
 }
 
-fn error() -> rusqlite::Error {
-    rusqlite::Error::SqliteFailure(
-        ffi::Error::new(ffi::SQLITE_FULL),
-        Some("a fault of a test".to_owned()),
-    )
+impl Default for Faults {
+    /// Writes fail as on a full disk.
+    fn default() -> Self {
+        Self::new(|| {
+            let full = std::io::ErrorKind::StorageFull.into();
+            StoreError::file("a fault of a test, on", "the store")(full)
+        })
+    }
+}
+
+/// What becomes of a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum Commit {
+    Made,
+    /// It is rolled back, and fails.
+    Lost,
+    /// It is made, but reports an error.
+    Unheard,
 }
 
 impl Faults {
+    /// No faults yet; a write that fails does so with this error.
+    pub(in crate::store) fn new(failure: fn() -> StoreError) -> Self {
+        Self {
+            failure,
+            run: AtomicU64::default(),
+            lost: AtomicU64::default(),
+            unheard: AtomicU64::default(),
+            queued: AtomicU64::default(),
+            taken: AtomicU64::default(),
+            no_upkeep: AtomicBool::default(),
+            plan: Mutex::default(),
+            dealt: AtomicU64::default(),
+            break_off: Arc::default(),
+        }
+    }
+
+    /// The error of a write that fails.
+    pub(in crate::store) fn failure(&self) -> StoreError {
+        (self.failure)()
+    }
+
     /// From now on one write in `one_in` gets another fate than success, by this seed.
     pub(crate) fn follow(&self, seed: u64, one_in: u64) {
         *self.plan() = Some(Plan {
@@ -135,19 +167,13 @@ impl Faults {
         fate
     }
 
-    /// Makes statements on a connection interruptible.
-    pub(in crate::store) fn watch(&self, db: &mut Connection) -> Result<(), StoreError> {
-        let break_off = Arc::clone(&self.break_off);
-        Ok(db.progress_handler(LOOK_EVERY, Some(move || is_now(&break_off)))?)
-    }
-
     /// Runs the statements of one job with its fate.
     pub(in crate::store) fn run(
         &self,
         job: impl FnOnce() -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         if is_now(&self.run) {
-            return Err(error().into());
+            return Err(self.failure());
         }
         match self.next() {
             Fate::Done => job(),
@@ -155,8 +181,8 @@ impl Faults {
                 std::thread::sleep(Duration::from_micros(micros));
                 job()
             }
-            Fate::Fails => Err(error().into()),
-            Fate::DoneAndFails => job().and_then(|()| Err(error().into())),
+            Fate::Fails => Err(self.failure()),
+            Fate::DoneAndFails => job().and_then(|()| Err(self.failure())),
             Fate::BreaksOff(after) => {
                 self.break_off.store(after, Ordering::Release);
                 let result = job();
@@ -166,32 +192,26 @@ impl Faults {
         }
     }
 
-    /// Commits with the fate of the write.
-    pub(in crate::store) fn commit(&self, tx: Transaction<'_>) -> rusqlite::Result<()> {
+    /// What becomes of the commit that is about to be made.
+    pub(in crate::store) fn commit(&self) -> Commit {
         if is_now(&self.lost) {
-            tx.rollback()?;
-            return Err(error());
+            return Commit::Lost;
         }
-        let fate = self.next();
-        match fate {
+        match self.next() {
+            Fate::Fails | Fate::BreaksOff(_) => return Commit::Lost,
+            Fate::DoneAndFails => {
+                if let Some(plan) = self.plan().as_mut() {
+                    plan.unreadable = mix(plan.seed ^ plan.writes) % 3;
+                }
+                return Commit::Unheard;
+            }
             Fate::Delayed(micros) => std::thread::sleep(Duration::from_micros(micros)),
-            Fate::Fails | Fate::BreaksOff(_) => {
-                tx.rollback()?;
-                return Err(error());
-            }
-            Fate::Done | Fate::DoneAndFails => {}
-        }
-        tx.commit()?;
-        if fate == Fate::DoneAndFails {
-            if let Some(plan) = self.plan().as_mut() {
-                plan.unreadable = mix(plan.seed ^ plan.writes) % 3;
-            }
-            return Err(error());
+            Fate::Done => {}
         }
         if is_now(&self.unheard) {
-            Err(error())
+            Commit::Unheard
         } else {
-            Ok(())
+            Commit::Made
         }
     }
 
@@ -200,7 +220,7 @@ impl Faults {
         match self.plan().as_mut() {
             Some(plan) if plan.unreadable > 0 => {
                 plan.unreadable -= 1;
-                Err(error().into())
+                Err(self.failure())
             }
             _ => Ok(()),
         }

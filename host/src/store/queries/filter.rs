@@ -2,7 +2,7 @@
 
 use perennial_core::{Status, Timestamp};
 
-use crate::store::sqlite::rows::waits::WaitFilter;
+use crate::store::queries::waits::WaitFilter;
 
 /// A filter of instances; all its conditions must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,14 +62,14 @@ pub(crate) struct ListQuery {
 
 impl InstanceFilter {
     /// The prefix, unless it is that of all ids.
-    pub(super) fn prefix(&self) -> Option<&str> {
+    pub(in crate::store) fn prefix(&self) -> Option<&str> {
         self.id_prefix
             .as_deref()
             .filter(|prefix| !prefix.is_empty())
     }
 
     /// Whether a condition is about the time of the end or of the last update.
-    pub(super) fn is_timed(&self) -> bool {
+    pub(in crate::store) fn is_timed(&self) -> bool {
         self.is_of_ended() || self.updated_from.is_some() || self.updated_to.is_some()
     }
 
@@ -79,7 +79,7 @@ impl InstanceFilter {
     }
 
     /// Whether a condition is about parts of a row that only looking at it tells.
-    pub(super) fn needs_contents(&self) -> bool {
+    pub(in crate::store) fn needs_contents(&self) -> bool {
         self.failure_kind.is_some() || self.waits_for.is_some()
     }
 
@@ -89,7 +89,7 @@ impl InstanceFilter {
     }
 
     /// The same filter with only those statuses in which an instance can match; `None` if there are none.
-    pub(super) fn narrowed(&self) -> Option<Self> {
+    pub(in crate::store) fn narrowed(&self) -> Option<Self> {
         let can_match = |status: &Status| {
             (self.statuses.is_empty() || self.statuses.contains(status))
                 && (self.failure_kind.is_none() || *status == Status::Failed)

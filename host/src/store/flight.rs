@@ -1,18 +1,19 @@
 //! Flight recorder: remembers across a crash which turns and attempts were running.
 //!
-//! One small file beside the hub has a slot for each worker and for each activity that may run at once. A slot is written when a turn or an
+//! One small file of this machine (beside the hub, if that is a file) has a slot for each worker and for each activity that may run at once. A slot is written when a turn or an
 //! attempt starts, and cleared when it ends, without a sync: the file must survive only the death of the process (after a power loss no
 //! work is to blame). The next owner reads the file and counts one more delivery for each entry. Work that was only queued is never
 //! counted, and the hub itself is not written.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use perennial_core::{TaskId, Timestamp};
 
-use crate::store::{InstanceKey, StoreError, WasRunning, with_suffix};
+use crate::store::StoreError;
+use crate::store::types::{InstanceKey, WasRunning};
 
 /// A slot: the instance's key, the task (or `TURN`), the used mark, the start time, and the number of the attempt.
 const SLOT_BYTES: usize = 2 * PART_BYTES;
@@ -27,15 +28,15 @@ const USED_BEFORE: u8 = 1;
 /// See the [module](self).
 #[derive(Debug)]
 pub(crate) struct FlightRecorder {
+    path: PathBuf,
     file: File,
     /// Set once the file must not be written any more.
     closed: AtomicBool,
 }
 
 impl FlightRecorder {
-    /// Opens the recorder of a hub that this process owns, and reads the last owner's entries.
-    pub(crate) fn open(hub: &Path) -> Result<(Self, Vec<WasRunning>), StoreError> {
-        let path = with_suffix(hub, ".running");
+    /// Opens the recorder of a hub that this process owns, in this file, and reads the last owner's entries.
+    pub(in crate::store) fn open(path: PathBuf) -> Result<(Self, Vec<WasRunning>), StoreError> {
         let open = OpenOptions::new()
             .read(true)
             .write(true)
@@ -47,12 +48,14 @@ impl FlightRecorder {
         std::io::Read::read_to_end(&mut &file, &mut bytes)
             .map_err(StoreError::file("could not read", &path))?;
         let closed = AtomicBool::new(false);
-        Ok((Self { file, closed }, parse(&bytes)))
+        Ok((Self { path, file, closed }, parse(&bytes)))
     }
 
     /// Deletes the last owner's entries, after they were counted.
-    pub(crate) fn clear(&self) -> std::io::Result<()> {
-        self.file.set_len(0)
+    pub(crate) fn clear(&self) -> Result<(), StoreError> {
+        self.file
+            .set_len(0)
+            .map_err(StoreError::file("could not clear", &self.path))
     }
 
     /// Deletes all entries at an orderly shutdown, so that no work is blamed.
@@ -105,8 +108,8 @@ impl FlightRecorder {
 }
 
 /// Returns what the owner of a hub is running now, for other processes. Empty if the file cannot be read.
-pub(crate) fn look(hub: &Path) -> Vec<WasRunning> {
-    std::fs::read(with_suffix(hub, ".running")).map_or_else(|_| Vec::new(), |bytes| parse(&bytes))
+pub(in crate::store) fn look(path: &Path) -> Vec<WasRunning> {
+    std::fs::read(path).map_or_else(|_| Vec::new(), |bytes| parse(&bytes))
 }
 
 /// Identifies the boot of this machine, if the system tells: the recorder is complete only as long as the machine runs.
@@ -165,8 +168,8 @@ mod tests {
     #[test]
     fn what_is_written_is_read_from_outside() {
         let dir = tempfile::tempdir().unwrap();
-        let hub = dir.path().join("hub.db");
-        let (flight, before) = FlightRecorder::open(&hub).unwrap();
+        let path = dir.path().join("hub.db.running");
+        let (flight, before) = FlightRecorder::open(path.clone()).unwrap();
         assert_eq!(before, []);
         flight.begin(1, InstanceKey(-5), None, Timestamp(u64::MAX));
         flight.begin(2, InstanceKey(9), Some((TaskId(0), 7)), Timestamp(4));
@@ -178,6 +181,6 @@ mod tests {
             started_at: Some(Timestamp(at)),
             attempt: task.map(|_| 7),
         };
-        assert_eq!(look(&hub), [was(-5, None, u64::MAX), was(9, Some(0), 4)]);
+        assert_eq!(look(&path), [was(-5, None, u64::MAX), was(9, Some(0), 4)]);
     }
 }

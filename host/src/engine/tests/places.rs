@@ -1,0 +1,92 @@
+//! Where the hub of a world is: in a file of SQLite, in memory, or in PostgreSQL.
+
+use std::path::{Path, PathBuf};
+
+use perennial_core::Timestamp;
+
+use super::world::World;
+use crate::engine::clock::Clock;
+use crate::store::{MemoryHub, Place, with_suffix};
+
+/// The store of a new world: SQLite, or the one that `PERENNIAL_TEST_STORE` names.
+pub(super) fn a_place(dir: &Path, now: Timestamp) -> Place {
+    match std::env::var("PERENNIAL_TEST_STORE").as_deref() {
+        Err(_) | Ok("sqlite") => Place::File(dir.join("hub.db")),
+        Ok("memory") => in_memory(dir, now),
+        #[cfg(feature = "postgres")]
+        Ok("postgres") => crate::store::postgres_place(dir),
+        Ok(other) => panic!("PERENNIAL_TEST_STORE={other}: there are sqlite, memory and postgres"),
+    }
+}
+
+fn in_memory(dir: &Path, now: Timestamp) -> Place {
+    Place::Memory(MemoryHub::new(now), dir.join("running"))
+}
+
+/// Another place of the same kind.
+pub(super) fn like(place: &Place, dir: &Path, now: Timestamp) -> Place {
+    match place {
+        Place::File(_) => Place::File(dir.join("hub.db")),
+        Place::Memory(..) => in_memory(dir, now),
+        #[cfg(feature = "postgres")]
+        Place::Postgres(..) => crate::store::postgres_place(dir),
+    }
+}
+
+impl World {
+    /// A copy of the files as they are now, as another world: the state after a crash at this moment.
+    pub(crate) fn crash_image(&self) -> Self {
+        let mut image = self.another();
+        let copied = image.dir().join("running");
+        match &self.place {
+            Place::File(_) => {}
+            Place::Memory(hub, running) => {
+                image.place = Place::Memory(hub.copy(), copied.clone());
+                std::fs::copy(running, copied).unwrap();
+                return image;
+            }
+            #[cfg(feature = "postgres")]
+            Place::Postgres(address, running) => {
+                let address = crate::store::copied_in_postgres(address);
+                image.place = Place::Postgres(Box::new(address), copied.clone());
+                std::fs::copy(running, copied).unwrap();
+                return image;
+            }
+        }
+        // While a reader is active, the log is not restarted: pages missing from the file are still in the log, which is copied after it.
+        let db = rusqlite::Connection::open(self.path()).unwrap();
+        db.execute_batch("BEGIN; SELECT * FROM hub").unwrap();
+        let _: i64 = db
+            .query_row("SELECT count(*) FROM instance", [], |row| row.get(0))
+            .unwrap();
+        for suffix in ["", "-wal", ".running"] {
+            let (from, to) = (
+                with_suffix(&self.path(), suffix),
+                with_suffix(&image.path(), suffix),
+            );
+            if from.exists() {
+                std::fs::copy(from, to).unwrap();
+            }
+        }
+        image
+    }
+
+    /// The hub's file, for tests of SQLite.
+    pub(crate) fn path(&self) -> PathBuf {
+        let path = self.place.path();
+        path.expect("a test that looks at the file of a hub begins with World::in_file")
+            .to_owned()
+    }
+
+    /// The same world with a hub in a file of SQLite, for tests that look at the file, whatever store the others are run on.
+    pub(crate) fn in_file(mut self) -> Self {
+        self.place = Place::File(self.dir().join("hub.db"));
+        self
+    }
+
+    /// The same world with a hub in memory.
+    pub(crate) fn in_memory(mut self) -> Self {
+        self.place = in_memory(self.dir(), self.clock.now());
+        self
+    }
+}

@@ -1,0 +1,29 @@
+//! Reads of a hub in memory, from any thread.
+
+use std::sync::MutexGuard;
+
+use crate::store::StoreError;
+use crate::store::memory::Memory;
+use crate::store::memory::shared::MemoryHub;
+use crate::store::reads::implement_reads;
+use crate::store::types::WasRunning;
+
+/// Reads a hub. What it finds was committed.
+#[derive(Clone, Debug)]
+pub(crate) struct MemoryReader(pub(super) MemoryHub);
+
+// Each read is of the rows as they are at that time: they have a method for each.
+implement_reads!(MemoryReader, by rows: Memory);
+
+impl MemoryReader {
+    fn rows(&self) -> MutexGuard<'_, Memory> {
+        self.0.rows()
+    }
+}
+
+impl Memory {
+    /// What runs is not kept in the hub.
+    pub(super) fn running(&self) -> Result<Vec<WasRunning>, StoreError> {
+        Ok(Vec::new())
+    }
+}

@@ -1,0 +1,197 @@
+//! A hub in memory that any number of owners share, one after another or at odds.
+//!
+//! Invariant: only the last owner that took it over commits; the hub compares its epoch in each transaction.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use perennial_core::{Digest, Timestamp};
+
+use crate::store::StoreError;
+use crate::store::flight::FlightRecorder;
+use crate::store::memory::Memory;
+use crate::store::memory::reader::MemoryReader;
+use crate::store::memory::writer::{Gates, MemoryWriter};
+use crate::store::owned::{Owned, OwnerNote, Ownership};
+use crate::store::reads::Reader;
+use crate::store::writer::Writer;
+
+/// A handle on the hub.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct MemoryHub(Arc<Mutex<Memory>>);
+
+/// A hub that was taken over.
+pub(crate) struct MemoryOwner {
+    pub(crate) writer: Writer,
+    pub(crate) reader: Reader,
+    /// Where a test can hold its transactions up.
+    pub(crate) gates: Arc<Gates>,
+    pub(crate) epoch: u64,
+}
+
+impl MemoryHub {
+    /// A new hub without an owner.
+    pub(crate) fn new(now: Timestamp) -> Self {
+        let mut memory = Memory::default();
+        memory.hub.created_at = now;
+        memory.hub.secret = vec![7; 16];
+        Self(Arc::new(Mutex::new(memory)))
+    }
+
+    /// Makes the caller the owner. What an owner before it has not committed by now, it never will.
+    pub(crate) fn take_over(&self) -> Result<MemoryOwner, StoreError> {
+        let epoch = {
+            let mut rows = self.rows();
+            rows.hub.epoch += 1;
+            rows.hub.epoch
+        };
+        let writer = MemoryWriter::start(self.clone(), epoch)?;
+        Ok(MemoryOwner {
+            gates: writer.gates(),
+            writer: Writer::new(writer),
+            reader: self.reader(),
+            epoch,
+        })
+    }
+
+    /// Makes the caller the owner, for an engine; what runs is recorded in a file.
+    pub(in crate::store) fn owned(&self, running: &Path) -> Result<Owned, StoreError> {
+        let (flight, were_running) = FlightRecorder::open(running.to_owned())?;
+        let MemoryOwner { writer, reader, .. } = self.take_over()?;
+        Ok(Owned {
+            owner: Box::new(Unannounced),
+            writer,
+            reader,
+            flight,
+            were_running,
+            made: false,
+        })
+    }
+
+    /// A copy of the hub as it is now, which changes apart from it.
+    pub(crate) fn copy(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.rows().clone())))
+    }
+
+    /// Reads the hub without owning it.
+    pub(crate) fn reader(&self) -> Reader {
+        Reader::new(MemoryReader(self.clone()))
+    }
+
+    /// Appends a command for the owner.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] if the token is in use.
+    pub(crate) fn append_command(
+        &self,
+        token: &str,
+        body: &[u8],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut rows = self.rows();
+        if rows.commands.get(token).is_some() {
+            let what = format!("there is a command {token} already");
+            return Err(StoreError::Corrupt(what));
+        }
+        let places = rows.hub.sent.values().map(|(place, _)| *place);
+        let place = places.max().unwrap_or(0) + 1;
+        let sent = (place, body.to_vec());
+        rows.hub.sent.insert(token.to_owned(), sent);
+        rows.commands.insert(token.to_owned(), (now, None));
+        Ok(())
+    }
+
+    /// Withdraws a command that has no answer yet. Returns whether it did: the command then takes no effect.
+    pub(crate) fn take_back_command(&self, token: &str) -> bool {
+        let mut rows = self.rows();
+        let is_open = matches!(rows.commands.get(token), Some((_, None)));
+        if is_open {
+            rows.commands.remove(token);
+            rows.hub.sent.remove(token);
+        }
+        is_open
+    }
+
+    /// Deletes a command after its answer was read.
+    pub(crate) fn forget_command(&self, token: &str) {
+        let mut rows = self.rows();
+        rows.commands.remove(token);
+        rows.hub.sent.remove(token);
+    }
+
+    /// The rows. Nobody else reads or changes them meanwhile.
+    pub(super) fn rows(&self) -> MutexGuard<'_, Memory> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The owner of a hub that other processes do not see.
+struct Unannounced;
+
+impl Ownership for Unannounced {
+    fn announce(&mut self, _: &OwnerNote) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Memory {
+    /// The live instances of each module.
+    pub(super) fn count_live(&self) -> HashMap<Option<Digest>, u64> {
+        let mut counts = HashMap::new();
+        let rows = self.instances.values().map(|of| &of.row);
+        for row in rows.filter(|row| !row.status.is_end()) {
+            *counts.entry(row.module).or_insert(0) += 1;
+        }
+        counts
+    }
+}
+
+/// Holds up an owner on its way to the hub, as a slow network does. It is open at first.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    state: Mutex<GateState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct GateState {
+    is_closed: bool,
+    waiting: u32,
+}
+
+impl Gate {
+    /// From now on nobody passes.
+    pub(crate) fn shut(&self) {
+        self.state().is_closed = true;
+    }
+
+    /// Lets everybody pass again.
+    pub(crate) fn open(&self) {
+        self.state().is_closed = false;
+        self.changed.notify_all();
+    }
+
+    /// Waits until somebody stands before it.
+    pub(crate) fn await_arrival(&self) {
+        let state = self
+            .changed
+            .wait_while(self.state(), |state| state.waiting == 0);
+        drop(state.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub(super) fn pass(&self) {
+        let mut state = self.state();
+        if !state.is_closed {
+            return;
+        }
+        state.waiting += 1;
+        self.changed.notify_all();
+        let state = self.changed.wait_while(state, |state| state.is_closed);
+        state.unwrap_or_else(PoisonError::into_inner).waiting -= 1;
+    }
+
+    fn state(&self) -> MutexGuard<'_, GateState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,319 @@
+//! The writer of a hub in memory, with the same face as that of SQLite.
+//!
+//! Its thread takes all queued changes, makes them as one transaction, and answers them. A change that fails is undone alone.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SendError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::limits::{TRANSACTION_BYTES, TRANSACTION_CHANGES};
+use crate::outage::Outage;
+use crate::store::backlog::Backlog;
+use crate::store::faults::Commit;
+use crate::store::live::LiveCounts;
+use crate::store::memory::shared::{Gate, MemoryHub};
+use crate::store::space::SpaceUsed;
+use crate::store::write::Write;
+use crate::store::writer::Writes;
+use crate::store::{Faults, StoreError, WriterCounts};
+
+/// How long dropping the handle waits for the writer to end.
+const CLOSE_MAX: Duration = Duration::from_secs(30);
+
+/// A handle on the writer. Dropping it ends the writer after all queued changes.
+pub(crate) struct MemoryWriter {
+    queue: RwLock<Option<Sender<Box<Write>>>>,
+    state: Arc<Mutex<State>>,
+    thread: Mutex<Option<Thread>>,
+    closing: AtomicBool,
+    seen: Arc<Seen>,
+}
+
+/// The writer's thread, and the signal of its end.
+struct Thread {
+    handle: JoinHandle<()>,
+    ended: Receiver<()>,
+}
+
+/// What its thread shares with the handle.
+#[derive(Default)]
+struct Seen {
+    counts: WriterCounts,
+    backlog: Backlog,
+    live: LiveCounts,
+    space: SpaceUsed,
+    outage: Outage,
+    faults: Arc<Faults>,
+    gates: Arc<Gates>,
+}
+
+/// Where a test can hold up a transaction.
+#[derive(Debug, Default)]
+pub(crate) struct Gates {
+    /// Before it reaches the hub.
+    pub(crate) commit: Gate,
+    /// After a commit whose outcome is not known, before the hub is asked what became of it.
+    pub(crate) look_up: Gate,
+}
+
+struct State {
+    hub: MemoryHub,
+    epoch: u64,
+    fenced: bool,
+    counts_live: bool,
+    seen: Arc<Seen>,
+}
+
+impl MemoryWriter {
+    /// Starts the writer for the owner with this epoch.
+    pub(super) fn start(hub: MemoryHub, epoch: u64) -> Result<Self, StoreError> {
+        let seen = Arc::new(Seen::default());
+        let state = Arc::new(Mutex::new(State {
+            hub,
+            epoch,
+            fenced: false,
+            counts_live: false,
+            seen: Arc::clone(&seen),
+        }));
+        let (queue, jobs) = channel();
+        let (ending, ended) = channel();
+        let of_thread = Arc::clone(&state);
+        let handle = std::thread::Builder::new()
+            .name("perennial-memory".to_owned())
+            .spawn(move || {
+                let _ending: Sender<()> = ending;
+                work(&of_thread, &jobs);
+            })
+            .map_err(StoreError::file(
+                "could not start the writer thread for",
+                "a hub in memory",
+            ))?;
+        Ok(Self {
+            queue: RwLock::new(Some(queue)),
+            state,
+            thread: Mutex::new(Some(Thread { handle, ended })),
+            closing: AtomicBool::new(false),
+            seen,
+        })
+    }
+
+    /// Holds up transactions.
+    pub(super) fn gates(&self) -> Arc<Gates> {
+        Arc::clone(&self.seen.gates)
+    }
+}
+
+impl Writes for MemoryWriter {
+    fn queue(&self, job: Write) {
+        let (bytes, faults) = (job.bytes(), &self.seen.faults);
+        let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(queue) = queue.clone() else {
+            self.seen.backlog.leave(1, bytes);
+            return job.answer(Err(StoreError::Closed));
+        };
+        faults.queued.fetch_add(1, Ordering::AcqRel);
+        if let Err(SendError(lost)) = queue.send(Box::new(job)) {
+            self.seen.backlog.leave(1, bytes);
+            lost.answer(Err(StoreError::Closed));
+        }
+    }
+
+    fn submit_or_commit(&self, job: Write) {
+        let later = |job: Write| {
+            self.seen.backlog.enter(job.bytes());
+            self.queue(job);
+        };
+        // A callback that runs here and submits more finds the state locked.
+        let Ok(mut state) = self.state.try_lock() else {
+            return later(job);
+        };
+        // Queued jobs come first.
+        if self.closing.load(Ordering::Acquire) || !self.seen.backlog.is_empty() {
+            drop(state);
+            return later(job);
+        }
+        state.commit(vec![job]);
+    }
+
+    fn close(&self, until: Instant) {
+        self.closing.store(true, Ordering::Release);
+        let mut queue = self.queue.write().unwrap_or_else(PoisonError::into_inner);
+        queue.take();
+        drop(queue);
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(Thread { handle, ended }) = thread.take() else {
+            return;
+        };
+        drop(thread);
+        if handle.thread().id() == std::thread::current().id() {
+            return;
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if ended.recv_timeout(left) != Err(RecvTimeoutError::Timeout) && handle.join().is_err() {
+            tracing::error!("the writer thread panicked");
+        }
+    }
+
+    fn live(&self) -> &LiveCounts {
+        &self.seen.live
+    }
+
+    fn space(&self) -> &SpaceUsed {
+        &self.seen.space
+    }
+
+    fn counts(&self) -> &WriterCounts {
+        &self.seen.counts
+    }
+
+    fn backlog(&self) -> &Backlog {
+        &self.seen.backlog
+    }
+
+    #[cfg(feature = "http")]
+    fn fails(&self) -> bool {
+        self.seen.outage.lasts()
+    }
+
+    fn faults(&self) -> &Arc<Faults> {
+        &self.seen.faults
+    }
+}
+
+impl Drop for MemoryWriter {
+    fn drop(&mut self) {
+        self.close(Instant::now() + CLOSE_MAX);
+    }
+}
+
+/// The loop of the writer's thread.
+fn work(state: &Mutex<State>, jobs: &Receiver<Box<Write>>) {
+    while let Ok(first) = jobs.recv() {
+        let mut bytes = first.bytes();
+        let mut batch = vec![*first];
+        while batch.len() < TRANSACTION_CHANGES
+            && bytes < TRANSACTION_BYTES
+            && let Ok(next) = jobs.try_recv()
+        {
+            bytes += next.bytes();
+            batch.push(*next);
+        }
+        let count = batch.len();
+        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        let faults = &state.seen.faults;
+        faults.queued.fetch_sub(count as u64, Ordering::AcqRel);
+        faults.taken.fetch_add(count as u64, Ordering::AcqRel);
+        state.commit(batch);
+        state.seen.backlog.leave(count, bytes);
+    }
+}
+
+impl State {
+    fn commit(&mut self, mut batch: Vec<Write>) {
+        let (begun, seen) = (Instant::now(), Arc::clone(&self.seen));
+        let results = match self.try_commit(&mut batch) {
+            Ok(results) => {
+                let (counts, count) = (&seen.counts, batch.len() as u64);
+                let micros = begun.elapsed().as_micros();
+                counts
+                    .micros
+                    .record(u64::try_from(micros).unwrap_or(u64::MAX));
+                counts.batches.record(count);
+                counts.commits.fetch_add(1, Ordering::Relaxed);
+                counts.jobs.fetch_add(count, Ordering::Relaxed);
+                seen.outage.succeeded();
+                results
+            }
+            Err(error) => {
+                if !matches!(error, StoreError::Conflict) {
+                    seen.outage.failed();
+                }
+                batch.iter().map(|_| Err(error.clone())).collect()
+            }
+        };
+        if self.counts_live {
+            let made = batch.iter().zip(&results);
+            let made = made.filter(|(_, result)| result.is_ok());
+            seen.live.add(made.map(|(job, _)| job.live()));
+        }
+        for (job, result) in batch.into_iter().zip(results) {
+            // A callback may panic; the others are still called.
+            if catch_unwind(AssertUnwindSafe(|| job.answer(result))).is_err() {
+                tracing::error!("what follows a change panicked");
+            }
+        }
+    }
+
+    /// Makes the batch as one transaction.
+    fn try_commit(
+        &mut self,
+        batch: &mut [Write],
+    ) -> Result<Vec<Result<(), StoreError>>, StoreError> {
+        let seen = Arc::clone(&self.seen);
+        seen.gates.commit.pass();
+        let (number, results, outcome) = {
+            let mut rows = self.hub.rows();
+            if self.fenced || rows.hub.epoch != self.epoch {
+                self.fenced = true;
+                return Err(StoreError::Fenced);
+            }
+            if seen.live.is_wanted() && !self.counts_live {
+                seen.live.set(rows.count_live());
+                self.counts_live = true;
+            }
+            // Rows are shared with the copy until they are changed.
+            let before = rows.clone();
+            let now = batch.iter().map(Write::now).max().unwrap_or_default();
+            let number = rows.number + 1;
+            rows.begin(number, now);
+            let mut results = Vec::with_capacity(batch.len());
+            for job in batch.iter_mut() {
+                rows.mark();
+                let made = seen.faults.run(|| job.run(&mut *rows));
+                if made.is_err() {
+                    rows.undo();
+                }
+                results.push(made);
+            }
+            if let [Err(error)] = &results[..] {
+                *rows = before;
+                return Err(error.clone());
+            }
+            rows.forget_undo();
+            let outcome = seen.faults.commit();
+            if outcome == Commit::Lost {
+                *rows = before;
+            } else if seen.space.is_wanted() {
+                seen.space.publish(rows.pages());
+            }
+            (number, results, outcome)
+        };
+        match outcome {
+            Commit::Made => Ok(results),
+            Commit::Lost | Commit::Unheard => self.look_up(number, results),
+        }
+    }
+
+    /// Finds out whether a commit that reported an error happened.
+    fn look_up(
+        &mut self,
+        number: u64,
+        results: Vec<Result<(), StoreError>>,
+    ) -> Result<Vec<Result<(), StoreError>>, StoreError> {
+        self.seen.gates.look_up.pass();
+        let rows = self.hub.rows();
+        if rows.hub.epoch != self.epoch {
+            // The number belongs to the next owner by now, and tells nothing about this one's commit.
+            self.fenced = true;
+            return Err(StoreError::Fenced);
+        }
+        if rows.number >= number {
+            Ok(results)
+        } else {
+            Err(self.seen.faults.failure())
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Rows in memory as a source: what one has to answer.
+
+use perennial_core::Digest;
+
+use crate::store::StoreError;
+use crate::store::memory::{Instance, Memory, texts_of};
+use crate::store::overlay::source::{
+    Garbage, History, HubRows, Left, Loaded, LoadedInstance, Source, Wanted,
+};
+use crate::store::rows::instances::Child;
+use crate::store::types::InstanceKey;
+use perennial_core::TaskId;
+
+impl Source for Memory {
+    fn load(&mut self, wanted: &Wanted) -> Result<Loaded, StoreError> {
+        let mut keys = wanted.keys.clone();
+        keys.extend(wanted.ids.iter().filter_map(|id| self.ids.get(id)));
+        for child in &wanted.parents_of {
+            let child = self.instances.get(child);
+            keys.extend(child.and_then(|child| child.row.parent_key));
+        }
+        for parent in &wanted.live_children_of {
+            let children = self.children_of(*parent);
+            let live = children.filter(|child| !child.row.status.is_end());
+            keys.extend(live.map(|child| child.row.key));
+        }
+        for ((key, _), request) in self.requests.iter() {
+            if request
+                .asker
+                .is_some_and(|asker| wanted.asked_by.contains(&asker.key))
+            {
+                keys.push(*key);
+            }
+        }
+        let instances = keys.iter().filter_map(|key| self.instances.get(key));
+        let tokens = wanted.tokens.iter();
+        let commands = tokens.filter_map(|token| {
+            let command = self.commands.get(token)?;
+            Some((token.clone(), command.clone()))
+        });
+        let mut ended_children = Vec::new();
+        for parent in &wanted.ended_children_of {
+            let children = self.children_of(*parent);
+            let ended = children.filter(|child| child.row.status.is_end());
+            ended_children.extend(ended.map(|child| (*parent, child_of(child))));
+        }
+        Ok(Loaded {
+            instances: instances.map(|of| self.with_rows(of)).collect(),
+            ended_children,
+            commands: commands.collect(),
+            hub: wanted.hub.then(|| self.hub()),
+        })
+    }
+
+    fn history(
+        &mut self,
+        key: InstanceKey,
+        execution: u32,
+        from: u32,
+    ) -> Result<History, StoreError> {
+        let turns = self
+            .turns
+            .range((key, execution, from)..=(key, execution, u32::MAX));
+        let rewinds = self
+            .rewinds
+            .range((key, execution, 0)..=(key, execution, u32::MAX));
+        Ok(History {
+            turns: turns.map(|(_, turn)| turn.clone()).collect(),
+            rewinds: rewinds
+                .map(|((.., generation), rewind)| (*generation, rewind.clone()))
+                .collect(),
+        })
+    }
+
+    fn garbage(&mut self, at_most: usize) -> Result<Vec<Left>, StoreError> {
+        Ok(self.garbage.keys().take(at_most).copied().collect())
+    }
+
+    fn garbage_of(&mut self, left: &[Left], at_most: usize) -> Result<Garbage, StoreError> {
+        let mut found = Garbage::default();
+        for (key, execution) in left {
+            let (first, last) = execution.map_or((0, u32::MAX), |of| (of, of));
+            let of = (*key, first, 0)..=(*key, last, u32::MAX);
+            let turns = self.turns.range(of.clone()).take(at_most);
+            found.turns.extend(turns.map(|(place, _)| *place));
+            let rewinds = self.rewinds.range(of);
+            found.rewinds.extend(rewinds.map(|(place, _)| *place));
+            let of = (*key, first, 0, 0)..=(*key, last, u32::MAX, u32::MAX);
+            let cut_turns = self.cut_turns.range(of).take(at_most);
+            found.cut_turns.extend(cut_turns.map(|(place, _)| *place));
+            if found.turns.len() + found.cut_turns.len() >= at_most {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    fn live_on(&mut self, digest: Digest, except: &[InstanceKey]) -> Result<u64, StoreError> {
+        let others = self.instances.keys().filter(|key| !except.contains(key));
+        let live = others.filter(|key| self.is_live_on(**key, digest));
+        Ok(live.count() as u64)
+    }
+
+    fn used_modules(
+        &mut self,
+        among: &[Digest],
+        except: &[InstanceKey],
+    ) -> Result<Vec<Digest>, StoreError> {
+        let used = self.modules_of(|key| !except.contains(&key));
+        let among = among.iter().filter(|digest| used.contains(digest));
+        Ok(among.copied().collect())
+    }
+}
+
+fn child_of(instance: &Instance) -> Child {
+    Child {
+        key: instance.row.key,
+        id: instance.row.id.clone(),
+        status: instance.row.status,
+    }
+}
+
+impl Memory {
+    fn with_rows(&self, instance: &Instance) -> LoadedInstance {
+        let key = instance.row.key;
+        let inbox = self.inbox.range((key, 0)..=(key, u64::MAX));
+        let tasks = self.tasks.range((key, TaskId(0))..=(key, TaskId(u32::MAX)));
+        let values = self.values.range(texts_of(key));
+        let requests = self.requests.range(texts_of(key));
+        LoadedInstance {
+            instance: instance.clone(),
+            inbox: inbox.map(|((_, seq), mail)| (*seq, mail.clone())).collect(),
+            tasks: tasks.map(|(_, task)| task.clone()).collect(),
+            values: values.map(|(_, value)| value.clone()).collect(),
+            requests: requests
+                .map(|((_, id), request)| (id.clone(), request.clone()))
+                .collect(),
+        }
+    }
+
+    fn hub(&self) -> HubRows {
+        let modules = self.modules.iter();
+        macro_rules! rows {
+            ($table:ident) => {
+                self.$table
+                    .iter()
+                    .map(|(key, row)| (key.clone(), row.clone()))
+                    .collect()
+            };
+        }
+        HubRows {
+            modules: modules
+                .map(|(digest, module)| (*digest, module.without_component()))
+                .collect(),
+            names: rows!(names),
+            definitions: rows!(definitions),
+            versions: rows!(versions),
+            settings: rows!(settings),
+            keys: rows!(keys),
+        }
+    }
+}

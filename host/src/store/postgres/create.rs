@@ -1,0 +1,182 @@
+//! Makes hubs, checks their format, lists and drops them.
+
+use std::cmp::Ordering;
+
+use perennial_core::Timestamp;
+
+use crate::store::StoreError;
+use crate::store::codec::int;
+use crate::store::postgres::address::{Address, PREFIX};
+use crate::store::postgres::session::{Purpose, Session};
+
+/// The format that `schema.sql` creates, and that this binary writes.
+const FORMAT: u32 = 1;
+
+/// Partitions of a new hub: enough for some thirty hosts. They never change.
+const PARTITIONS: i16 = 64;
+
+const SCHEMA: &str = include_str!("schema.sql");
+
+/// The table of the advisory locks of this program: "PERN".
+const LOCKS: i32 = 0x5045_524e;
+
+/// Creates the hub if there is none. Returns whether it did.
+///
+/// A schema without tables may be there already: a user who may not create one can be given it.
+///
+/// # Errors
+/// [`StoreError::NotAHubSchema`], [`StoreError::Older`] and [`StoreError::Newer`] if it is something else; it is left unchanged.
+pub(in crate::store) fn create(address: &Address, now: Timestamp) -> Result<bool, StoreError> {
+    let session = Session::open(address, Purpose::Manage)?;
+    if check(&session, address)? {
+        return Ok(false);
+    }
+    session.batch("BEGIN")?;
+    let made = create_in(&session, address, now);
+    match made {
+        Ok(true) => session.batch("COMMIT")?,
+        // The connection is closed in any case.
+        Ok(false) | Err(_) => drop(session.batch("ROLLBACK")),
+    }
+    made
+}
+
+/// In a transaction, of which only one at a time gets past the first statement.
+fn create_in(session: &Session, address: &Address, now: Timestamp) -> Result<bool, StoreError> {
+    session.query(
+        "SELECT pg_advisory_xact_lock($1, hashtext($2))",
+        &[&LOCKS, &address.schema()],
+    )?;
+    if check(session, address)? {
+        return Ok(false);
+    }
+    let taken = "SELECT 1 FROM pg_class WHERE relnamespace = to_regnamespace($1) LIMIT 1";
+    let schema = address.schema();
+    if session
+        .query_opt(taken, &[&address.quoted_schema()])?
+        .is_some()
+    {
+        return Err(StoreError::NotAHubSchema { schema });
+    }
+    let exists = "SELECT 1 FROM pg_namespace WHERE nspname = $1";
+    let mut sql = SCHEMA.replace("{schema}", &address.quoted_schema());
+    if session.query_opt(exists, &[&schema])?.is_some() {
+        // Needs a right to create schemas even where there is one.
+        sql = sql.replace("CREATE SCHEMA IF NOT EXISTS", "-- ");
+    }
+    session.batch(&sql)?;
+    session.execute(
+        "INSERT INTO hub (id, format, created_at, partitions, secret) VALUES (1, $1, $2, $3, $4)",
+        &[
+            &(FORMAT as i32),
+            &int(now.0),
+            &PARTITIONS,
+            &&uuid::Uuid::new_v4().as_bytes()[..],
+        ],
+    )?;
+    session.execute(
+        "INSERT INTO partition (partition) SELECT generate_series(0, $1 - 1)::smallint",
+        &[&i32::from(PARTITIONS)],
+    )?;
+    Ok(true)
+}
+
+/// Checks that there is a hub of the format of this version.
+///
+/// # Errors
+/// [`StoreError::Missing`] if there is none, and those of [`create`].
+pub(in crate::store) fn check_format(
+    session: &Session,
+    address: &Address,
+) -> Result<(), StoreError> {
+    match check(session, address)? {
+        true => Ok(()),
+        false => Err(StoreError::Missing(address.to_string().into())),
+    }
+}
+
+/// Whether there is a hub; if so, its format is that of this version.
+fn check(session: &Session, address: &Address) -> Result<bool, StoreError> {
+    let columns = "SELECT count(*) FROM pg_attribute WHERE attrelid = to_regclass($1) AND attname IN ('mark', 'format')";
+    let table = format!("{}.hub", address.quoted_schema());
+    let found = session.query(columns, &[&table])?;
+    let columns: i64 = match found.first() {
+        Some(row) => row.try_get(0)?,
+        None => 0,
+    };
+    if columns < 2 {
+        let tables = "SELECT 1 FROM pg_class WHERE relnamespace = to_regnamespace($1) LIMIT 1";
+        return match session.query_opt(tables, &[&address.quoted_schema()])? {
+            Some(_) => Err(StoreError::NotAHubSchema {
+                schema: address.schema(),
+            }),
+            None => Ok(false),
+        };
+    }
+    let row = session.query_opt(
+        &format!("SELECT mark::text, format::bigint FROM {table} WHERE id = 1"),
+        &[],
+    )?;
+    let (mark, format): (String, i64) = match row {
+        Some(row) => (row.try_get(0)?, row.try_get(1)?),
+        None => {
+            return Err(StoreError::NotAHubSchema {
+                schema: address.schema(),
+            });
+        }
+    };
+    let found = match u32::try_from(format) {
+        Ok(found) if mark == "perennial" && found > 0 => found,
+        _ => {
+            return Err(StoreError::NotAHubSchema {
+                schema: address.schema(),
+            });
+        }
+    };
+    let path = address.to_string().into();
+    match found.cmp(&FORMAT) {
+        Ordering::Equal => Ok(true),
+        Ordering::Greater => Err(StoreError::Newer {
+            path,
+            found,
+            known: FORMAT,
+        }),
+        Ordering::Less => Err(StoreError::Older {
+            path,
+            found,
+            known: FORMAT,
+        }),
+    }
+}
+
+/// The hubs of a database, by name, in order. Those that the user may not read are not among them.
+pub(in crate::store) fn hubs(address: &Address) -> Result<Vec<String>, StoreError> {
+    let session = Session::open(address, Purpose::Manage)?;
+    let sql = "SELECT n.nspname FROM pg_namespace AS n 
+         JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = 'hub' AND c.relkind = 'r'
+         WHERE starts_with(n.nspname, $1) AND has_schema_privilege(n.oid, 'USAGE')
+           AND EXISTS (SELECT 1 FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attname = 'mark') ORDER BY 1";
+    let rows = session.query(sql, &[&PREFIX])?;
+    let mut hubs = Vec::new();
+    for row in rows {
+        let schema: String = row.try_get(0)?;
+        hubs.push(schema[PREFIX.len()..].to_owned());
+    }
+    hubs.sort();
+    Ok(hubs)
+}
+
+/// Deletes a hub, of whatever format. `false` if there is none.
+///
+/// # Errors
+/// [`StoreError::NotAHubSchema`] if the schema is something else.
+pub(in crate::store) fn delete(address: &Address) -> Result<bool, StoreError> {
+    let session = Session::open(address, Purpose::Manage)?;
+    match check(&session, address) {
+        Ok(true) | Err(StoreError::Older { .. } | StoreError::Newer { .. }) => {}
+        Ok(false) => return Ok(false),
+        Err(error) => return Err(error),
+    }
+    session.batch(&format!("DROP SCHEMA {} CASCADE", address.quoted_schema()))?;
+    Ok(true)
+}

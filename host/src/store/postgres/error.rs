@@ -1,0 +1,123 @@
+//! Errors of PostgreSQL, as errors of a store.
+
+use std::error::Error as _;
+use std::fmt::Display;
+use std::sync::Arc;
+
+use tokio_postgres::error::SqlState;
+
+use crate::shortage::Resource;
+use crate::store::StoreError;
+use crate::store::error::DatabaseError;
+
+impl From<tokio_postgres::Error> for StoreError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        of_postgres(&error, "")
+    }
+}
+
+/// An error of PostgreSQL, after the text of what failed.
+pub(super) fn of_postgres(error: &tokio_postgres::Error, what: &str) -> StoreError {
+    let code = error.code();
+    if let Some(code) = code
+        && (*code == SqlState::DATA_CORRUPTED || *code == SqlState::INDEX_CORRUPTED)
+    {
+        return StoreError::Corrupt(format!("{what}{}", text(error)));
+    }
+    database(
+        format!("{what}{}", text(error)),
+        match code {
+            Some(code) if *code == SqlState::DISK_FULL => Resource::Disk,
+            _ => in_chain(error),
+        },
+        code.is_some_and(|code| *code == SqlState::LOCK_NOT_AVAILABLE),
+        hint(error),
+    )
+}
+
+/// An error of the database that says this.
+pub(super) fn failed(what: impl Display) -> StoreError {
+    database(what.to_string(), Resource::Hub, false, "")
+}
+
+fn database(what: String, resource: Resource, is_locked: bool, hint: &'static str) -> StoreError {
+    StoreError::Database(Arc::new(DatabaseError {
+        resource,
+        is_locked,
+        hint,
+        cause: what.into(),
+    }))
+}
+
+/// Whether the connection is of no use any more.
+pub(super) fn is_lost(error: &tokio_postgres::Error) -> bool {
+    match error.code() {
+        Some(code) => {
+            code.code().starts_with("08")
+                || [
+                    SqlState::ADMIN_SHUTDOWN,
+                    SqlState::CRASH_SHUTDOWN,
+                    SqlState::CANNOT_CONNECT_NOW,
+                    SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+                ]
+                .contains(code)
+        }
+        None => {
+            error.is_closed()
+                || error
+                    .source()
+                    .is_some_and(|cause| cause.is::<std::io::Error>())
+        }
+    }
+}
+
+/// What happened, without values of rows, which are in the details of PostgreSQL's errors.
+fn text(error: &tokio_postgres::Error) -> String {
+    if let Some(error) = error.as_db_error() {
+        return format!("{} ({})", error.message(), error.code().code());
+    }
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// What this process lacks, if it does.
+fn in_chain(error: &tokio_postgres::Error) -> Resource {
+    match Resource::in_chain(error) {
+        Some(resource) if resource.is_of_process() => resource,
+        _ => Resource::Hub,
+    }
+}
+
+/// What to do about known causes.
+fn hint(error: &tokio_postgres::Error) -> &'static str {
+    let Some(code) = error.code() else {
+        return "";
+    };
+    if [
+        SqlState::INVALID_PASSWORD,
+        SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+    ]
+    .contains(code)
+    {
+        "; check the user and the password"
+    } else if *code == SqlState::INVALID_CATALOG_NAME {
+        "; create the database, or name another one"
+    } else if *code == SqlState::INSUFFICIENT_PRIVILEGE {
+        "; the user needs the right to create a schema in the database, or must own the schema of the task hub"
+    } else if *code == SqlState::TOO_MANY_CONNECTIONS {
+        "; raise max_connections of the server, or use fewer hosts"
+    } else if *code == SqlState::DISK_FULL {
+        "; the disk of the database server is full"
+    } else if *code == SqlState::READ_ONLY_SQL_TRANSACTION {
+        "; name the primary server, not a standby"
+    } else if *code == SqlState::QUERY_CANCELED {
+        "; the statement took longer than it may"
+    } else {
+        ""
+    }
+}

@@ -1,0 +1,161 @@
+//! Who owns a hub: the lease of an owner, and how another one takes it.
+//!
+//! The row of an owner is its lease and its fence: each transaction of the owner renews it, and finds it gone once another owner took over.
+//! Only the clock of the database judges whether it has run out. An owner also holds an advisory lock for as long as its connection lasts:
+//! a process that died leaves it at once. To take over from an owner that lives is safe, and only wasteful.
+
+use tokio_postgres::Row;
+
+use crate::store::StoreError;
+use crate::store::postgres::address::Address;
+use crate::store::postgres::session::Session;
+
+/// How long a lease lasts without being renewed, in milliseconds. Short in the tests of this crate.
+pub(super) const TTL_MS: i64 = if cfg!(test) { 1_500 } else { 5_000 };
+
+/// After this many milliseconds the lease of an owner is taken that has lost its connection too: one whose connection was only cut has
+/// another one by then.
+const ABANDONED_MS: i64 = if cfg!(test) { 500 } else { 2_000 };
+
+/// A lease.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lease {
+    pub(super) epoch: i64,
+    /// The number of the hub's last transaction.
+    pub(super) number: i64,
+    /// The version of what owners keep of the hub in memory.
+    pub(super) version: i64,
+}
+
+/// What became of an attempt to take a hub over.
+#[derive(Debug)]
+pub(super) enum Taken {
+    Lease(Lease),
+    /// This one owns it, and lives.
+    By(String),
+}
+
+/// Takes the lease of a hub, unless its owner lives.
+pub(super) fn take(session: &Session, address: &Address, host: &str) -> Result<Taken, StoreError> {
+    session.batch("BEGIN")?;
+    let taken = take_in(session, address, host);
+    match taken {
+        Ok(Taken::Lease(lease)) => {
+            session.batch("COMMIT")?;
+            hold(session, address, lease.epoch)?;
+        }
+        // An error leaves nothing, and closes the connection with its caller.
+        Ok(Taken::By(_)) | Err(_) => drop(session.batch("ROLLBACK")),
+    }
+    taken
+}
+
+fn take_in(session: &Session, address: &Address, host: &str) -> Result<Taken, StoreError> {
+    let schema = address.schema();
+    session.query(
+        "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))",
+        &[&format!("{schema}/owner")],
+    )?;
+    let owners = session.query(
+        "SELECT epoch, host, renewed < clock_timestamp() - $1::bigint * interval '1 ms',
+             renewed < clock_timestamp() - $2::bigint * interval '1 ms'
+                 AND pg_try_advisory_xact_lock(hashtextextended($3 || '/' || epoch, 0))
+         FROM owner WHERE NOT dead ORDER BY epoch",
+        &[&TTL_MS, &ABANDONED_MS, &schema],
+    )?;
+    for owner in &owners {
+        let (has_run_out, is_abandoned): (bool, bool) = (owner.try_get(2)?, owner.try_get(3)?);
+        if !has_run_out && !is_abandoned {
+            return Ok(Taken::By(owner.try_get(1)?));
+        }
+        let epoch: i64 = owner.try_get(0)?;
+        // Waits for a transaction of it that is under way; and that has renewed the lease.
+        let died = session.execute(
+            "UPDATE owner SET dead = true WHERE epoch = $1 AND NOT dead AND renewed < clock_timestamp() - $2::bigint * interval '1 ms'",
+            &[&epoch, &ABANDONED_MS],
+        )?;
+        if died == 0 {
+            return Ok(Taken::By(owner.try_get(1)?));
+        }
+    }
+    // Nobody needs the row of an owner that is dead: one without a row finds the same.
+    session.batch("DELETE FROM owner WHERE dead")?;
+    let lease = session.query(
+        "INSERT INTO owner (epoch, host, commits, renewed) SELECT nextval('owner_epoch'), $1, commits, clock_timestamp() FROM hub
+         RETURNING epoch, commits, (SELECT version FROM hub)",
+        &[&host],
+    )?;
+    let lease = match lease.first() {
+        Some(row) => lease_of(row)?,
+        None => {
+            return Err(StoreError::Corrupt(
+                "the row of the hub is missing".to_owned(),
+            ));
+        }
+    };
+    session.execute(
+        "UPDATE partition SET owner = $1, since = clock_timestamp()",
+        &[&lease.epoch],
+    )?;
+    Ok(Taken::Lease(lease))
+}
+
+fn lease_of(row: &Row) -> Result<Lease, StoreError> {
+    Ok(Lease {
+        epoch: row.try_get(0)?,
+        number: row.try_get(1)?,
+        version: row.try_get(2)?,
+    })
+}
+
+/// Takes the advisory lock of an owner for a connection. Whether it gets it makes no difference to what is safe.
+pub(super) fn hold(session: &Session, address: &Address, epoch: i64) -> Result<(), StoreError> {
+    let name = format!("{}/{epoch}", address.schema());
+    session
+        .query(
+            "SELECT pg_try_advisory_lock(hashtextextended($1, 0))",
+            &[&name],
+        )
+        .map(drop)
+}
+
+/// Renews a lease without a transaction. `false` if it was taken.
+pub(super) fn renew(session: &Session, epoch: i64) -> Result<bool, StoreError> {
+    let renewed = session.execute(
+        "UPDATE owner SET renewed = clock_timestamp() WHERE epoch = $1 AND NOT dead",
+        &[&epoch],
+    )?;
+    Ok(renewed == 1)
+}
+
+/// Gives a lease back, so that the next owner does not wait for its end.
+pub(super) fn release(session: &Session, epoch: i64) -> Result<(), StoreError> {
+    session.execute("DELETE FROM owner WHERE epoch = $1", &[&epoch])?;
+    session
+        .execute(
+            "UPDATE partition SET owner = NULL WHERE owner = $1",
+            &[&epoch],
+        )
+        .map(drop)
+}
+
+/// What the database has of an owner.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Standing {
+    /// Its transactions, and the version of the hub.
+    Owns { number: i64, version: i64 },
+    /// Another owner took over.
+    Fenced,
+}
+
+/// Reads what the database has of an owner. Waits for a transaction of it that may still be under way on a lost connection.
+pub(super) fn standing(session: &Session, epoch: i64) -> Result<Standing, StoreError> {
+    let sql = "SELECT commits, (SELECT version FROM hub) FROM owner WHERE epoch = $1 AND NOT dead FOR UPDATE";
+    Ok(match session.query_opt(sql, &[&epoch])? {
+        Some(row) => Standing::Owns {
+            number: row.try_get(0)?,
+            version: row.try_get(1)?,
+        },
+        None => Standing::Fenced,
+    })
+}

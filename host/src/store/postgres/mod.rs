@@ -1,0 +1,24 @@
+//! A hub in PostgreSQL: one schema of a database. All of its SQL is here.
+//!
+//! The store has a small runtime of its own, on which its connections live. Callers are threads, as everywhere in the store: a call waits
+//! for its answer on the thread that made it, whatever runtime that belongs to.
+
+pub(in crate::store) mod address;
+#[cfg(test)]
+pub(in crate::store) mod copy;
+mod create;
+mod error;
+mod garbage;
+mod lease;
+pub(in crate::store) mod owned;
+mod pool;
+pub(in crate::store) mod reads;
+mod runtime;
+mod session;
+mod source;
+#[cfg(test)]
+pub(in crate::store) mod testing;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod writer;

@@ -1,0 +1,77 @@
+//! The reads of a hub in PostgreSQL.
+//!
+//! Invariant: no plan depends on how many rows there are. Where several indexes could serve, a query asks for the order of the one that it
+//! means, or fences it off by a subquery with that order, because PostgreSQL cannot be told the name of an index.
+
+mod histories;
+mod hub;
+mod inbox;
+mod instances;
+mod list;
+mod looks;
+mod modules;
+mod overview;
+mod requests;
+mod tasks;
+#[cfg(test)]
+pub(in crate::store) mod testing;
+mod walks;
+
+use tokio_postgres::Row;
+
+use crate::store::StoreError;
+use crate::store::postgres::pool::Pool;
+use crate::store::postgres::session::Param;
+use crate::store::reads::implement_reads;
+use crate::store::types::WasRunning;
+
+/// Reads a hub, from any thread, whether or not this process runs its instances.
+pub(in crate::store) struct PostgresReader {
+    pool: Pool,
+}
+
+impl PostgresReader {
+    /// A reader that connects when it is asked.
+    pub(in crate::store) fn new(pool: Pool) -> Self {
+        Self { pool }
+    }
+
+    /// What runs on other machines is not known here.
+    #[expect(
+        clippy::unused_self,
+        clippy::unnecessary_wraps,
+        reason = "other stores may know"
+    )]
+    fn running(&self) -> Result<Vec<WasRunning>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    fn query(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
+        self.pool.read(|conn| conn.query(sql, params))
+    }
+
+    fn query_opt(&self, sql: &str, params: &[Param<'_>]) -> Result<Option<Row>, StoreError> {
+        self.pool.read(|conn| conn.query_opt(sql, params))
+    }
+
+    /// The only row of a query that always has one.
+    fn query_one(&self, sql: &str, params: &[Param<'_>]) -> Result<Row, StoreError> {
+        let row = self.query_opt(sql, params)?;
+        row.ok_or_else(|| StoreError::Corrupt("the task hub lacks a row".to_owned()))
+    }
+}
+
+/// Whether a text cannot be in the hub: no text of PostgreSQL contains this character, and asking for one is an error there.
+fn has_nul(text: &str) -> bool {
+    text.contains('\0')
+}
+
+/// Reads all rows.
+fn all<T>(
+    rows: &[Row],
+    read: impl FnMut(&Row) -> Result<T, StoreError>,
+) -> Result<Vec<T>, StoreError> {
+    rows.iter().map(read).collect()
+}
+
+implement_reads!(PostgresReader);

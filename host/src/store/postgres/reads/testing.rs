@@ -1,0 +1,36 @@
+//! A hub on a server for tests of its reads.
+
+use crate::store::postgres::pool::Pool;
+use crate::store::postgres::reads::PostgresReader;
+use crate::store::postgres::session::{Purpose, Session};
+use crate::store::postgres::testing::server;
+
+/// A hub that a test fills by SQL.
+pub(in crate::store) struct Filled {
+    pub(in crate::store) reader: PostgresReader,
+    session: Session,
+}
+
+impl Filled {
+    /// A new hub. `None` if there is no server.
+    pub(in crate::store) fn new() -> Option<Self> {
+        let address = server()?.fresh();
+        let session = Session::open(&address, Purpose::Manage).unwrap();
+        Some(Self {
+            reader: PostgresReader::new(Pool::new(address)),
+            session,
+        })
+    }
+
+    /// Executes statements.
+    pub(in crate::store) fn sql(&self, sql: &str) {
+        if let Err(error) = self.session.batch(sql) {
+            panic!("{error}: {}", sql.chars().take(1_000).collect::<String>());
+        }
+    }
+
+    /// The plans of all statements that the reader has prepared, as its own session makes them.
+    pub(in crate::store) fn plans(&self) -> Vec<(String, String)> {
+        self.reader.pool.read(|conn| Ok(conn.plans())).unwrap()
+    }
+}

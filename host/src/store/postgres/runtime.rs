@@ -1,0 +1,136 @@
+//! The runtime on which connections live, and waiting for it from any thread.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+use crate::shortage::{Resource, Shortage};
+use crate::store::StoreError;
+
+/// Threads of the runtime. They only move bytes between sockets and the threads that wait.
+const THREADS: usize = 2;
+
+/// A runtime that all hubs of a process share, for as long as one of them is open.
+#[derive(Debug)]
+pub(super) struct Runtime(Option<tokio::runtime::Runtime>);
+
+impl Runtime {
+    /// The runtime of this process; started if there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::Lacks`] if its threads cannot be started.
+    pub(super) fn shared() -> Result<Arc<Self>, StoreError> {
+        static SHARED: Mutex<Weak<Runtime>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(runtime) = shared.upgrade() {
+            return Ok(runtime);
+        }
+        let built = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .thread_name("perennial-postgres")
+            .enable_all()
+            .build();
+        let built = built.map_err(|error| {
+            let resource = Resource::of_io(&error);
+            let message = format!("could not start the threads for PostgreSQL: {error}");
+            StoreError::Lacks(Shortage::new(resource, message))
+        })?;
+        let runtime = Arc::new(Self(Some(built)));
+        *shared = Arc::downgrade(&runtime);
+        Ok(runtime)
+    }
+
+    /// Runs a future on the runtime, and leaves it to itself.
+    pub(super) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = &self.0 {
+            runtime.spawn(future);
+        }
+    }
+
+    /// Runs a future on the runtime, and waits for its end on this thread. `None` after this time, or if it panicked.
+    pub(super) fn run<T: Send + 'static>(
+        &self,
+        within: Duration,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        self.spawn(async move {
+            if let Ok(result) = tokio::time::timeout(within, future).await {
+                // The thread has stopped waiting.
+                let _ = tell.send(result);
+            }
+        });
+        told.recv().ok()
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        // The last hub may be closed on a thread of another runtime, which must not wait for this one.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Waits for a future on this thread, which may belong to any runtime. `None` after this time.
+///
+/// The future must not need a runtime, as those of a connection's requests do not: it is polled here.
+pub(super) fn wait<T>(within: Duration, future: impl Future<Output = T>) -> Option<T> {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut context = Context::from_waker(&waker);
+    // A task of tokio that waits here has a budget, which only its end would renew.
+    let mut future = pin!(tokio::task::unconstrained(future));
+    let until = Instant::now() + within;
+    loop {
+        if let Poll::Ready(result) = future.as_mut().poll(&mut context) {
+            return Some(result);
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return None;
+        }
+        std::thread::park_timeout(left);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_of_another_runtime_can_wait() {
+        let runtime = Runtime::shared().unwrap();
+        let of_caller = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let found = of_caller.block_on(async {
+            let run = runtime.run(Duration::from_secs(60), async { 3 });
+            // More than the budget of a task of tokio.
+            let (send, mut receive) = tokio::sync::mpsc::channel(1_000);
+            for number in 0..1_000 {
+                send.send(number).await.unwrap();
+            }
+            let all = async move {
+                let mut count = 0;
+                while count < 1_000 && receive.recv().await.is_some() {
+                    count += 1;
+                }
+                count
+            };
+            drop(runtime);
+            (run, wait(Duration::from_secs(60), all))
+        });
+        assert_eq!(found, (Some(3), Some(1_000)));
+        assert_eq!(wait(Duration::ZERO, std::future::pending::<()>()), None);
+    }
+}

@@ -1,0 +1,281 @@
+//! One connection, with its prepared statements.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::future::{TryJoinAll, try_join_all};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Row, Statement};
+
+use crate::outage::warn_seldom;
+use crate::store::StoreError;
+use crate::store::postgres::address::Address;
+use crate::store::postgres::error::{failed, is_lost, of_postgres};
+use crate::store::postgres::runtime::{Runtime, wait};
+use crate::store::postgres::tls;
+
+/// How long all of connecting may take: each address of each host may take the time of the address for itself.
+const CONNECT_MAX: Duration = Duration::from_secs(30);
+
+/// How long a statement may take. The server ends it before the client stops waiting.
+const STATEMENT_MAX: Duration = Duration::from_secs(60);
+const ANSWER_MAX: Duration = Duration::from_secs(75);
+
+/// Statements that stay prepared. Lists have one for each combination of conditions.
+const STATEMENTS_MAX: usize = 256;
+
+/// A parameter of a statement.
+pub(super) type Param<'a> = &'a (dyn ToSql + Sync);
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Reads, by whomever.
+    Read,
+    /// The transactions of an owner.
+    Write,
+    /// Making and dropping hubs.
+    Manage,
+}
+
+/// A connection.
+pub(super) struct Session {
+    client: Client,
+    /// By their text.
+    statements: Mutex<HashMap<String, Statement>>,
+    lost: AtomicBool,
+    /// Keeps the connection going.
+    runtime: Arc<Runtime>,
+}
+
+impl Session {
+    /// Connects.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`] says what is not there, with the address.
+    pub(super) fn open(address: &Address, purpose: Purpose) -> Result<Self, StoreError> {
+        let runtime = Runtime::shared()?;
+        let connector = tls::connector(address.trust, address.roots.as_deref())?;
+        let config = address.config.clone();
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        runtime.spawn(async move {
+            match tokio::time::timeout(CONNECT_MAX, config.connect(connector)).await {
+                Ok(Ok((client, connection))) => {
+                    if tell.send(Ok(client)).is_ok()
+                        && let Err(error) = connection.await
+                    {
+                        // Each request that waited has an error of its own.
+                        tracing::debug!(error = %StoreError::from(error), "a connection to PostgreSQL ended");
+                    }
+                }
+                Ok(Err(error)) => drop(tell.send(Err(Some(error)))),
+                Err(_) => drop(tell.send(Err(None))),
+            }
+        });
+        let client = match told.recv() {
+            Ok(Ok(client)) => client,
+            Ok(Err(Some(error))) => {
+                return Err(of_postgres(
+                    &error,
+                    &format!("could not connect to {address}: "),
+                ));
+            }
+            Ok(Err(None)) | Err(_) => {
+                return Err(failed(format!(
+                    "could not connect to {address}: it did not answer in {} s",
+                    CONNECT_MAX.as_secs()
+                )));
+            }
+        };
+        let session = Self {
+            client,
+            statements: Mutex::default(),
+            lost: AtomicBool::new(false),
+            runtime,
+        };
+        session.batch(&settings(address, purpose))?;
+        Ok(session)
+    }
+
+    /// Whether the connection is of no use any more.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire) || self.client.is_closed()
+    }
+
+    /// Rows of a query.
+    pub(super) fn query(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
+        self.wait(async {
+            let statement = self.prepared(sql).await?;
+            self.client.query(&statement, params).await
+        })
+    }
+
+    /// The only row of a query, if there is one.
+    pub(super) fn query_opt(
+        &self,
+        sql: &str,
+        params: &[Param<'_>],
+    ) -> Result<Option<Row>, StoreError> {
+        self.wait(async {
+            let statement = self.prepared(sql).await?;
+            self.client.query_opt(&statement, params).await
+        })
+    }
+
+    /// Executes a statement, and returns how many rows it changed.
+    pub(super) fn execute(&self, sql: &str, params: &[Param<'_>]) -> Result<u64, StoreError> {
+        self.wait(async {
+            let statement = self.prepared(sql).await?;
+            self.client.execute(&statement, params).await
+        })
+    }
+
+    /// Executes several statements without parameters.
+    pub(super) fn batch(&self, sql: &str) -> Result<(), StoreError> {
+        self.wait(self.client.batch_execute(sql))
+    }
+
+    /// Rows of several queries, which are sent together: one wait for all.
+    pub(super) fn query_all(
+        &self,
+        queries: &[(&str, &[Param<'_>])],
+    ) -> Result<Vec<Vec<Row>>, StoreError> {
+        self.wait(async {
+            let statements: TryJoinAll<_> =
+                try_join_all(queries.iter().map(|(sql, _)| self.prepared(sql)));
+            let statements = statements.await?;
+            let asked = queries.iter().zip(&statements);
+            try_join_all(asked.map(|((_, params), statement)| self.client.query(statement, params)))
+                .await
+        })
+    }
+
+    /// Waits for answers of the server.
+    pub(super) fn wait<T>(
+        &self,
+        answers: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, StoreError> {
+        match wait(ANSWER_MAX, answers) {
+            Some(Ok(answer)) => Ok(answer),
+            Some(Err(error)) => {
+                if is_lost(&error) {
+                    self.lost.store(true, Ordering::Release);
+                }
+                Err(error.into())
+            }
+            None => {
+                // What was asked may still be answered: nothing else can be asked here.
+                self.lost.store(true, Ordering::Release);
+                Err(failed(format!(
+                    "PostgreSQL did not answer in {} s",
+                    ANSWER_MAX.as_secs()
+                )))
+            }
+        }
+    }
+
+    /// Gives the connection up.
+    pub(super) fn lose(&self) {
+        self.lost.store(true, Ordering::Release);
+    }
+
+    /// The client, for requests that are sent together.
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// A statement, prepared the first time.
+    pub(super) async fn prepared(&self, sql: &str) -> Result<Statement, tokio_postgres::Error> {
+        let known = self.statements().get(sql).cloned();
+        if let Some(statement) = known {
+            return Ok(statement);
+        }
+        let statement = self.client.prepare(sql).await?;
+        let mut statements = self.statements();
+        if statements.len() >= STATEMENTS_MAX {
+            statements.clear();
+        }
+        statements.insert(sql.to_owned(), statement.clone());
+        Ok(statement)
+    }
+
+    /// The generic plans of all prepared queries, with their texts.
+    #[cfg(test)]
+    pub(super) fn plans(&self) -> Vec<(String, String)> {
+        let texts: Vec<(String, usize)> = {
+            let statements = self.statements();
+            let known = statements.iter();
+            known
+                .map(|(text, statement)| (text.clone(), statement.params().len()))
+                .collect()
+        };
+        let mut plans = Vec::new();
+        for (text, count) in texts {
+            // Any values do: the plan is generic.
+            let nulls = vec!["NULL"; count].join(", ");
+            let execute = if count == 0 {
+                "EXECUTE shown".to_owned()
+            } else {
+                format!("EXECUTE shown({nulls})")
+            };
+            self.batch(&format!("PREPARE shown AS {text}")).unwrap();
+            let rows = self.query_once(&format!("EXPLAIN (COSTS OFF) {execute}"));
+            self.batch("DEALLOCATE shown").unwrap();
+            plans.push((text, rows.join("\n")));
+        }
+        plans
+    }
+
+    #[cfg(test)]
+    fn query_once(&self, sql: &str) -> Vec<String> {
+        let rows = self.wait(self.client.simple_query(sql)).unwrap();
+        let line = |message: &tokio_postgres::SimpleQueryMessage| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        };
+        rows.iter().filter_map(line).collect()
+    }
+
+    fn statements(&self) -> std::sync::MutexGuard<'_, HashMap<String, Statement>> {
+        self.statements
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The settings of a session.
+///
+/// Plans depend on the schema alone, as those of SQLite do: statements are prepared while tables are empty, and PostgreSQL would choose to
+/// read whole tables, or build hashes of them, and keep to that. So the ways to read a whole table are off where there is another one.
+fn settings(address: &Address, purpose: Purpose) -> String {
+    let mut settings = format!(
+        "SET search_path = {}, pg_catalog; SET client_min_messages = warning; SET jit = off; SET statement_timeout = {};",
+        address.quoted_schema(),
+        STATEMENT_MAX.as_millis(),
+    );
+    if purpose != Purpose::Manage {
+        settings += "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;
+            SET plan_cache_mode = force_generic_plan;";
+    }
+    settings += match purpose {
+        Purpose::Read => "SET enable_sort = off; SET enable_incremental_sort = off;
+            SET default_transaction_read_only = on; SET idle_in_transaction_session_timeout = 60000;",
+        // A whole transaction is sent at once, so that only an owner that is stopped in the middle of it would hold its locks.
+        Purpose::Write => "SET idle_in_transaction_session_timeout = 2000; SET lock_timeout = 10000;
+            SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';",
+        Purpose::Manage => "SET idle_in_transaction_session_timeout = 60000; SET lock_timeout = 30000;",
+    };
+    settings
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if self.is_lost() {
+            warn_seldom!("a connection to PostgreSQL was lost");
+        }
+        // The runtime outlives the goodbye of the connection, which its drop sends.
+        let _ = &self.runtime;
+    }
+}

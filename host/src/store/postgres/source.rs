@@ -1,0 +1,586 @@
+//! Reads what the changes of a batch need: several queries, sent together.
+
+use std::collections::HashMap;
+
+use perennial_core::{Digest, Event, Json, Millis, TaskId, TaskRef, Timestamp, Turn};
+use tokio_postgres::Row;
+use tokio_postgres::types::FromSql;
+
+use crate::store::StoreError;
+use crate::store::codec::{decode, decode_tags, decode_waiting, int, uint};
+use crate::store::memory::{Instance, Mail, Module, Name, Request, RewindRow, Task};
+use crate::store::numbers::{definition_kind_of, policy_of, status_of, task_kind_of};
+use crate::store::overlay::source::{
+    Garbage, History, HubRows, Left, Loaded, LoadedInstance, Source, Wanted,
+};
+use crate::store::postgres::error::failed;
+use crate::store::postgres::garbage;
+use crate::store::postgres::session::{Param, Session};
+use crate::store::rows::instances::Child;
+use crate::store::types::{
+    Asker, Beat, InstanceKey, InstanceRow, KeyRow, TaskRow, ValueRow, task_ref,
+};
+
+/// The connection of an owner; none after it was lost, until there is another one.
+#[derive(Default)]
+pub(in crate::store) struct Link(pub(super) Option<Session>);
+
+impl Link {
+    pub(super) fn session(&self) -> Result<&Session, StoreError> {
+        match &self.0 {
+            Some(session) => Ok(session),
+            None => Err(failed("there is no connection to PostgreSQL")),
+        }
+    }
+
+    /// Whether there is a connection that can be used.
+    pub(super) fn is_up(&self) -> bool {
+        self.0.as_ref().is_some_and(|session| !session.is_lost())
+    }
+}
+
+/// The keys of wanted instances.
+macro_rules! of_wanted {
+    ($select:literal, $of:literal) => {
+        concat!(
+            "WITH wanted AS (SELECT key FROM instance WHERE key = ANY($1) UNION SELECT key FROM instance WHERE id = ANY($2)
+               UNION SELECT parent_key FROM instance WHERE key = ANY($3) AND parent_key IS NOT NULL
+               UNION SELECT key FROM instance WHERE parent_key = ANY($4) AND status < 3
+               UNION SELECT instance FROM request WHERE asker = ANY($5) AND asker IS NOT NULL)
+             SELECT ",
+            $select,
+            " FROM wanted AS w JOIN ",
+            $of
+        )
+    };
+}
+
+const INSTANCES: &str = of_wanted!(
+    "i.key, i.id, i.name, i.version, i.module, i.status, i.execution, i.execution_id, i.generation, i.next_event, i.turns, i.history_bytes,
+     i.returned, i.created_at, i.started_at, i.updated_at, i.scheduled_for, i.parent, i.parent_key, i.tags, i.custom_status, i.output,
+     i.failure, i.waiting, i.quarantine, i.value_count, i.parent_id, i.inbox_next, i.inbox_bytes, i.unread_bytes, i.deliveries,
+     i.when_dropped, i.execution_timeout, i.has_requests",
+    "instance AS i ON i.key = w.key"
+);
+const INBOX: &str = of_wanted!(
+    "m.instance, m.seq, m.message, m.at, m.bytes",
+    "inbox AS m ON m.instance = w.key ORDER BY m.instance, m.seq"
+);
+const TASKS: &str = of_wanted!(
+    "t.instance, t.task, t.kind, t.execution, t.generation, t.turn, t.due, t.attempt, t.first_started, t.deliveries, t.failure, t.target,
+     t.scheduled_in, t.attempts, t.begun_at, t.cut, t.heartbeat_at, t.heartbeat, t.module",
+    "task AS t ON t.instance = w.key"
+);
+const VALUES: &str = of_wanted!(
+    "v.instance, v.name, v.value, v.version, v.at",
+    "instance_value AS v ON v.instance = w.key"
+);
+const REQUESTS: &str = of_wanted!(
+    "r.instance, r.id, r.name, r.at, r.answered_at, r.answer, r.asker, r.execution, r.generation, r.task",
+    "request AS r ON r.instance = w.key"
+);
+const ENDED_CHILDREN: &str = "SELECT parent_key, key, id, status FROM instance
+     WHERE parent_key = ANY($1) AND status >= 3 ORDER BY parent_key, key";
+const COMMANDS: &str = "SELECT token, at, answer FROM command WHERE token = ANY($1)";
+const HUB: [&str; 6] = [
+    "SELECT digest, octet_length(component)::bigint, contract, definitions, imports, stored_at FROM module",
+    "SELECT name, digest, grants, limits, deployed_at FROM module_name",
+    "SELECT kind, name, module, digest, version FROM definition",
+    "SELECT name, version, module, digest FROM definition_version",
+    "SELECT name, value FROM setting",
+    "SELECT id, name, role, hash, created_at FROM access_key",
+];
+
+impl Source for Link {
+    fn load(&mut self, wanted: &Wanted) -> Result<Loaded, StoreError> {
+        let session = self.session()?;
+        let keys = |keys: &[InstanceKey]| keys.iter().map(|key| key.0).collect::<Vec<i64>>();
+        let by_key = keys(&wanted.keys);
+        let (parents_of, children_of) = (keys(&wanted.parents_of), keys(&wanted.live_children_of));
+        // No row has a text with a NUL, and PostgreSQL takes none.
+        let texts = |texts: &[String]| -> Vec<String> {
+            texts
+                .iter()
+                .filter(|text| !text.contains('\0'))
+                .cloned()
+                .collect()
+        };
+        let (ids, by_token) = (texts(&wanted.ids), texts(&wanted.tokens));
+        let (ended_of, asked_by) = (keys(&wanted.ended_children_of), keys(&wanted.asked_by));
+        let any: [Param<'_>; 5] = [&by_key, &ids, &parents_of, &children_of, &asked_by];
+        let mut queries: Vec<(&str, &[Param<'_>])> = Vec::new();
+        let has_instances = !(by_key.is_empty()
+            && ids.is_empty()
+            && parents_of.is_empty()
+            && children_of.is_empty()
+            && asked_by.is_empty());
+        if has_instances {
+            queries.extend([INSTANCES, INBOX, TASKS, VALUES, REQUESTS].map(|sql| (sql, &any[..])));
+        }
+        let ended: [Param<'_>; 1] = [&ended_of];
+        if !ended_of.is_empty() {
+            queries.push((ENDED_CHILDREN, &ended));
+        }
+        let tokens: [Param<'_>; 1] = [&by_token];
+        if !by_token.is_empty() {
+            queries.push((COMMANDS, &tokens));
+        }
+        if wanted.hub {
+            queries.extend(HUB.map(|sql| (sql, &[][..])));
+        }
+        if queries.is_empty() {
+            return Ok(Loaded::default());
+        }
+        let mut found = session.query_all(&queries)?.into_iter();
+        let mut next = || found.next().unwrap_or_default();
+        let mut loaded = Loaded::default();
+        if has_instances {
+            loaded.instances = instances([next(), next(), next(), next(), next()])?;
+        }
+        if !ended_of.is_empty() {
+            for row in next() {
+                loaded
+                    .ended_children
+                    .push((InstanceKey(row.try_get(0)?), child(&row)?));
+            }
+        }
+        if !by_token.is_empty() {
+            for row in next() {
+                let command = (time(&row, 1)?.unwrap_or_default(), row.try_get(2)?);
+                loaded.commands.push((row.try_get(0)?, command));
+            }
+        }
+        if wanted.hub {
+            loaded.hub = Some(hub([next(), next(), next(), next(), next(), next()])?);
+        }
+        Ok(loaded)
+    }
+
+    fn history(
+        &mut self,
+        key: InstanceKey,
+        execution: u32,
+        from: u32,
+    ) -> Result<History, StoreError> {
+        let (execution, from) = (i64::from(execution), i64::from(from));
+        let found = self.session()?.query_all(&[
+            (
+                "SELECT number, first_event, at, answer, received, produced FROM turn
+                 WHERE instance = $1 AND execution = $2 AND number >= $3 ORDER BY number",
+                &[&key.0, &execution, &from],
+            ),
+            (
+                "SELECT generation, at, reason, cut FROM rewind WHERE instance = $1 AND execution = $2 ORDER BY generation",
+                &[&key.0, &execution],
+            ),
+        ])?;
+        let [turns, rewinds] = &found[..] else {
+            return Ok(History::default());
+        };
+        Ok(History {
+            turns: turns.iter().map(turn).collect::<Result<_, _>>()?,
+            rewinds: rewinds.iter().map(rewind).collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn garbage(&mut self, at_most: usize) -> Result<Vec<Left>, StoreError> {
+        let sql = "SELECT instance, execution FROM garbage ORDER BY instance, execution LIMIT $1";
+        let rows = self.session()?.query(sql, &[&int(at_most as u64)])?;
+        let left = |row: &Row| {
+            let execution: i64 = row.try_get(1)?;
+            Ok((InstanceKey(row.try_get(0)?), u32::try_from(execution).ok()))
+        };
+        rows.iter().map(left).collect()
+    }
+
+    fn garbage_of(&mut self, left: &[Left], at_most: usize) -> Result<Garbage, StoreError> {
+        let instances: Vec<i64> = left.iter().map(|(key, _)| key.0).collect();
+        let from: Vec<i64> = left
+            .iter()
+            .map(|(_, execution)| execution.map_or(0, i64::from))
+            .collect();
+        let to: Vec<i64> = left
+            .iter()
+            .map(|(_, execution)| execution.map_or(i64::MAX, i64::from))
+            .collect();
+        let at_most = int(at_most as u64);
+        let limited: [Param<'_>; 4] = [&instances, &from, &to, &at_most];
+        let found = self.session()?.query_all(&[
+            (garbage::TURNS, &limited),
+            (garbage::CUT_TURNS, &limited),
+            (garbage::REWINDS, &limited[..3]),
+        ])?;
+        let [turns, cut_turns, rewinds] = &found[..] else {
+            return Ok(Garbage::default());
+        };
+        let three = |row: &Row| Ok((InstanceKey(row.try_get(0)?), small(row, 1)?, small(row, 2)?));
+        let four = |row: &Row| {
+            Ok((
+                InstanceKey(row.try_get(0)?),
+                small(row, 1)?,
+                small(row, 2)?,
+                small(row, 3)?,
+            ))
+        };
+        Ok(Garbage {
+            turns: turns.iter().map(three).collect::<Result<_, StoreError>>()?,
+            cut_turns: cut_turns
+                .iter()
+                .map(four)
+                .collect::<Result<_, StoreError>>()?,
+            rewinds: rewinds
+                .iter()
+                .map(three)
+                .collect::<Result<_, StoreError>>()?,
+        })
+    }
+
+    fn live_on(&mut self, digest: Digest, except: &[InstanceKey]) -> Result<u64, StoreError> {
+        let except: Vec<i64> = except.iter().map(|key| key.0).collect();
+        let sql =
+            "SELECT count(*) FROM instance WHERE status < 3 AND module = $1 AND key <> ALL($2)";
+        let row = self.session()?.query_opt(sql, &[&&digest.0[..], &except])?;
+        row.map_or(Ok(0), |row| big(&row, 0))
+    }
+
+    fn used_modules(
+        &mut self,
+        among: &[Digest],
+        except: &[InstanceKey],
+    ) -> Result<Vec<Digest>, StoreError> {
+        let except: Vec<i64> = except.iter().map(|key| key.0).collect();
+        let among: Vec<&[u8]> = among.iter().map(|digest| &digest.0[..]).collect();
+        // Statuses: 3 is Completed, 5 Terminated.
+        let sql = "SELECT module FROM instance WHERE status IN (0, 1, 2, 4) AND module = ANY($1) AND key <> ALL($2)
+             UNION SELECT module FROM task WHERE module = ANY($1) AND instance <> ALL($2)";
+        let rows = self.session()?.query(sql, &[&among, &except])?;
+        rows.iter().map(|row| digest_of(row, 0)).collect()
+    }
+}
+
+/// An unsigned number of 32 bits.
+pub(super) fn small(row: &Row, column: usize) -> Result<u32, StoreError> {
+    let number: i64 = row.try_get(column)?;
+    u32::try_from(number)
+        .map_err(|_| StoreError::Corrupt(format!("{number} is no number of 32 bits")))
+}
+
+/// An unsigned number of 64 bits.
+pub(super) fn big(row: &Row, column: usize) -> Result<u64, StoreError> {
+    Ok(uint(row.try_get(column)?))
+}
+
+/// A number that stands for a state.
+pub(super) fn state(row: &Row, column: usize) -> Result<u8, StoreError> {
+    let number: i16 = row.try_get(column)?;
+    u8::try_from(number).map_err(|_| StoreError::Corrupt(format!("{number} is no state")))
+}
+
+pub(super) fn time(row: &Row, column: usize) -> Result<Option<Timestamp>, StoreError> {
+    Ok(row
+        .try_get::<_, Option<i64>>(column)?
+        .map(uint)
+        .map(Timestamp))
+}
+
+pub(super) fn json(row: &Row, column: usize) -> Result<Option<Json>, StoreError> {
+    Ok(row
+        .try_get::<_, Option<String>>(column)?
+        .map(Json::from_text))
+}
+
+pub(super) fn decoded<T: serde::de::DeserializeOwned>(
+    row: &Row,
+    column: usize,
+    what: &str,
+) -> Result<Option<T>, StoreError> {
+    let bytes: Option<&[u8]> = row.try_get(column)?;
+    bytes.map(|bytes| decode(bytes, what)).transpose()
+}
+
+pub(super) fn digest_of(row: &Row, column: usize) -> Result<Digest, StoreError> {
+    maybe_digest(row, column)?.ok_or_else(|| StoreError::Corrupt("a digest is missing".to_owned()))
+}
+
+pub(super) fn maybe_digest(row: &Row, column: usize) -> Result<Option<Digest>, StoreError> {
+    let bytes: Option<&[u8]> = row.try_get(column)?;
+    let digest = |bytes: &[u8]| {
+        bytes
+            .try_into()
+            .map(Digest)
+            .map_err(|_| StoreError::Corrupt("a digest does not have 32 bytes".to_owned()))
+    };
+    bytes.map(digest).transpose()
+}
+
+fn from_json<T: serde::de::DeserializeOwned>(
+    row: &Row,
+    column: usize,
+    what: &str,
+) -> Result<T, StoreError> {
+    let text: &str = row.try_get(column)?;
+    serde_json::from_str(text).map_err(|e| StoreError::Corrupt(format!("{what}: {e}")))
+}
+
+/// All rows by a key and then something else.
+fn pairs<'r, V: FromSql<'r>>(rows: &'r [Row]) -> Result<Vec<(String, V)>, StoreError> {
+    rows.iter()
+        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+        .collect()
+}
+
+fn instances(
+    [instances, inbox, tasks, values, requests]: [Vec<Row>; 5],
+) -> Result<Vec<LoadedInstance>, StoreError> {
+    let mut places = HashMap::new();
+    let mut loaded: Vec<LoadedInstance> = Vec::new();
+    for row in &instances {
+        let instance = instance(row)?;
+        places.insert(instance.row.key, loaded.len());
+        loaded.push(LoadedInstance {
+            instance,
+            inbox: Vec::new(),
+            tasks: Vec::new(),
+            values: Vec::new(),
+            requests: Vec::new(),
+        });
+    }
+    // A row without its instance is one of a hub that was damaged: nothing asks for it.
+    let of = |row: &Row| -> Result<Option<usize>, StoreError> {
+        Ok(places.get(&InstanceKey(row.try_get(0)?)).copied())
+    };
+    for row in &inbox {
+        if let Some(place) = of(row)? {
+            loaded[place].inbox.push((big(row, 1)?, mail(row)?));
+        }
+    }
+    for row in &tasks {
+        if let Some(place) = of(row)? {
+            loaded[place].tasks.push(task(row)?);
+        }
+    }
+    for row in &values {
+        if let Some(place) = of(row)? {
+            loaded[place].values.push(value(row)?);
+        }
+    }
+    for row in &requests {
+        if let Some(place) = of(row)? {
+            loaded[place]
+                .requests
+                .push((row.try_get(1)?, request(row)?));
+        }
+    }
+    Ok(loaded)
+}
+
+/// Reads a row of [`INSTANCES`].
+pub(super) fn instance(row: &Row) -> Result<Instance, StoreError> {
+    let waiting = row
+        .try_get::<_, Option<&[u8]>>(23)?
+        .map(decode_waiting)
+        .transpose()?;
+    Ok(Instance {
+        row: InstanceRow {
+            key: InstanceKey(row.try_get(0)?),
+            id: row.try_get(1)?,
+            name: row.try_get(2)?,
+            version: row.try_get(3)?,
+            module: maybe_digest(row, 4)?,
+            status: status_of(state(row, 5)?)?,
+            execution: small(row, 6)?,
+            execution_id: row.try_get(7)?,
+            generation: small(row, 8)?,
+            next_event: big(row, 9)?,
+            turns: small(row, 10)?,
+            history_bytes: big(row, 11)?,
+            returned: row.try_get(12)?,
+            created_at: time(row, 13)?.unwrap_or_default(),
+            started_at: time(row, 14)?,
+            updated_at: time(row, 15)?.unwrap_or_default(),
+            scheduled_for: time(row, 16)?,
+            parent: decoded(row, 17, "a parent")?,
+            parent_key: row.try_get::<_, Option<i64>>(18)?.map(InstanceKey),
+            tags: decode_tags(row.try_get(19)?)?,
+            custom_status: json(row, 20)?,
+            output: json(row, 21)?,
+            failure: decoded(row, 22, "the failure of an instance")?,
+            waiting: waiting.clone().unwrap_or_default(),
+            quarantine: decoded(row, 24, "the quarantine of an instance")?,
+            value_count: small(row, 25)?,
+        },
+        waiting,
+        parent_id: row.try_get(26)?,
+        inbox_next: big(row, 27)?,
+        inbox_bytes: big(row, 28)?,
+        unread_bytes: big(row, 29)?,
+        deliveries: small(row, 30)?,
+        when_dropped: policy_of(match row.try_get::<_, Option<i16>>(31)? {
+            Some(_) => Some(state(row, 31)?),
+            None => None,
+        })?,
+        execution_timeout: row.try_get::<_, Option<i64>>(32)?.map(uint).map(Millis),
+        has_requests: row.try_get(33)?,
+    })
+}
+
+fn mail(row: &Row) -> Result<Mail, StoreError> {
+    let message: &[u8] = row.try_get(2)?;
+    Ok(Mail {
+        message: decode(message, "a message")?,
+        at: time(row, 3)?.unwrap_or_default(),
+        size: message.len() as u64,
+        bytes: big(row, 4)?,
+    })
+}
+
+/// Reads a row of [`TASKS`].
+pub(super) fn task(row: &Row) -> Result<Task, StoreError> {
+    let details = json(row, 17)?;
+    Ok(Task {
+        row: TaskRow {
+            key: InstanceKey(row.try_get(0)?),
+            task: task_ref(small(row, 3)?, small(row, 4)?, small(row, 1)?),
+            kind: task_kind_of(state(row, 2)?)?,
+            turn: small(row, 5)?,
+            due: time(row, 6)?,
+            attempt: small(row, 7)?,
+            first_started: time(row, 8)?,
+            deliveries: small(row, 9)?,
+            failure: decoded(row, 10, "the failure of a task")?,
+            target: decoded(row, 11, "what runs a task")?,
+            scheduled_in: small(row, 12)?,
+            attempts: decoded(row, 13, "the attempts of a task")?.unwrap_or_default(),
+            begun_at: time(row, 14)?,
+            cut: small(row, 15)?,
+            heartbeat: time(row, 16)?.map(|at| Beat { at, details }),
+            // When the due time was set is not in the row.
+            set_at: Timestamp(0),
+        },
+        module: maybe_digest(row, 18)?,
+    })
+}
+
+pub(super) fn value(row: &Row) -> Result<ValueRow, StoreError> {
+    Ok(ValueRow {
+        name: row.try_get(1)?,
+        value: Json::from_text(row.try_get::<_, String>(2)?),
+        version: big(row, 3)?,
+        at: time(row, 4)?.unwrap_or_default(),
+    })
+}
+
+pub(super) fn request(row: &Row) -> Result<Request, StoreError> {
+    let asker = match row.try_get::<_, Option<i64>>(6)? {
+        Some(key) => Some(Asker {
+            key: InstanceKey(key),
+            task: TaskRef {
+                execution: small(row, 7)?,
+                generation: small(row, 8)?,
+                task: TaskId(small(row, 9)?),
+            },
+        }),
+        None => None,
+    };
+    Ok(Request {
+        name: row.try_get(2)?,
+        at: time(row, 3)?.unwrap_or_default(),
+        asker,
+        answer: time(row, 4)?.zip(decoded(row, 5, "the answer to a request")?),
+    })
+}
+
+/// Reads a row of an ended child: parent, key, id, status.
+fn child(row: &Row) -> Result<Child, StoreError> {
+    Ok(Child {
+        key: InstanceKey(row.try_get(1)?),
+        id: row.try_get(2)?,
+        status: status_of(state(row, 3)?)?,
+    })
+}
+
+/// Reads a turn whose columns are number, first event, time, answer, and events received and produced.
+pub(super) fn turn(row: &Row) -> Result<Turn, StoreError> {
+    let events = |column: usize| -> Result<Vec<Event>, StoreError> {
+        decode(row.try_get(column)?, "events")
+    };
+    Ok(Turn {
+        number: small(row, 0)?,
+        first_event: big(row, 1)?,
+        at: time(row, 2)?.unwrap_or_default(),
+        answer: row.try_get::<_, Option<i64>>(3)?.map(i64::cast_unsigned),
+        received: events(4)?,
+        produced: events(5)?,
+        next: None,
+    })
+}
+
+/// Reads a rewind whose columns are generation, time, reason and cut.
+pub(super) fn rewind(row: &Row) -> Result<(u32, RewindRow), StoreError> {
+    let reason: Option<Vec<u8>> = row.try_get(2)?;
+    let reason = reason.map(String::from_utf8).transpose();
+    let reason = reason
+        .map_err(|_| StoreError::Corrupt("the reason of a rewind is not UTF-8".to_owned()))?;
+    let rewind = RewindRow {
+        at: time(row, 1)?.unwrap_or_default(),
+        reason,
+        cut: small(row, 3)?,
+    };
+    Ok((small(row, 0)?, rewind))
+}
+
+fn hub(
+    [modules, names, definitions, versions, settings, keys]: [Vec<Row>; 6],
+) -> Result<HubRows, StoreError> {
+    let mut hub = HubRows {
+        settings: pairs(&settings)?,
+        ..HubRows::default()
+    };
+    for row in &modules {
+        let module = Module {
+            component: Vec::new(),
+            bytes: big(row, 1)?,
+            contract: row.try_get(2)?,
+            definitions: from_json(row, 3, "the definitions of a module")?,
+            imports: from_json(row, 4, "the imports of a module")?,
+            stored_at: time(row, 5)?.unwrap_or_default(),
+        };
+        hub.modules.push((digest_of(row, 0)?, module));
+    }
+    for row in &names {
+        let name = Name {
+            digest: digest_of(row, 1)?,
+            grants: row.try_get(2)?,
+            limits: row.try_get(3)?,
+            deployed_at: time(row, 4)?.unwrap_or_default(),
+        };
+        hub.names.push((row.try_get(0)?, name));
+    }
+    for row in &definitions {
+        let place = (definition_kind_of(state(row, 0)?)?, row.try_get(1)?);
+        hub.definitions.push((
+            place,
+            (row.try_get(2)?, digest_of(row, 3)?, row.try_get(4)?),
+        ));
+    }
+    for row in &versions {
+        let place = (row.try_get(0)?, row.try_get(1)?);
+        hub.versions
+            .push((place, (row.try_get(2)?, digest_of(row, 3)?)));
+    }
+    for row in &keys {
+        let id: String = row.try_get(0)?;
+        let hash: &[u8] = row.try_get(3)?;
+        let key = KeyRow {
+            id: id.clone(),
+            name: row.try_get(1)?,
+            admin: state(row, 2)? == 1,
+            hash: hash.try_into().map_err(|_| {
+                StoreError::Corrupt("the hash of a key does not have 32 bytes".to_owned())
+            })?,
+            created_at: time(row, 4)?.unwrap_or_default(),
+        };
+        hub.keys.push((id, key));
+    }
+    Ok(hub)
+}

@@ -1,0 +1,80 @@
+//! Connections that are killed, and servers.
+
+use std::collections::BTreeSet;
+use std::sync::mpsc;
+
+use perennial_core::Message;
+
+use crate::store::decode;
+use crate::store::postgres::session::{Purpose, Session};
+use crate::store::postgres::testing::{Server, say_skipped};
+use crate::store::postgres::tests::writing::{Hub, raise, start};
+
+/// Events that each of some threads sends, one after the other.
+const EVENTS: u32 = 60;
+const THREADS: u32 = 4;
+
+/// Sends events while `crash` is called with the number of those that were acknowledged, now and then. All must arrive, each once.
+fn survives(hub: &Hub, every: u32, mut crash: impl FnMut(u32)) {
+    hub.does(start(1));
+    let (tell, told) = mpsc::channel();
+    std::thread::scope(|threads| {
+        for thread in 0..THREADS {
+            let tell = tell.clone();
+            threads.spawn(move || {
+                for number in 0..EVENTS {
+                    // Some wait for the answer, others do not.
+                    let sent = hub.submit(raise(1, &format!("{}", thread * EVENTS + number)));
+                    sent.recv().unwrap().unwrap();
+                    tell.send(()).unwrap();
+                }
+            });
+        }
+        drop(tell);
+        let mut done = 0;
+        while told.recv().is_ok() {
+            done += 1;
+            if done % every == 0 {
+                crash(done);
+            }
+        }
+    });
+    let rows = hub
+        .other()
+        .query("SELECT message FROM inbox WHERE seq > 0", &[])
+        .unwrap();
+    let mut found = BTreeSet::new();
+    for row in &rows {
+        let message: Message = decode(row.get(0), "a message").unwrap();
+        if let Message::ExternalEvent {
+            data: Some(data), ..
+        } = message
+        {
+            found.insert(data.as_str().parse::<u32>().unwrap());
+        }
+    }
+    assert_eq!(rows.len(), (THREADS * EVENTS) as usize);
+    assert_eq!(found.len(), rows.len());
+}
+
+#[test]
+fn killed_connections_lose_nothing_and_do_nothing_twice() {
+    let Some(server) = Server::start(false) else {
+        return say_skipped();
+    };
+    let hub = Hub::new(&server);
+    let killer = Session::open(&hub.address, Purpose::Manage).unwrap();
+    let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
+    survives(&hub, 3, |_| drop(killer.query(kill, &[]).unwrap()));
+}
+
+#[test]
+fn a_server_that_is_killed_loses_nothing_that_was_acknowledged() {
+    let Some(mut server) = Server::start(true) else {
+        return say_skipped();
+    };
+    let hub = Hub::new(&server);
+    survives(&hub, 40, |done| {
+        server.restart(if done % 80 == 0 { "KILL" } else { "QUIT" })
+    });
+}

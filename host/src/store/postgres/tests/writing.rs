@@ -1,0 +1,307 @@
+//! The writer: batches, fences, leases, what it sends.
+
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
+
+use perennial_core::{Command, Timestamp};
+
+use crate::store::postgres::address::Address;
+use crate::store::postgres::lease::{Taken, take};
+use crate::store::postgres::owned::{Owned, take_over};
+use crate::store::postgres::session::{Purpose, Session};
+use crate::store::postgres::testing::{Server, server};
+use crate::store::tests::{MODULE, event, first_turn, new, turn_change};
+use crate::store::writer::Writes as _;
+use crate::store::{Change, Outcome, Reply, StoreError, Write};
+
+/// A hub and its owner, and another connection to it.
+pub(super) struct Hub {
+    pub(super) address: Address,
+    pub(super) owned: Owned,
+}
+
+pub(super) fn own(address: &Address, wait: Duration) -> Result<Owned, StoreError> {
+    take_over(address, Timestamp(1_000), "a test", wait)
+}
+
+impl Hub {
+    pub(super) fn new(server: &Server) -> Self {
+        let address = server.fresh();
+        let owned = own(&address, Duration::ZERO).unwrap();
+        let hub = Self { address, owned };
+        let sql =
+            "INSERT INTO module (digest, component, contract, definitions, imports, stored_at)
+             VALUES ($1, '\\x00', '0.1', '[]', '[]', 0)";
+        hub.other().execute(sql, &[&&MODULE.0[..]]).unwrap();
+        hub
+    }
+
+    /// Another connection.
+    pub(super) fn other(&self) -> Session {
+        Session::open(&self.address, Purpose::Manage).unwrap()
+    }
+
+    pub(super) fn count(&self, sql: &str) -> i64 {
+        self.other().query_opt(sql, &[]).unwrap().unwrap().get(0)
+    }
+
+    pub(super) fn submit(&self, change: Change) -> Receiver<Result<Outcome, StoreError>> {
+        self.submit_as(change, None)
+    }
+
+    fn submit_as(
+        &self,
+        change: Change,
+        token: Option<&str>,
+    ) -> Receiver<Result<Outcome, StoreError>> {
+        let (tell, told) = mpsc::channel();
+        let mut write = Write::new(change, Timestamp(2_000), move |_, result| {
+            drop(tell.send(result))
+        });
+        if let Some(token) = token {
+            write = write.answering(token.to_owned());
+        }
+        self.owned.writer.submit_or_commit(write);
+        told
+    }
+
+    pub(super) fn write(&self, change: Change) -> Result<Outcome, StoreError> {
+        self.submit(change).recv().unwrap()
+    }
+
+    pub(super) fn does(&self, change: Change) {
+        assert_eq!(self.write(change).unwrap().reply, Reply::Done);
+    }
+
+    /// Keeps the writer's thread until the end of the scope of what this returns.
+    fn hold(&self) -> mpsc::Sender<()> {
+        let (free, freed) = mpsc::channel::<()>();
+        let (tell, told) = mpsc::channel();
+        let wait = move |_, _| {
+            tell.send(()).unwrap();
+            let _ = freed.recv();
+        };
+        self.owned.writer.submit_or_commit(Write::new(
+            Change::Answer(Reply::Done),
+            Timestamp(2_000),
+            wait,
+        ));
+        told.recv().unwrap();
+        free
+    }
+}
+
+pub(super) fn start(key: i64) -> Change {
+    Change::Start(new(key, &format!("i{key}")))
+}
+
+pub(super) fn raise(key: i64, data: &str) -> Change {
+    Change::Deliver {
+        id: format!("i{key}"),
+        command: Command::RaiseEvent,
+        message: event(data),
+    }
+}
+
+#[test]
+fn a_batch_is_one_transaction_of_a_few_statements_and_no_reads() {
+    let Some(server) = server() else { return };
+    let hub = Hub::new(server);
+    let faults = hub.owned.writer.watched();
+    let spent = || {
+        (
+            faults.reads.load(Ordering::Relaxed),
+            faults.sent.load(Ordering::Relaxed),
+            faults.statements.load(Ordering::Relaxed),
+        )
+    };
+    hub.does(start(1));
+    hub.does(start(2));
+    let before = spent();
+    hub.does(raise(1, "1"));
+    let after = spent();
+    // Begin, claim, the row of the instance, its message, and the end.
+    assert_eq!(
+        (after.0 - before.0, after.1 - before.1, after.2 - before.2),
+        (0, 1, 5)
+    );
+    let free = hub.hold();
+    let before = spent();
+    let waiting: Vec<_> = (3..103)
+        .map(|key| hub.submit(turn_change(first_turn(new(key, &format!("i{key}"))))))
+        .collect();
+    drop(free);
+    for told in waiting {
+        told.recv().unwrap().unwrap();
+    }
+    let after = spent();
+    // One look for the ids; begin, claim, instances, turns, end.
+    assert_eq!(
+        (after.0 - before.0, after.1 - before.1, after.2 - before.2),
+        (1, 1, 5)
+    );
+    assert_eq!(hub.count("SELECT count(*) FROM turn"), 100);
+    assert_eq!(
+        hub.count("SELECT h.commits - o.commits FROM hub AS h, owner AS o"),
+        0
+    );
+}
+
+#[test]
+fn a_change_that_fails_fails_alone() {
+    let Some(server) = server() else { return };
+    let hub = Hub::new(server);
+    hub.does(start(1));
+    let free = hub.hold();
+    let good = hub.submit(raise(1, "1"));
+    // PostgreSQL refuses the whole statement in which such an id is.
+    let bad = hub.submit(Change::Start(new(7, "a\0b")));
+    let taken_back = hub.submit_as(raise(1, "2"), Some("no such command"));
+    let last = hub.submit(raise(1, "3"));
+    drop(free);
+    good.recv().unwrap().unwrap();
+    let refused = bad.recv().unwrap().unwrap_err();
+    assert!(matches!(refused, StoreError::Database(_)), "{refused}");
+    assert!(matches!(
+        taken_back.recv().unwrap(),
+        Err(StoreError::TakenBack)
+    ));
+    last.recv().unwrap().unwrap();
+    assert_eq!(hub.count("SELECT count(*) FROM inbox"), 3);
+    hub.does(start(8));
+}
+
+#[test]
+fn a_command_is_answered_with_its_change() {
+    let Some(server) = server() else { return };
+    let hub = Hub::new(server);
+    hub.does(start(1));
+    hub.other()
+        .batch("INSERT INTO command (token, at, body) VALUES ('t', 5, '\\x01')")
+        .unwrap();
+    hub.submit_as(raise(1, "1"), Some("t"))
+        .recv()
+        .unwrap()
+        .unwrap();
+    let answered = "SELECT count(*) FROM command WHERE answer IS NOT NULL AND body = ''";
+    assert_eq!(hub.count(answered), 1);
+    // Another process withdraws one after it was looked at: nothing of the change is left, whenever that is.
+    hub.other().batch("DELETE FROM command").unwrap();
+    let withdrawn = hub.submit_as(raise(1, "2"), Some("t")).recv().unwrap();
+    assert!(matches!(withdrawn, Err(StoreError::TakenBack)));
+    assert_eq!(hub.count("SELECT count(*) FROM inbox"), 2);
+}
+
+#[test]
+fn what_became_of_a_transaction_is_asked_when_its_answers_are_lost() {
+    let Some(server) = server() else { return };
+    let hub = Hub::new(server);
+    hub.does(start(1));
+    let faults = hub.owned.writer.watched();
+    faults.unanswered.store(1, Ordering::Relaxed);
+    hub.does(raise(1, "1"));
+    faults.unsent.store(1, Ordering::Relaxed);
+    hub.does(raise(1, "2"));
+    faults.unsent.store(3, Ordering::Relaxed);
+    faults.unanswered.store(2, Ordering::Relaxed);
+    hub.does(raise(1, "3"));
+    hub.does(raise(1, "4"));
+    assert_eq!(hub.count("SELECT count(DISTINCT message) FROM inbox"), 5);
+    assert_eq!(hub.count("SELECT count(*) FROM inbox"), 5);
+    // Others went on with the hub meanwhile.
+    hub.other()
+        .batch("UPDATE hub SET version = version + 3")
+        .unwrap();
+    hub.does(raise(1, "5"));
+}
+
+#[test]
+fn a_database_that_lost_transactions_is_written_no_more() {
+    let Some(server) = server() else { return };
+    let hub = Hub::new(server);
+    hub.does(start(1));
+    hub.does(raise(1, "1"));
+    hub.other()
+        .batch("UPDATE owner SET commits = commits - 1")
+        .unwrap();
+    assert!(matches!(hub.write(raise(1, "2")), Err(StoreError::Fenced)));
+    assert!(matches!(hub.write(raise(1, "3")), Err(StoreError::Fenced)));
+    assert_eq!(hub.count("SELECT count(*) FROM inbox"), 2);
+}
+
+#[test]
+fn only_one_owns_a_hub_and_the_next_one_fences_it() {
+    let Some(server) = server() else { return };
+    let hub = Hub::new(server);
+    hub.does(start(1));
+    let Err(StoreError::Owned(by)) = own(&hub.address, Duration::ZERO) else {
+        panic!("two own it")
+    };
+    assert_eq!(by, "a test");
+    // As if it had not been heard of for long.
+    let other = hub.other();
+    let next = std::iter::from_fn(|| {
+        other
+            .batch("UPDATE owner SET renewed = renewed - interval '1 hour'")
+            .unwrap();
+        Some(own(&hub.address, Duration::ZERO))
+    });
+    let next = { next }.find_map(Result::ok).unwrap();
+    assert!(matches!(hub.write(raise(1, "2")), Err(StoreError::Fenced)));
+    assert!(next.epoch > hub.owned.epoch && !next.made);
+    let (tell, told) = mpsc::channel();
+    next.writer.submit_or_commit(Write::new(
+        raise(1, "3"),
+        Timestamp(2_000),
+        move |_, result| drop(tell.send(result)),
+    ));
+    told.recv().unwrap().unwrap();
+    assert_eq!(hub.count("SELECT count(*) FROM inbox"), 2);
+    // One that closes gives the lease back at once.
+    drop(next);
+    own(&hub.address, Duration::ZERO).unwrap();
+}
+
+#[test]
+fn the_lease_of_a_process_that_died_is_taken_soon() {
+    let Some(server) = server() else { return };
+    let address = server.fresh();
+    let session = Session::open(&address, Purpose::Write).unwrap();
+    assert!(matches!(
+        take(&session, &address, "one that dies").unwrap(),
+        Taken::Lease(_)
+    ));
+    drop(session);
+    own(&address, Duration::from_secs(60)).unwrap();
+    // One whose connection is held, and does not renew, is waited for.
+    let session = Session::open(&address, Purpose::Write).unwrap();
+    assert!(matches!(
+        take(&session, &address, "one that hangs").unwrap(),
+        Taken::Lease(_)
+    ));
+    own(&address, Duration::from_secs(60)).unwrap();
+}
+
+#[test]
+fn an_idle_owner_renews_its_lease_and_counts_what_is_live() {
+    let Some(server) = server() else { return };
+    let hub = Hub::new(server);
+    hub.does(start(1));
+    hub.owned.writer.live().enable();
+    hub.does(start(2));
+    assert_eq!(hub.owned.writer.live().all(), 2);
+    assert_eq!(hub.owned.writer.live().of_module(MODULE), 2);
+    let other = hub.other();
+    let renewed = || -> f64 {
+        other
+            .query_opt("SELECT extract(epoch FROM renewed)::float8 FROM owner", &[])
+            .unwrap()
+            .unwrap()
+            .get(0)
+    };
+    let (before, until) = (renewed(), Instant::now() + Duration::from_secs(60));
+    while renewed() <= before {
+        assert!(Instant::now() < until, "the lease is not renewed");
+    }
+}

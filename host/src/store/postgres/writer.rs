@@ -1,0 +1,234 @@
+//! The writer of a hub: the only thread that writes, with group commit.
+//!
+//! It takes all queued changes, makes them on rows in memory, and sends what they wrote as one transaction, all of it at once. It never
+//! waits for more changes to arrive; those that arrive during a transaction are in the next one.
+//!
+//! Invariants:
+//! - a change is answered with success only when its transaction is committed;
+//! - a failing change does not fail the others in its batch;
+//! - when a connection is lost around the end of a transaction, the writer asks the database what became of it before it answers;
+//! - an owner whose lease was taken commits nothing.
+
+mod columns;
+mod commit;
+mod delta;
+#[cfg(test)]
+pub(super) mod faults;
+mod pipeline;
+mod shared;
+mod tables;
+
+#[cfg(test)]
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SendError, Sender, channel};
+use std::sync::{Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::limits::{TRANSACTION_BYTES, TRANSACTION_CHANGES};
+use crate::store::StoreError;
+use crate::store::backlog::Backlog;
+use crate::store::counts::WriterCounts;
+use crate::store::live::LiveCounts;
+use crate::store::postgres::address::Address;
+use crate::store::postgres::lease::Lease;
+use crate::store::postgres::session::Session;
+use crate::store::postgres::writer::commit::State;
+use crate::store::postgres::writer::shared::Shared;
+use crate::store::space::SpaceUsed;
+use crate::store::write::Write;
+use crate::store::writer::Writes;
+
+/// How often an idle owner renews its lease.
+const RENEW_EVERY: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 1_000 });
+
+/// How long dropping the last handle waits for the writer to end.
+const CLOSE_MAX: Duration = Duration::from_secs(30);
+
+/// A handle on the writer. Dropping it ends the writer after all queued changes.
+pub(in crate::store) struct Writer {
+    queue: RwLock<Option<Sender<Box<Write>>>>,
+    thread: Mutex<Option<Thread>>,
+    shared: Shared,
+}
+
+/// The writer's thread, and the signal of its end.
+struct Thread {
+    handle: JoinHandle<()>,
+    ended: Receiver<()>,
+}
+
+impl Writer {
+    /// Starts the writer with its connection and the lease that was taken with it.
+    pub(super) fn start(
+        address: Address,
+        session: Session,
+        lease: Lease,
+    ) -> Result<Self, StoreError> {
+        let (queue, jobs) = channel();
+        let shared = Shared::default();
+        let place = address.to_string();
+        let mut state = State::new(address, session, lease, shared.clone());
+        let (ending, ended) = channel();
+        let handle = std::thread::Builder::new()
+            .name("perennial-writer".to_owned())
+            .spawn(move || {
+                let _ending: Sender<()> = ending;
+                work(&mut state, &jobs);
+            })
+            .map_err(StoreError::file(
+                "could not start the writer thread for",
+                place,
+            ))?;
+        Ok(Self {
+            queue: RwLock::new(Some(queue)),
+            thread: Mutex::new(Some(Thread { handle, ended })),
+            shared,
+        })
+    }
+
+    /// What a test counts of it, and makes fail.
+    #[cfg(test)]
+    pub(super) fn watched(&self) -> &faults::Faults {
+        &self.shared.faults
+    }
+}
+
+impl Writes for Writer {
+    fn backlog(&self) -> &Backlog {
+        &self.shared.backlog
+    }
+
+    fn queue(&self, job: Write) {
+        let bytes = job.bytes();
+        let queue = self
+            .queue
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let Some(queue) = queue else {
+            self.shared.backlog.leave(1, bytes);
+            return job.answer(Err(StoreError::Closed));
+        };
+        #[cfg(test)]
+        self.shared.common.queued.fetch_add(1, Ordering::AcqRel);
+        if let Err(SendError(lost)) = queue.send(Box::new(job)) {
+            self.shared.backlog.leave(1, bytes);
+            lost.answer(Err(StoreError::Closed));
+        }
+    }
+
+    /// Never commits on this thread: a transaction over a network is nothing to wait for there.
+    fn submit_or_commit(&self, job: Write) {
+        self.shared.backlog.enter(job.bytes());
+        self.queue(job);
+    }
+
+    fn close(&self, until: Instant) {
+        self.shared.closing.set();
+        self.queue
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some(Thread { handle, ended }) = thread else {
+            return;
+        };
+        if handle.thread().id() == std::thread::current().id() {
+            return;
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if ended.recv_timeout(left) == Err(RecvTimeoutError::Timeout) {
+            tracing::error!(
+                "the database does not take what is being written; the writer is left to itself"
+            );
+        } else if handle.join().is_err() {
+            tracing::error!("the writer thread panicked");
+        }
+    }
+
+    fn live(&self) -> &LiveCounts {
+        &self.shared.live
+    }
+
+    fn space(&self) -> &SpaceUsed {
+        &self.shared.space
+    }
+
+    fn counts(&self) -> &WriterCounts {
+        &self.shared.counts
+    }
+
+    #[cfg(feature = "http")]
+    fn fails(&self) -> bool {
+        self.shared.outage.lasts()
+    }
+
+    #[cfg(test)]
+    fn faults(&self) -> &std::sync::Arc<crate::store::Faults> {
+        &self.shared.common
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.close(Instant::now() + CLOSE_MAX);
+    }
+}
+
+/// The loop of the writer's thread.
+fn work(state: &mut State, jobs: &Receiver<Box<Write>>) {
+    loop {
+        match jobs.recv_timeout(state.renews_in(RENEW_EVERY)) {
+            Ok(first) => {
+                let mut bytes = first.bytes();
+                let mut batch = vec![*first];
+                while batch.len() < TRANSACTION_CHANGES
+                    && bytes < TRANSACTION_BYTES
+                    && let Ok(next) = jobs.try_recv()
+                {
+                    bytes += next.bytes();
+                    batch.push(*next);
+                }
+                let count = batch.len();
+                #[cfg(test)]
+                state.taken(count);
+                state.commit(batch);
+                state.backlog().leave(count, bytes);
+            }
+            Err(RecvTimeoutError::Timeout) => state.renew(),
+            Err(RecvTimeoutError::Disconnected) => return state.end(),
+        }
+    }
+}
+
+/// Writes down what a batch wrote, on its own.
+#[cfg(test)]
+pub(super) fn commit_delta(
+    session: &Session,
+    lease: &mut Lease,
+    delta: &crate::store::memory::delta::Delta,
+) -> Result<(), StoreError> {
+    let transaction = pipeline::Transaction {
+        epoch: lease.epoch,
+        last: lease.number,
+        at: 0,
+        version: lease.version,
+        changes_hub: delta::changes_hub(delta),
+        statements: delta::statements(delta)?,
+    };
+    match pipeline::send(session, &transaction) {
+        pipeline::Sent::Committed => {
+            lease.number += 1;
+            lease.version += i64::from(transaction.changes_hub);
+            Ok(())
+        }
+        pipeline::Sent::NotClaimed(error)
+        | pipeline::Sent::Refused(error)
+        | pipeline::Sent::Unknown(error) => Err(error),
+    }
+}

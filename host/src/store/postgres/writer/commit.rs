@@ -1,0 +1,462 @@
+//! Commits: makes a batch on rows in memory, sends it as one transaction, and answers its changes.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crate::limits::{TRANSACTION_BYTES, TRANSACTION_CHANGES};
+use crate::outage::warn_seldom;
+use crate::shortage::{Resource, Shortage};
+use crate::store::StoreError;
+use crate::store::backlog::Backlog;
+use crate::store::codec::int;
+use crate::store::overlay::{Bound, Overlay};
+use crate::store::postgres::address::Address;
+use crate::store::postgres::lease::{self, Lease, Standing};
+use crate::store::postgres::session::{Purpose, Session};
+use crate::store::postgres::source::{Link, big, maybe_digest};
+use crate::store::postgres::writer::delta;
+use crate::store::postgres::writer::pipeline::{Sent, Transaction, send};
+use crate::store::postgres::writer::shared::Shared;
+use crate::store::write::Write;
+
+/// The delay between two tries to reach the database.
+const RETRY_DELAY: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 100 });
+
+/// What is kept in memory of live instances: some batches of the largest size.
+const KEPT: Bound = Bound {
+    instances: 16 * TRANSACTION_CHANGES,
+    bytes: 4 * TRANSACTION_BYTES,
+};
+
+/// The results of the changes of a batch.
+type Results = Vec<Result<(), StoreError>>;
+
+/// Why a batch was not committed.
+enum Failed {
+    /// The connection was lost, and nothing was committed.
+    Lost(StoreError),
+    /// Another owner changed what this one keeps of the hub in memory; it is forgotten.
+    Stale,
+    /// Nothing was committed.
+    Error(StoreError),
+}
+
+/// The state of the writer's thread.
+pub(super) struct State {
+    address: Address,
+    overlay: Overlay<Link>,
+    lease: Lease,
+    shared: Shared,
+    /// Whether live instances are counted.
+    counts_live: bool,
+    fenced: bool,
+    /// When the lease was renewed last, as seen here.
+    renewed: Instant,
+    /// Whether a transaction was sent whose outcome is not known yet.
+    sending: bool,
+}
+
+impl State {
+    pub(super) fn new(address: Address, session: Session, lease: Lease, shared: Shared) -> Self {
+        Self {
+            address,
+            overlay: Overlay::new(Link(Some(session)), KEPT),
+            lease,
+            shared,
+            counts_live: false,
+            fenced: false,
+            renewed: Instant::now(),
+            sending: false,
+        }
+    }
+
+    /// Counts the jobs that were taken out of the queue.
+    #[cfg(test)]
+    pub(super) fn taken(&self, count: usize) {
+        let faults = &self.shared.common;
+        faults.queued.fetch_sub(count as u64, Ordering::AcqRel);
+        faults.taken.fetch_add(count as u64, Ordering::AcqRel);
+    }
+
+    pub(super) fn backlog(&self) -> &Backlog {
+        &self.shared.backlog
+    }
+
+    pub(super) fn commit(&mut self, mut batch: Vec<Write>) {
+        let count = batch.len() as u64;
+        let begun = Instant::now();
+        let results = match self.guarded_commit(&mut batch) {
+            Ok(results) => {
+                let micros = begun.elapsed().as_micros();
+                let counts = &self.shared.counts;
+                counts
+                    .micros
+                    .record(u64::try_from(micros).unwrap_or(u64::MAX));
+                counts.batches.record(count);
+                counts.jobs.fetch_add(count, Ordering::Relaxed);
+                if let Some(unsaid) = self.shared.outage.succeeded() {
+                    tracing::info!(unsaid, "transactions are committed again");
+                }
+                results
+            }
+            Err(error) => {
+                // A conflict is normal: another change ended or replaced the instance first.
+                if !matches!(error, StoreError::Conflict)
+                    && let Some(unsaid) = self.shared.outage.failed()
+                {
+                    tracing::warn!(%error, jobs = count, unsaid, "a transaction was not committed");
+                }
+                batch.iter().map(|_| Err(error.clone())).collect()
+            }
+        };
+        if self.counts_live {
+            let made = batch
+                .iter()
+                .zip(&results)
+                .filter(|(_, result)| result.is_ok());
+            self.shared.live.add(made.map(|(job, _)| job.live()));
+        }
+        for (job, result) in batch.into_iter().zip(results) {
+            // A callback may panic; the others are still called.
+            if catch_unwind(AssertUnwindSafe(|| job.answer(result))).is_err() {
+                tracing::error!("what follows a change panicked");
+            }
+        }
+    }
+
+    /// As [`try_commit`](Self::try_commit), but also turns a panic into errors for the whole batch, so that the thread continues.
+    fn guarded_commit(&mut self, batch: &mut [Write]) -> Result<Results, StoreError> {
+        let committed = catch_unwind(AssertUnwindSafe(|| self.try_commit(batch)));
+        let sending = std::mem::take(&mut self.sending);
+        committed.unwrap_or_else(|_| {
+            self.overlay.forget_all();
+            self.overlay.source().0 = None;
+            // Nobody knows what became of the transaction: the next claim must not take its number for a new one's.
+            self.fenced |= sending;
+            let what = "the host panicked while it wrote to the hub";
+            Err(Shortage::new(Resource::Host, what).into())
+        })
+    }
+
+    /// Commits the batch as one transaction; or each change as one of its own, if that fails.
+    fn try_commit(&mut self, batch: &mut [Write]) -> Result<Results, StoreError> {
+        loop {
+            if self.fenced {
+                return Err(StoreError::Fenced);
+            }
+            self.connect()?;
+            match self.attempt(batch) {
+                Ok(results) => return Ok(results),
+                Err(Failed::Stale) => {}
+                Err(Failed::Lost(error)) => {
+                    self.overlay.source().0 = None;
+                    self.overlay.forget_all();
+                    self.failed(&error);
+                    if self.shared.closing.wait(Duration::ZERO) {
+                        return Err(error);
+                    }
+                }
+                Err(Failed::Error(error)) => {
+                    self.overlay.forget_all();
+                    if batch.len() == 1 || self.fenced {
+                        return Err(error);
+                    }
+                    let each = batch.chunks_mut(1).map(|one| {
+                        let results = self.try_commit(one)?;
+                        results
+                            .into_iter()
+                            .next()
+                            .unwrap_or(Err(StoreError::Closed))
+                    });
+                    return Ok(each.collect());
+                }
+            }
+        }
+    }
+
+    fn failed(&self, error: &StoreError) {
+        if let Some(unsaid) = self.shared.outage.failed() {
+            tracing::warn!(%error, unsaid, "the database cannot be reached; trying again");
+        }
+    }
+
+    /// Connects again, if the connection was lost. Tries until the store shuts down.
+    fn connect(&mut self) -> Result<(), StoreError> {
+        while !self.overlay.source().is_up() {
+            self.overlay.source().0 = None;
+            match self.open() {
+                Ok(session) => self.overlay.source().0 = Some(session),
+                Err(error @ (StoreError::Database(_) | StoreError::Lacks(_))) => {
+                    self.failed(&error);
+                    if self.shared.closing.wait(RETRY_DELAY) {
+                        return Err(error);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&self) -> Result<Session, StoreError> {
+        let session = Session::open(&self.address, Purpose::Write)?;
+        lease::hold(&session, &self.address, self.lease.epoch)?;
+        Ok(session)
+    }
+
+    /// Makes the changes on rows in memory, and commits what they wrote.
+    fn attempt(&mut self, batch: &mut [Write]) -> Result<Results, Failed> {
+        let number = self.lease.number + 1;
+        let now = batch.iter().map(Write::now).max().unwrap_or_default();
+        self.overlay.begin(number.unsigned_abs(), now);
+        let made = self.count_live().and_then(|()| {
+            let tokens = batch.iter().filter_map(Write::token);
+            self.overlay
+                .prefetch(batch.iter().map(Write::change), tokens)
+        });
+        if let Err(error) = made {
+            return Err(self.of_read(error));
+        }
+        let mut results = Vec::with_capacity(batch.len());
+        for job in batch.iter_mut() {
+            self.overlay.mark();
+            #[cfg(test)]
+            let result = {
+                let faults = std::sync::Arc::clone(&self.shared.common);
+                faults.run(|| job.run(&mut self.overlay))
+            };
+            #[cfg(not(test))]
+            let result = job.run(&mut self.overlay);
+            if let Err(error) = &result {
+                if !self.overlay.source().is_up() {
+                    return Err(Failed::Lost(error.clone()));
+                }
+                self.overlay.undo();
+            }
+            results.push(result);
+        }
+        let delta = self.overlay.take_delta();
+        #[cfg(test)]
+        self.shared
+            .faults
+            .reads
+            .store(self.overlay.round_trips(), Ordering::Relaxed);
+        if results.iter().all(Result::is_err) {
+            self.overlay.committed();
+            return match &mut results[..] {
+                [one] => Err(Failed::Error(
+                    std::mem::replace(one, Ok(()))
+                        .err()
+                        .unwrap_or(StoreError::Closed),
+                )),
+                _ => Ok(results),
+            };
+        }
+        let transaction = Transaction {
+            epoch: self.lease.epoch,
+            last: self.lease.number,
+            at: int(now.0),
+            version: self.lease.version,
+            changes_hub: delta::changes_hub(&delta),
+            statements: delta::statements(&delta).map_err(Failed::Error)?,
+        };
+        self.sending = true;
+        let committed = self.send(&transaction);
+        self.sending = false;
+        committed?;
+        self.lease.number = number;
+        self.lease.version += i64::from(transaction.changes_hub);
+        self.overlay.committed();
+        let rows: usize = transaction
+            .statements
+            .iter()
+            .map(|statement| statement.rows)
+            .sum();
+        let counts = &self.shared.counts;
+        counts.rows.fetch_add(rows as u64 + 1, Ordering::Relaxed);
+        counts.commits.fetch_add(1, Ordering::Relaxed);
+        Ok(results)
+    }
+
+    fn of_read(&mut self, error: StoreError) -> Failed {
+        match self.overlay.source().is_up() {
+            true => Failed::Error(error),
+            false => Failed::Lost(error),
+        }
+    }
+
+    /// Sends a transaction until it is known what became of it.
+    fn send(&mut self, transaction: &Transaction) -> Result<(), Failed> {
+        loop {
+            let begun = Instant::now();
+            match self.send_once(transaction) {
+                Sent::Committed => {
+                    self.renewed = begun;
+                    return Ok(());
+                }
+                Sent::Refused(error) => return Err(Failed::Error(error)),
+                Sent::NotClaimed(error) => return Err(self.why_not_claimed(error)),
+                Sent::Unknown(error) => {
+                    if self.look_up(transaction.last, error)? {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    fn send_once(&mut self, transaction: &Transaction) -> Sent {
+        #[cfg(test)]
+        let faults = std::sync::Arc::clone(&self.shared.faults);
+        let session = match self.overlay.source().session() {
+            Ok(session) => session,
+            Err(error) => return Sent::Unknown(error),
+        };
+        #[cfg(test)]
+        {
+            use super::faults::take;
+            use crate::store::faults::Commit;
+            faults.sent.fetch_add(1, Ordering::Relaxed);
+            faults
+                .statements
+                .fetch_add(transaction.statements.len() as u64 + 3, Ordering::Relaxed);
+            let fate = self.shared.common.commit();
+            if fate == Commit::Lost {
+                return Sent::Refused(self.shared.common.failure());
+            }
+            let is_unsent = take(&faults.unsent);
+            if is_unsent || take(&faults.unanswered) || fate == Commit::Unheard {
+                let sent = (!is_unsent).then(|| send(session, transaction));
+                session.lose();
+                return Sent::Unknown(crate::store::postgres::error::failed(format!(
+                    "lost: {sent:?}"
+                )));
+            }
+        }
+        send(session, transaction)
+    }
+
+    /// The row of this owner is not as it should be before a transaction: finds out why.
+    fn why_not_claimed(&mut self, error: StoreError) -> Failed {
+        let standing = match self.overlay.source().session() {
+            Ok(session) => lease::standing(session, self.lease.epoch),
+            Err(error) => return Failed::Lost(error),
+        };
+        match standing {
+            Ok(Standing::Owns { number, version }) if number == self.lease.number => {
+                if version == self.lease.version {
+                    return Failed::Error(error);
+                }
+                self.lease.version = version;
+                self.overlay.forget_all();
+                Failed::Stale
+            }
+            Ok(standing) => Failed::Error(self.fence(standing)),
+            Err(error) => self.of_read(error),
+        }
+    }
+
+    /// Another owner took over, or the database lost what it had confirmed: writes nothing more.
+    fn fence(&mut self, standing: Standing) -> StoreError {
+        self.fenced = true;
+        self.overlay.forget_all();
+        if let Standing::Owns { number, .. } = standing {
+            let lost = self.lease.number - number;
+            tracing::error!(
+                lost,
+                "the database has lost transactions that it had confirmed, as after a failover to a standby that was behind; \
+                 this process writes nothing more"
+            );
+        }
+        StoreError::Fenced
+    }
+
+    /// Finds out whether a transaction happened whose connection was lost: connects again, and reads the number of the last one. Returns
+    /// whether it did; if not, it never will, because its number can be taken only once.
+    fn look_up(&mut self, last: i64, error: StoreError) -> Result<bool, Failed> {
+        warn_seldom!(%error, "a connection was lost during a transaction; reading what became of it");
+        self.overlay.source().0 = None;
+        loop {
+            self.connect().map_err(Failed::Error)?;
+            let standing = self
+                .overlay
+                .source()
+                .session()
+                .and_then(|session| lease::standing(session, self.lease.epoch));
+            match standing {
+                Ok(Standing::Owns { number, .. }) if number == last + 1 => return Ok(true),
+                Ok(Standing::Owns { number, .. }) if number == last => return Ok(false),
+                Ok(standing) => return Err(Failed::Error(self.fence(standing))),
+                Err(error) => {
+                    self.failed(&error);
+                    if self.shared.closing.wait(RETRY_DELAY) {
+                        return Err(Failed::Error(error));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Counts the live instances by module, once they are wanted. Reads all of them: once for each owner with quotas.
+    fn count_live(&mut self) -> Result<(), StoreError> {
+        if self.counts_live || !self.shared.live.is_wanted() {
+            return Ok(());
+        }
+        let sql = "SELECT module, count(*) FROM instance WHERE status < 3 GROUP BY module";
+        let mut counted = HashMap::new();
+        for row in self.overlay.source().session()?.query(sql, &[])? {
+            counted.insert(maybe_digest(&row, 0)?, big(&row, 1)?);
+        }
+        self.shared.live.set(counted);
+        self.counts_live = true;
+        Ok(())
+    }
+
+    /// In how long the lease is to be renewed, if nothing is committed before.
+    pub(super) fn renews_in(&self, every: Duration) -> Duration {
+        every.saturating_sub(self.renewed.elapsed())
+    }
+
+    /// Renews the lease of an idle owner. Tries once: the next time comes soon.
+    pub(super) fn renew(&mut self) {
+        self.renewed = Instant::now();
+        if self.fenced {
+            return;
+        }
+        let renewed = match self.overlay.source().is_up() {
+            true => Ok(()),
+            false => self
+                .open()
+                .map(|session| self.overlay.source().0 = Some(session)),
+        };
+        let epoch = self.lease.epoch;
+        let renewed = renewed.and_then(|()| lease::renew(self.overlay.source().session()?, epoch));
+        match renewed {
+            Ok(true) => {
+                if let Some(unsaid) = self.shared.outage.succeeded() {
+                    tracing::info!(unsaid, "the database can be reached again");
+                }
+            }
+            Ok(false) => {
+                tracing::error!("{}", self.fence(Standing::Fenced));
+            }
+            Err(error) => {
+                self.failed(&error);
+            }
+        }
+    }
+
+    /// Gives the lease back.
+    pub(super) fn end(&mut self) {
+        let epoch = self.lease.epoch;
+        if !self.fenced
+            && let Ok(session) = self.overlay.source().session()
+            && let Err(error) = lease::release(session, epoch)
+        {
+            tracing::debug!(%error, "the lease of the hub was not given back, and runs out");
+        }
+        self.overlay.source().0 = None;
+    }
+}

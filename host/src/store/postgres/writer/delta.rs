@@ -1,0 +1,254 @@
+//! What a batch of changes wrote, as statements.
+
+use std::sync::Arc;
+
+use crate::store::StoreError;
+use crate::store::codec::int;
+use crate::store::memory::Instance;
+use crate::store::memory::delta::Delta;
+use crate::store::memory::table::RowChange;
+use crate::store::numbers::task_kind_number;
+use crate::store::postgres::writer::columns::{Act, Cell, Rows, Statement, Table};
+use crate::store::postgres::writer::tables::{self, ALL_EXECUTIONS, number, text};
+use crate::store::types::{InstanceKey, TaskRowKind};
+
+/// Whether a batch changed what owners keep of the hub in memory.
+pub(super) fn changes_hub(delta: &Delta) -> bool {
+    !(delta.modules.is_empty()
+        && delta.names.is_empty()
+        && delta.definitions.is_empty()
+        && delta.versions.is_empty()
+        && delta.settings.is_empty()
+        && delta.keys.is_empty())
+}
+
+/// The statements of a batch, in order: instructions, then of each table what is deleted, changed and added.
+pub(super) fn statements(delta: &Delta) -> Result<Vec<Statement>, StoreError> {
+    let mut all = Vec::new();
+    instructions(delta, &mut all);
+    instances(&delta.instances, &mut all)?;
+    let cells = |key: &(_, String), row: &_| Ok(tables::value(key.0, row));
+    changes(&tables::VALUE, Act::Delete, &delta.values, cells, &mut all)?;
+    let cells = |key: &_, row: &_| tables::mail(*key, row);
+    changes(&tables::INBOX, Act::Delete, &delta.inbox, cells, &mut all)?;
+    histories(delta, &mut all)?;
+    let cells = |key: &_, row: &_| tables::task(*key, row);
+    changes(&tables::TASK, Act::Delete, &delta.tasks, cells, &mut all)?;
+    let cells = |key: &(_, String), row: &_| tables::request((key.0, &key.1), row);
+    changes(
+        &tables::REQUEST,
+        Act::Delete,
+        &delta.requests,
+        cells,
+        &mut all,
+    )?;
+    if changes_hub(delta) {
+        hub(delta, &mut all)?;
+    }
+    let cells = |key: &String, row: &_| Ok(tables::command(key, row));
+    changes(
+        &tables::COMMAND,
+        Act::DeleteAny,
+        &delta.commands,
+        cells,
+        &mut all,
+    )?;
+    Ok(all)
+}
+
+/// The statements for the changes of a table.
+fn changes<K, V>(
+    table: &'static Table,
+    delete: Act,
+    changes: &[RowChange<K, V>],
+    cells: impl Fn(&K, &V) -> Result<Vec<Cell>, StoreError>,
+    all: &mut Vec<Statement>,
+) -> Result<(), StoreError> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let mut gone = Rows::new(table, delete);
+    let (mut changed, mut added) = (Rows::new(table, Act::Update), Rows::new(table, Act::Insert));
+    for change in changes {
+        match (&change.before, &change.now) {
+            (_, Some(now)) if change.before.is_none() => added.push(cells(&change.key, now)?),
+            (_, Some(now)) => changed.push(cells(&change.key, now)?),
+            (Some(before), None) => {
+                let keys = cells(&change.key, before)?.into_iter();
+                gone.push(keys.take(table.keys));
+            }
+            (None, None) => {}
+        }
+    }
+    all.extend(
+        [gone, changed, added]
+            .into_iter()
+            .filter_map(Rows::statement),
+    );
+    Ok(())
+}
+
+fn instructions(delta: &Delta, all: &mut Vec<Statement>) {
+    if !delta.delete_turns.is_empty() {
+        let keys: Vec<i64> = delta.delete_turns.iter().map(|key| key.0).collect();
+        all.push(Statement {
+            sql: "DELETE FROM turn WHERE instance = ANY($1)".into(),
+            params: vec![Box::new(keys)],
+            rows: 0,
+        });
+    }
+    for at in &delta.count_unknown {
+        let activity = i16::from(task_kind_number(TaskRowKind::Activity));
+        all.push(Statement {
+            sql: "UPDATE task SET cut = cut + 1 WHERE kind = $1 AND begun_at IS NULL AND (due IS NULL OR due <= $2)".into(),
+            params: vec![Box::new(activity), Box::new(int(at.0))],
+            rows: 0,
+        });
+    }
+    if let Some(before) = delta.delete_answered {
+        all.push(Statement {
+            sql: "DELETE FROM command WHERE answer IS NOT NULL AND at < $1".into(),
+            params: vec![Box::new(int(before.0))],
+            rows: 0,
+        });
+    }
+}
+
+fn instances(
+    changes: &[RowChange<InstanceKey, Instance>],
+    all: &mut Vec<Statement>,
+) -> Result<(), StoreError> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let (mut gone, mut added) = (
+        Rows::new(&tables::INSTANCE, Act::Delete),
+        Rows::new(&tables::INSTANCE, Act::Insert),
+    );
+    let mut changed = Rows::new(&tables::INSTANCE, Act::Update);
+    let mut at_turn = Rows::new(&tables::INSTANCE_AT_TURN, Act::Update);
+    let (mut delisted, mut enlisted) = (
+        Rows::new(&tables::TAG, Act::DeleteAny),
+        Rows::new(&tables::TAG, Act::InsertNew),
+    );
+    for change in changes {
+        match (&change.before, &change.now) {
+            (None, Some(now)) => added.push(tables::instance(now, true)?),
+            (Some(before), Some(now)) if tables::differs_by_turn(before, now) => {
+                at_turn.push(tables::instance(now, false)?);
+                continue;
+            }
+            (Some(_), Some(now)) => changed.push(tables::instance(now, true)?),
+            (Some(_), None) => gone.push([number(change.key.0)]),
+            (None, None) => {}
+        }
+        let entries = |instance: &Option<Arc<Instance>>| -> Vec<_> {
+            let instance = instance.iter();
+            instance
+                .flat_map(|of| {
+                    of.row
+                        .tags
+                        .iter()
+                        .map(|tag| (of.row.created_at, tag.clone()))
+                })
+                .collect()
+        };
+        let (before, now) = (entries(&change.before), entries(&change.now));
+        for (of, from, without, rows) in [
+            (&change.before, &before, &now, &mut delisted),
+            (&change.now, &now, &before, &mut enlisted),
+        ] {
+            let Some(of) = of else { continue };
+            for entry in from.iter().filter(|entry| !without.contains(entry)) {
+                rows.push(tables::tag(of, &entry.1));
+            }
+        }
+    }
+    let rows = [delisted, gone, changed, at_turn, added, enlisted];
+    all.extend(rows.into_iter().filter_map(Rows::statement));
+    Ok(())
+}
+
+/// As [`changes`], with the columns of the key and the others apart: of what is gone only the key is known, and an instruction may have
+/// deleted it already. So what is to be changed is deleted too, and added anew.
+fn by_key<K, V>(
+    table: &'static Table,
+    changes: &[RowChange<K, V>],
+    keys: impl Fn(&K) -> Vec<Cell>,
+    others: impl Fn(&V) -> Result<Vec<Cell>, StoreError>,
+    all: &mut Vec<Statement>,
+) -> Result<(), StoreError> {
+    let mut gone = Rows::new(table, Act::DeleteAny);
+    let mut added = Rows::new(table, Act::Insert);
+    for change in changes {
+        let keys = keys(&change.key);
+        if change.before.is_some() {
+            gone.push(keys.clone());
+        }
+        if let Some(now) = &change.now {
+            added.push(keys.into_iter().chain(others(now)?));
+        }
+    }
+    all.extend([gone, added].into_iter().filter_map(Rows::statement));
+    Ok(())
+}
+
+fn histories(delta: &Delta, all: &mut Vec<Statement>) -> Result<(), StoreError> {
+    let three = |key: &(InstanceKey, u32, u32)| vec![number(key.0.0), number(key.1), number(key.2)];
+    by_key(&tables::TURN, &delta.turns, three, tables::turn, all)?;
+    let four = |key: &(InstanceKey, u32, u32, u32)| {
+        vec![number(key.0.0), number(key.1), number(key.2), number(key.3)]
+    };
+    by_key(&tables::CUT_TURN, &delta.cut_turns, four, tables::turn, all)?;
+    let rewind = |row: &_| Ok(tables::rewind(row));
+    by_key(&tables::REWIND, &delta.rewinds, three, rewind, all)?;
+    let mut gone = Rows::new(&tables::GARBAGE, Act::DeleteAny);
+    let mut added = Rows::new(&tables::GARBAGE, Act::InsertNew);
+    for change in &delta.garbage {
+        let (key, execution) = change.key;
+        let execution = execution.map_or(ALL_EXECUTIONS, i64::from);
+        let cells = [number(key.0), number(execution)];
+        match change.now {
+            Some(_) => added.push(cells),
+            None => gone.push(cells),
+        }
+    }
+    all.extend([gone, added].into_iter().filter_map(Rows::statement));
+    Ok(())
+}
+
+fn hub(delta: &Delta, all: &mut Vec<Statement>) -> Result<(), StoreError> {
+    let (mut gone, mut added) = (
+        Rows::new(&tables::MODULE, Act::Delete),
+        Rows::new(&tables::MODULE, Act::Insert),
+    );
+    let mut changed = Rows::new(&tables::COMPONENT, Act::Update);
+    for change in &delta.modules {
+        match (&change.before, &change.now) {
+            (None, Some(now)) => added.push(tables::new_module(change.key, now)?),
+            (Some(_), Some(now)) => changed.push(tables::component(change.key, now)),
+            (_, None) => gone.push([Cell::Bytes(Some(change.key.0.to_vec()))]),
+        }
+    }
+    all.extend(
+        [gone, changed, added]
+            .into_iter()
+            .filter_map(Rows::statement),
+    );
+    let cells = |key: &String, row: &_| Ok(tables::name(key, row));
+    changes(&tables::NAME, Act::Delete, &delta.names, cells, all)?;
+    let cells = |key: &(_, String), row: &_| Ok(tables::definition((key.0, &key.1), row));
+    changes(
+        &tables::DEFINITION,
+        Act::Delete,
+        &delta.definitions,
+        cells,
+        all,
+    )?;
+    let cells = |key: &(String, String), row: &_| Ok(tables::version((&key.0, &key.1), row));
+    changes(&tables::VERSION, Act::Delete, &delta.versions, cells, all)?;
+    let cells = |key: &String, row: &String| Ok(vec![text(key), text(row)]);
+    changes(&tables::SETTING, Act::Delete, &delta.settings, cells, all)?;
+    let cells = |key: &String, row: &_| Ok(tables::key(key, row));
+    changes(&tables::KEY, Act::Delete, &delta.keys, cells, all)
+}

@@ -1,0 +1,6 @@
+//! What is asked of a hub, and what is found: the types of the [reads](crate::store::reads).
+
+pub(crate) mod filter;
+pub(crate) mod found;
+pub(in crate::store) mod looks;
+pub(crate) mod waits;

@@ -1,0 +1,121 @@
+//! The one way to change a hub.
+
+#[cfg(test)]
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::store::backlog::Backlog;
+use crate::store::counts::WriterCounts;
+use crate::store::live::LiveCounts;
+use crate::store::space::SpaceUsed;
+use crate::store::write::Write;
+
+/// What a store must be able to do for the process that owns a hub. It commits changes in the order in which they were queued, many in one
+/// transaction, and answers each once its transaction is durable.
+pub(crate) trait Writes: Send + Sync {
+    /// The bounds of what waits for the writer.
+    fn backlog(&self) -> &Backlog;
+
+    /// Queues a job whose room in the backlog is reserved.
+    fn queue(&self, job: Write);
+
+    /// Queues a job for which room must be reserved first. A store that is fast enough may commit it on this thread, and answer before it
+    /// returns.
+    fn submit_or_commit(&self, job: Write);
+
+    /// Ends the writer after all queued jobs, and waits for its end, at most until `until`. Later jobs are answered with
+    /// [`StoreError::Closed`](crate::store::StoreError::Closed).
+    fn close(&self, until: Instant);
+
+    /// The counts of live instances, once enabled.
+    fn live(&self) -> &LiveCounts;
+
+    /// The space in use, once enabled.
+    fn space(&self) -> &SpaceUsed;
+
+    /// See [`WriterCounts`].
+    fn counts(&self) -> &WriterCounts;
+
+    /// Whether the last transaction failed.
+    #[cfg(feature = "http")]
+    fn fails(&self) -> bool;
+
+    /// Makes writes fail.
+    #[cfg(test)]
+    fn faults(&self) -> &Arc<crate::store::faults::Faults>;
+}
+
+/// A handle on the writer of a hub. Dropping it ends the writer after all queued changes.
+pub(crate) struct Writer(Box<dyn Writes>);
+
+impl Writer {
+    /// The writer of a store.
+    pub(in crate::store) fn new(writes: impl Writes + 'static) -> Self {
+        Self(Box::new(writes))
+    }
+
+    /// Queues a job. Blocks while the backlog is full.
+    pub(crate) fn submit(&self, job: Write) {
+        self.0.backlog().enter(job.bytes());
+        self.0.queue(job);
+    }
+
+    /// As [`submit`](Self::submit), but waits without blocking the thread.
+    pub(crate) async fn submit_later(&self, job: Write) {
+        self.0.backlog().enter_later(job.bytes()).await;
+        self.0.queue(job);
+    }
+
+    /// As [`submit`](Self::submit), but returns the job if the backlog is full.
+    pub(crate) fn try_submit(&self, job: Write) -> Option<Write> {
+        if !self.0.backlog().try_enter(job.bytes()) {
+            return Some(job);
+        }
+        self.0.queue(job);
+        None
+    }
+
+    /// As [`submit`](Self::submit), but may commit on this thread, and answer before it returns.
+    pub(crate) fn submit_or_commit(&self, job: Write) {
+        self.0.submit_or_commit(job);
+    }
+
+    /// See [`Writes::close`].
+    pub(crate) fn close(&self, until: Instant) {
+        self.0.close(until);
+    }
+
+    /// The counts of live instances, once enabled.
+    pub(crate) fn live(&self) -> &LiveCounts {
+        self.0.live()
+    }
+
+    /// The space in use, once enabled.
+    pub(crate) fn space(&self) -> &SpaceUsed {
+        self.0.space()
+    }
+
+    /// See [`WriterCounts`].
+    pub(crate) fn counts(&self) -> &WriterCounts {
+        self.0.counts()
+    }
+
+    /// Whether the last transaction failed.
+    #[cfg(feature = "http")]
+    pub(crate) fn fails(&self) -> bool {
+        self.0.fails()
+    }
+
+    /// Makes writes fail.
+    #[cfg(test)]
+    pub(crate) fn faults(&self) -> &Arc<crate::store::faults::Faults> {
+        self.0.faults()
+    }
+
+    /// The number of jobs that the writer has not taken yet.
+    #[cfg(test)]
+    pub(crate) fn queued(&self) -> u64 {
+        let queued = &self.faults().queued;
+        queued.load(std::sync::atomic::Ordering::Acquire)
+    }
+}
