@@ -114,9 +114,9 @@ pub use client::{
     OpenActivity, OrchestrationCount, Overview, OverviewBucket, OverviewQuery, OwnerState, Page,
     PendingCancellation, PendingEvent, Purge, RECORDED_BYTES_MAX, RearmedActivity, RecordedHistory,
     RemainingFailure, RequestState, RequestStatus, Restart, Result, Retention, Rewind,
-    RewindRecord, Rewound, Role, SendRequest, Start, Started, StatusQuery, StoredModule, TagChange,
-    TaskKind, Wait, WaitCount, WaitWord, Waited, WaitedValue, WaitingWork, Worker, WorkerItem,
-    WorkerName, Workers, parse_json, parse_time,
+    RewindRecord, Rewound, Role, SendRequest, Start, Started, StatusQuery, Store, StoredModule,
+    TagChange, TaskKind, Wait, WaitCount, WaitWord, Waited, WaitedValue, WaitingWork, Worker,
+    WorkerItem, WorkerName, Workers, parse_json, parse_time,
 };
 pub use descriptors::{check_process_limits, raise_descriptor_limit};
 pub use engine::clock::{Clock, OnJump, SimClock, SystemClock};

@@ -48,7 +48,7 @@ pub(crate) struct Cli {
 /// Options of every command.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Global {
-    /// Directory that the task hubs are in
+    /// Directory that the task hubs are in; with `--store`, what this machine keeps for itself
     #[arg(
         long,
         global = true,
@@ -59,6 +59,15 @@ pub(crate) struct Global {
     )]
     #[arg(help_heading = "Global options")]
     pub(crate) data_dir: PathBuf,
+    /// PostgreSQL database that the task hubs are in instead, such as `postgres://user@host/database`; also from `PERENNIAL_STORE`, where
+    /// other people of this machine do not see its password
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        help_heading = "Global options"
+    )]
+    pub(crate) store: Option<String>,
     /// Task hub: 1 to 64 letters, digits and dashes
     #[arg(long, global = true, value_name = "NAME", env = "PERENNIAL_TASK_HUB", default_value = perennial::DEFAULT_TASK_HUB)]
     #[arg(hide_env_values = true, help_heading = "Global options")]

@@ -19,12 +19,13 @@ static TYPED: OnceLock<Options> = OnceLock::new();
 #[derive(Debug, Default)]
 struct Options {
     data_dir: Option<String>,
+    store: Option<String>,
     task_hub: Option<String>,
     url: Option<String>,
 }
 
 /// Remembers the typed options. Environment variables need no mention: they hold for the next command too.
-pub(crate) fn remember(data_dir: &Path, task_hub: &str, url: Option<&str>) {
+pub(crate) fn remember(data_dir: &Path, store: Option<&str>, task_hub: &str, url: Option<&str>) {
     let other = |typed: &str, variable: &str, default: &str| {
         let before = std::env::var(variable)
             .ok()
@@ -34,6 +35,7 @@ pub(crate) fn remember(data_dir: &Path, task_hub: &str, url: Option<&str>) {
     let data_dir = data_dir.to_str().filter(|dir| !dir.is_empty());
     let options = Options {
         data_dir: data_dir.and_then(|dir| other(dir, "PERENNIAL_DATA_DIR", ".perennial")),
+        store: store.map(|address| quoted(&without_password(address))),
         task_hub: other(task_hub, "PERENNIAL_TASK_HUB", perennial::DEFAULT_TASK_HUB),
         url: url.map(quoted),
     };
@@ -66,8 +68,8 @@ impl Options {
             };
             if !rest.starts_with('-') && !is(&NO_HUB) {
                 let is_elsewhere = self.url.is_some() && !is(&ON_THE_MACHINE);
-                let here = [("--data-dir", &self.data_dir)];
-                let there = [("--url", &self.url)];
+                let here = [("--data-dir", &self.data_dir), ("--store", &self.store)];
+                let there = [("--url", &self.url), ("--url", &None)];
                 let place = if is_elsewhere { there } else { here };
                 for (option, value) in place.into_iter().chain([("--task-hub", &self.task_hub)]) {
                     if let Some(value) = value {
@@ -79,6 +81,21 @@ impl Options {
         }
         Cow::Owned(text)
     }
+}
+
+/// The address of a database for a message: whoever follows it has the password elsewhere, or types it again.
+fn without_password(address: &str) -> String {
+    let (scheme, rest) = address.split_once("://").unwrap_or(("", address));
+    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (login, host) = place.rsplit_once('@').unwrap_or(("", place));
+    let user = login.split(':').next().unwrap_or_default();
+    let at = if user.is_empty() { "" } else { "@" };
+    let kept: Vec<&str> = query
+        .split('&')
+        .filter(|pair| !pair.is_empty() && !pair.starts_with("password="))
+        .collect();
+    let mark = if kept.is_empty() { "" } else { "?" };
+    format!("{scheme}://{user}{at}{host}{mark}{}", kept.join("&"))
 }
 
 /// A word as a shell reads it.
@@ -98,8 +115,26 @@ mod tests {
         let owned = |text: Option<&str>| text.map(quoted);
         Options {
             data_dir: owned(data_dir),
+            store: None,
             task_hub: owned(task_hub),
             url: owned(url),
+        }
+    }
+
+    #[test]
+    fn an_address_is_repeated_without_its_password() {
+        for (typed, repeated) in [
+            (
+                "postgres://me:s3cret@db:5433/app",
+                "postgres://me@db:5433/app",
+            ),
+            (
+                "postgres:///app?host=/run/pg&password=s3cret&sslmode=disable",
+                "postgres:///app?host=/run/pg&sslmode=disable",
+            ),
+            ("postgres://me:a@b:s3cret@db/app", "postgres://me@db/app"),
+        ] {
+            assert_eq!(without_password(typed), repeated);
         }
     }
 

@@ -46,7 +46,8 @@ fn main() -> ExitCode {
     };
     let output = Output::new(cli.global.json, cli.global.quiet, cli.global.width);
     let global = &cli.global;
-    hints::remember(&global.data_dir, &global.task_hub, global.url.as_deref());
+    let (store, url) = (global.store.as_deref(), global.url.as_deref());
+    hints::remember(&global.data_dir, store, &global.task_hub, url);
     let session = Session::new(cli.global, output);
     let exit = match run(cli.command, &session) {
         Ok(exit) => exit,

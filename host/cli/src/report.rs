@@ -185,7 +185,7 @@ fn hint(error: &perennial::Error, session: &Session) -> Option<String> {
     if let Some(hint) = http_hint(error, session) {
         return Some(hint);
     }
-    if error.is_not_found() && session.url().is_none() && !session.hub_file().exists() {
+    if error.is_not_found() && session.url().is_none() && !session.may_have_hub() {
         let others = suggest::hubs(session);
         return Some(others.unwrap_or_else(|| "`perennial deploy FILE.wasm` or `perennial serve` makes it; --data-dir and --task-hub say where it is".to_owned()));
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use perennial::Client;
+use perennial::{Client, Store};
 
 use crate::args::Global;
 use crate::output::Output;
@@ -13,8 +13,15 @@ use crate::output::Output;
 pub(crate) struct Session {
     global: Global,
     output: Output,
+    /// The address of the database that the hubs are in.
+    database: Option<String>,
     url: Option<String>,
     key: Option<String>,
+}
+
+/// Whether a text is the address of a database, right or wrong.
+fn is_address(text: &str) -> bool {
+    text.contains("://")
 }
 
 /// A variable of the environment, unless it is empty.
@@ -25,26 +32,55 @@ fn variable(name: &str) -> Option<String> {
 impl Session {
     pub(crate) fn new(global: Global, output: Output) -> Self {
         let url = global.url.clone().or_else(|| variable("PERENNIAL_URL"));
+        let database = global.store.clone().or_else(|| variable("PERENNIAL_STORE"));
         let key = global.key.clone().or_else(|| variable("PERENNIAL_KEY"));
         Self {
             global,
             output,
+            database,
             url,
             key,
         }
     }
 
     /// The same run, on another hub.
-    pub(crate) fn elsewhere(&self, data_dir: Option<PathBuf>, task_hub: Option<String>) -> Self {
+    pub(crate) fn elsewhere(&self, task_hub: Option<String>) -> Self {
         let mut session = self.clone();
-        if let Some(data_dir) = data_dir {
-            session.global.data_dir = data_dir;
-            session.url = None;
-        }
         if let Some(task_hub) = task_hub {
             session.global.task_hub = task_hub;
         }
         session
+    }
+
+    /// The same run, on hubs in a directory, or in the database with this address.
+    pub(crate) fn stored_at(mut self, place: String) -> Self {
+        self.url = None;
+        if is_address(&place) {
+            self.database = Some(place);
+        } else {
+            self.database = None;
+            self.global.data_dir = place.into();
+        }
+        self
+    }
+
+    /// Where the hubs are.
+    pub(crate) fn store(&self) -> anyhow::Result<Store> {
+        let store = match &self.database {
+            Some(address) => Store::postgres(address).context("cannot use --store")?,
+            None => Store::dir(self.data_dir()),
+        };
+        Ok(store.data_dir(self.data_dir()))
+    }
+
+    /// Whether the hubs are in a database.
+    pub(crate) fn has_database(&self) -> bool {
+        self.database.is_some()
+    }
+
+    /// Whether there may be a hub, or the file of one, that a command can use.
+    pub(crate) fn may_have_hub(&self) -> bool {
+        self.has_database() || self.hub_file().exists()
     }
 
     /// The address of the host that commands are sent to, if any.
@@ -62,7 +98,7 @@ impl Session {
         &self.output
     }
 
-    /// The directory that hubs are in.
+    /// The directory that hubs are in or, if they are in a database, what this machine keeps for itself.
     pub(crate) fn data_dir(&self) -> &Path {
         &self.global.data_dir
     }
@@ -79,23 +115,27 @@ impl Session {
             .join(format!("{}.db", self.global.task_hub))
     }
 
-    /// Where the hub is, for messages: its file, or the address of its host.
+    /// Where the hub is, for messages: its file, the address of its database, or that of its host.
     pub(crate) fn place(&self) -> String {
         match &self.url {
             Some(url) => {
                 let url = url.split('?').next().unwrap_or_default();
                 format!("{} at {url}", self.task_hub())
             }
+            None if self.has_database() => {
+                let store = self.store().map(|store| store.to_string());
+                format!("{} in {}", self.task_hub(), store.unwrap_or_default())
+            }
             None => self.hub_file().display().to_string(),
         }
     }
 
-    /// A client of the hub: of its file or, with `--url`, of that host. No other place tells the two apart.
+    /// A client of the hub: of its file or database or, with `--url`, of that host. No other place tells the two apart.
     pub(crate) fn client(&self) -> anyhow::Result<Client> {
         if let Some(url) = &self.url {
             return Ok(Client::connect(url, self.task_hub(), self.key.as_deref())?);
         }
-        Client::open(self.data_dir(), self.task_hub()).context("cannot use --task-hub")
+        Client::open(self.store()?, self.task_hub()).context("cannot use --task-hub")
     }
 
     /// Notes that the command takes effect only once a host runs, if none does. Returns whether one does.

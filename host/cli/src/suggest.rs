@@ -1,6 +1,6 @@
 //! Suggestions for misspelt names.
 
-use perennial::{DefinitionKind, closest};
+use perennial::{DefinitionKind, Hubs, closest};
 
 use crate::args::{Command, FilterArgs, ModulesVerb};
 use crate::session::Session;
@@ -97,16 +97,9 @@ async fn unknown(filter: &FilterArgs, session: &Session) -> Option<String> {
     ))
 }
 
-/// A hint that lists the hubs of the data directory, and suggests the closest name.
+/// A hint that lists the hubs of the store, and suggests the closest name.
 pub(crate) fn hubs(session: &Session) -> Option<String> {
-    let entries = std::fs::read_dir(session.data_dir()).ok()?;
-    let mut names: Vec<String> = entries
-        .filter_map(|entry| {
-            let name = entry.ok()?.file_name().into_string().ok()?;
-            name.strip_suffix(".db").map(str::to_owned)
-        })
-        .collect();
-    names.sort();
+    let names = Hubs::new(session.store().ok()?).names().ok()?;
     let list = match names.len() {
         0 => return None,
         1..=10 => names.join(", "),

@@ -1,22 +1,23 @@
 //! The management API: start, query, list, wait, raise events, terminate, suspend, resume, deploy.
 //!
-//! A [`Client`] talks to the engine of its own process, to a hub's file, or to a remote host over HTTP. With a file, reads are direct; a
-//! change goes through the hub's owner, or the client applies it if there is none. Callers see no difference, except that instances only
-//! run while a host does.
+//! A [`Client`] talks to the engine of its own process, to a hub's file or database, or to a remote host over HTTP. With a file or a
+//! database, reads are direct; a change goes through the hub's owner, or the client applies it if there is none. Callers see no difference,
+//! except that instances only run while a host does.
 
 pub(crate) mod body;
 mod error;
-mod file;
 pub(crate) mod hub;
 pub(crate) mod instances;
 pub(crate) mod json;
 mod moment;
+mod outside;
 mod remote;
+mod store;
 #[cfg(feature = "http")]
 mod told;
 
 use std::panic::AssertUnwindSafe;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,12 +25,12 @@ use futures::FutureExt;
 use perennial_core::{Json, Timestamp};
 use serde::Serialize;
 
-use crate::client::file::FileBackend;
+use crate::client::outside::OutsideBackend;
 use crate::client::remote::Remote;
 use crate::engine::clock::{Clock, SystemClock};
 use crate::engine::{CommitTimings, Engine, HostStats, Request, brief};
 use crate::shortage::Shortage;
-use crate::store::{self, Reader, Reply, Run, StoreError};
+use crate::store::{Place, Reader, Reply, Run, StoreError};
 use crate::timed::{Account, timed};
 
 #[cfg(test)]
@@ -84,6 +85,8 @@ pub use instances::wait::Waited;
 pub use instances::wait_words::WaitWord;
 pub use instances::waits::{AtWorker, Heartbeat, Wait};
 pub use moment::parse_time;
+pub use store::Store;
+pub(crate) use store::check_name;
 #[cfg(feature = "http")]
 pub(crate) use told::{DISK_FULL, LOCKED, lacking};
 
@@ -115,7 +118,7 @@ pub struct Client {
 #[derive(Clone)]
 enum Backend {
     Engine(Arc<Engine>),
-    File(Arc<FileBackend>),
+    Outside(Arc<OutsideBackend>),
     Remote(Arc<Remote>),
 }
 
@@ -125,24 +128,6 @@ impl std::fmt::Debug for Client {
             .field("hub", &self.hub)
             .finish_non_exhaustive()
     }
-}
-
-/// The file of a hub.
-///
-/// # Errors
-/// [`Error::is_invalid`] if the name is not 1 to 64 letters, digits and dashes.
-pub(crate) fn hub_path(data_dir: &Path, hub: &str) -> Result<PathBuf> {
-    let fits = (1..=64).contains(&hub.len())
-        && hub.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    if !fits {
-        return Err(Error::invalid(format!(
-            "the task hub name {:?} must be 1 to 64 letters, digits and dashes",
-            brief(hub)
-        )));
-    }
-    let path = data_dir.join(format!("{hub}.db"));
-    // A symbolic link is another name for the same hub: the lock and other files lie beside its target.
-    Ok(store::real(path))
 }
 
 /// Checks that a text is JSON, and keeps it unchanged.
@@ -168,18 +153,18 @@ pub(crate) fn to_json<T: Serialize + ?Sized>(what: &'static str, value: &T) -> R
 }
 
 impl Client {
-    /// Opens a client of a hub's file, in a process that does not run the hub.
+    /// Opens a client of a hub, in a process that does not run it. The store is a directory, or a database: see [`Store`].
     ///
     /// The hub need not exist yet: the first deployment creates it, and until then other calls report that it does not exist. All other
     /// calls need a tokio runtime.
     ///
     /// # Errors
     /// [`Error::is_invalid`] if the name of the hub is invalid.
-    pub fn open(data_dir: impl AsRef<Path>, task_hub: &str) -> Result<Self> {
-        let path = hub_path(data_dir.as_ref(), task_hub)?;
+    pub fn open(store: impl Into<Store>, task_hub: &str) -> Result<Self> {
+        let place = store.into().place(task_hub)?;
         Ok(Self {
             hub: task_hub.into(),
-            backend: Backend::File(Arc::new(FileBackend::new(path))),
+            backend: Backend::Outside(Arc::new(OutsideBackend::new(place))),
             overviews: Arc::default(),
             run: None,
         })
@@ -266,7 +251,7 @@ impl Client {
     pub(crate) fn engine(&self) -> Option<&Arc<Engine>> {
         match &self.backend {
             Backend::Engine(engine) => Some(engine),
-            Backend::File(_) | Backend::Remote(_) => None,
+            Backend::Outside(_) | Backend::Remote(_) => None,
         }
     }
 
@@ -279,7 +264,7 @@ impl Client {
     pub(crate) fn now(&self) -> Timestamp {
         match &self.backend {
             Backend::Engine(engine) => engine.clock.now(),
-            Backend::File(_) | Backend::Remote(_) => SystemClock.now(),
+            Backend::Outside(_) | Backend::Remote(_) => SystemClock.now(),
         }
     }
 
@@ -287,7 +272,7 @@ impl Client {
     pub fn is_hosted(&self) -> bool {
         match &self.backend {
             Backend::Engine(engine) => !engine.is_stopping(),
-            Backend::File(file) => file.is_owned(),
+            Backend::Outside(hub) => hub.is_owned(),
             // A remote address always belongs to a host.
             Backend::Remote(_) => true,
         }
@@ -319,7 +304,7 @@ impl Client {
     pub fn host_stats(&self) -> Option<HostStats> {
         match &self.backend {
             Backend::Engine(engine) => Some(engine.stats()),
-            Backend::File(_) | Backend::Remote(_) => None,
+            Backend::Outside(_) | Backend::Remote(_) => None,
         }
     }
 
@@ -327,7 +312,7 @@ impl Client {
     pub fn shortages(&self) -> Vec<Shortage> {
         match &self.backend {
             Backend::Engine(engine) => engine.trouble.shortages.now(),
-            Backend::File(_) | Backend::Remote(_) => Vec::new(),
+            Backend::Outside(_) | Backend::Remote(_) => Vec::new(),
         }
     }
 
@@ -335,7 +320,7 @@ impl Client {
     pub fn commit_timings(&self) -> Option<CommitTimings> {
         match &self.backend {
             Backend::Engine(engine) => Some(engine.commit_timings()),
-            Backend::File(_) | Backend::Remote(_) => None,
+            Backend::Outside(_) | Backend::Remote(_) => None,
         }
     }
 
@@ -441,19 +426,29 @@ impl Client {
         .await
     }
 
-    /// The hub's file, if this process opened it.
-    pub(crate) fn path(&self) -> Option<&Path> {
+    /// Where the hub is, unless that is a remote host.
+    pub(crate) fn place(&self) -> Option<&Place> {
         match &self.backend {
-            Backend::Engine(engine) => engine.place().path(),
-            Backend::File(file) => Some(file.path()),
+            Backend::Engine(engine) => Some(engine.place()),
+            Backend::Outside(hub) => Some(hub.place()),
             Backend::Remote(_) => None,
         }
+    }
+
+    /// The store that the hub is in, unless that is a remote host.
+    pub(crate) fn store(&self) -> Option<Store> {
+        Store::of(self.place()?)
+    }
+
+    /// The directory in which this machine keeps what belongs to the hub.
+    pub(crate) fn data_dir(&self) -> Option<&Path> {
+        self.place()?.data_dir()
     }
 
     pub(crate) fn remote(&self) -> Option<&Remote> {
         match &self.backend {
             Backend::Remote(remote) => Some(remote),
-            Backend::Engine(_) | Backend::File(_) => None,
+            Backend::Engine(_) | Backend::Outside(_) => None,
         }
     }
 
@@ -470,14 +465,14 @@ impl Client {
     pub(crate) async fn submit(&self, about: &str, request: Request) -> Result<Reply> {
         let request = match &self.backend {
             Backend::Remote(_) => request,
-            Backend::Engine(_) | Backend::File(_) => self.restricted(about, request)?,
+            Backend::Engine(_) | Backend::Outside(_) => self.restricted(about, request)?,
         };
         let reply = match &self.backend {
             Backend::Engine(engine) => engine
                 .submit(request)
                 .await
                 .map_err(|error| Error::store(&self.hub, error))?,
-            Backend::File(file) => file.submit(&self.hub, request).await?,
+            Backend::Outside(hub) => hub.submit(&self.hub, request).await?,
             Backend::Remote(remote) => remote.submit(request).await?,
         };
         Error::from_reply(about, reply)
@@ -510,7 +505,7 @@ impl Client {
                     .map_err(|_| Error::panicked())?
                     .map_err(|error| Error::store(&self.hub, error));
             }
-            Backend::File(file) => tokio::task::spawn_blocking(move || file.with_reader(read)),
+            Backend::Outside(hub) => tokio::task::spawn_blocking(move || hub.with_reader(read)),
             Backend::Remote(_) => return Err(Error::needs_file("this")),
         };
         result

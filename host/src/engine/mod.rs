@@ -121,6 +121,8 @@ pub(crate) struct EngineParts {
     pub(crate) runtime: tokio::runtime::Handle,
     /// Incremented when a module is deployed or its grants change.
     pub(crate) deployments: Arc<AtomicU64>,
+    /// Asked, while another process owns the hub, whether to go on waiting for it. Its argument is that process.
+    pub(crate) waits: Box<dyn Fn(&str) -> bool + Send>,
 }
 
 /// Work for a worker.
@@ -230,10 +232,12 @@ impl Hub {
     /// Takes over a hub. Also returns the turns and attempts that were running when its last host died.
     fn take_over(
         place: &Place,
-        quotas: &Quotas,
+        config: &EngineConfig,
+        waits: &dyn Fn(&str) -> bool,
         now: Timestamp,
     ) -> Result<(Self, Vec<WasRunning>), StoreError> {
-        let owned = place.take_over(now)?;
+        let quotas = &config.quotas;
+        let owned = place.take_over(now, &config.what, waits)?;
         if quotas.counts_instances() {
             owned.writer.live().enable();
         }
@@ -260,7 +264,7 @@ impl Engine {
         parts: EngineParts,
     ) -> Result<Arc<Self>, StoreError> {
         let clock: Arc<dyn Clock> = Arc::new(Guarded::new(parts.clock));
-        let (hub, were_running) = Hub::take_over(place, &config.quotas, clock.now())?;
+        let (hub, were_running) = Hub::take_over(place, &config, &*parts.waits, clock.now())?;
         let seen = hub.reader.last_commit()?;
         let names = NameTable::new(hub.reader.names()?, parts.native.clone(), config.limits);
         let engine = Arc::new(Self {
@@ -298,6 +302,12 @@ impl Engine {
             clock,
             config,
             hub,
+        });
+        let weak = Arc::downgrade(&engine);
+        engine.hub.writer.when_fenced(move || {
+            if let Some(engine) = weak.upgrade() {
+                engine.fenced(&StoreError::Fenced);
+            }
         });
         // Queue interrupted work before any thread runs: otherwise it could end meanwhile and be queued a second time.
         let started = engine
@@ -510,12 +520,7 @@ impl Engine {
 
     /// Lets other processes know who owns the hub and on which socket the owner listens.
     pub(crate) fn announce(&self, socket: Option<PathBuf>) {
-        let note = OwnerNote {
-            pid: std::process::id(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            what: self.config.what.clone(),
-            socket,
-        };
+        let note = OwnerNote::of_this_process(&self.config.what, socket);
         let mut owner = self.hub.owner.lock();
         if let Some(Err(error)) = owner.as_mut().map(|owner| owner.announce(&note)) {
             tracing::warn!(%error, "could not write who owns the hub; other processes cannot reach this one");

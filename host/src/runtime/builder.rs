@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::builtin::Builtins;
-use crate::client::{DEFAULT_TASK_HUB, Error, Result, hub_path};
+use crate::client::{DEFAULT_TASK_HUB, Error, Result, Store};
 use crate::engine::clock::{Clock, SystemClock};
 use crate::engine::executor::{ActivityExecutor, Executor, Fault};
 use crate::engine::remote::WorkerTimes;
@@ -25,12 +25,16 @@ use crate::shortage::{Resource, Shortage};
 use crate::store::{Place, Reader, StoreError};
 use crate::wasm::{Grants, Wasm, WasmConfig};
 
+/// Told which process is waited for.
+type OnStandby = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// Configures and starts a host. Every setting has a default.
 #[derive(Clone)]
 #[must_use = "a host runs when it is started"]
 pub struct HostBuilder {
-    data_dir: PathBuf,
+    store: Store,
     hub: String,
+    standby: Option<OnStandby>,
     workers: usize,
     resident_max: usize,
     resident_bytes_max: usize,
@@ -50,7 +54,8 @@ impl Default for HostBuilder {
     /// The hub `default` in `.perennial`; one worker per processor; at most 4,096 guests with 1 GiB in memory; 64 activities at once.
     fn default() -> Self {
         Self {
-            data_dir: PathBuf::from(".perennial"),
+            store: Store::dir(".perennial"),
+            standby: None,
             hub: DEFAULT_TASK_HUB.to_owned(),
             workers: std::thread::available_parallelism().map_or(2, usize::from),
             resident_max: 4_096,
@@ -72,16 +77,41 @@ impl Default for HostBuilder {
 impl std::fmt::Debug for HostBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("HostBuilder")
-            .field("data_dir", &self.data_dir)
+            .field("store", &self.store)
             .field("hub", &self.hub)
             .finish_non_exhaustive()
     }
 }
 
 impl HostBuilder {
-    /// Sets the directory of the hubs. It is created if it does not exist.
+    /// Sets where the hubs are: a directory, or a database. The default is the directory `.perennial`.
+    pub fn store(mut self, store: impl Into<Store>) -> Self {
+        self.store = store.into();
+        self
+    }
+
+    /// Sets the directory of the hubs. With a [store](Self::store) that is a database, only what this machine keeps for itself is there, such
+    /// as compiled code. It is created if it does not exist.
     pub fn data_dir(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.data_dir = dir.into();
+        self.store = self.store.data_dir(dir);
+        self
+    }
+
+    /// Makes the [start](Self::start) wait while another process owns the hub, instead of failing. As soon as that process has ended or
+    /// cannot be reached by the database any more, this host takes over. Each new owner that is waited for is given to `told`.
+    ///
+    /// ```no_run
+    /// # async fn example(store: perennial::Store) -> perennial::Result<()> {
+    /// let host = perennial::Host::builder()
+    ///     .store(store)
+    ///     .standby(|owner| println!("waiting for {owner}"))
+    ///     .start()
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn standby(mut self, told: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        self.standby = Some(Arc::new(told));
         self
     }
 
@@ -194,11 +224,10 @@ impl HostBuilder {
     /// [`Error::is_owned`] if another process owns the hub. Otherwise the hub's file or directory could not be used, for the reason in the
     /// message. A file that is not a hub is left alone.
     pub async fn start(self) -> Result<Host> {
-        let path = hub_path(&self.data_dir, &self.hub)?;
-        let place = Place::File(path.clone());
-        let cache_dir = Some(self.data_dir.join(crate::wasm::CACHE_DIR));
+        let place = self.store.place(&self.hub)?;
+        let cache_dir = Some(self.store.local_dir().join(crate::wasm::CACHE_DIR));
         let (hub, runtime) = (self.hub.clone(), tokio::runtime::Handle::current());
-        let start = move || -> Result<Arc<Engine>> {
+        let start = move |gone: Gone| -> Result<Arc<Engine>> {
             let failed = |error: StoreError| Error::store(&self.hub, error);
             let wasm_config = WasmConfig {
                 cache_dir,
@@ -247,33 +276,63 @@ impl HostBuilder {
                 native,
                 runtime,
                 deployments,
+                waits: waits(self.standby, gone),
             };
             Engine::start(&place, config, parts).map_err(failed)
         };
         let engine = on_own_thread(&hub, start).await?;
-        let listener = listener::listen(&engine, &path);
+        let listener = listener::listen(&engine).await;
         Ok(Host {
             engine,
             hub,
-            path,
             listener,
             stopped: false,
         })
     }
 }
 
+/// Whether nobody waits for a start any more.
+type Gone = Box<dyn Fn() -> bool + Send>;
+
+/// Held while somebody waits for a start; tells when nobody does any more.
+struct Waiting(Arc<AtomicBool>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// Whether a start waits for a hub that another process owns.
+fn waits(standby: Option<OnStandby>, gone: Gone) -> Box<dyn Fn(&str) -> bool + Send> {
+    let Some(told) = standby else {
+        return Box::new(|_| false);
+    };
+    let last = Mutex::new(String::new());
+    Box::new(move |owner| {
+        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        if *last != owner {
+            owner.clone_into(&mut last);
+            told(owner);
+        }
+        !gone()
+    })
+}
+
 /// Opens a hub on a new thread instead of one of tokio, which panics if the system has no thread.
 async fn on_own_thread<T: Send + 'static>(
     hub: &str,
-    open: impl FnOnce() -> Result<T> + Send + 'static,
+    open: impl FnOnce(Gone) -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let (tell, told) = tokio::sync::oneshot::channel();
+    let waiting = Waiting(Arc::default());
+    let gone = Arc::clone(&waiting.0);
     let handle = tokio::runtime::Handle::current();
     let opening = std::thread::Builder::new().name("perennial-open".to_owned());
     let begun = opening.spawn(move || {
         let _runtime = handle.enter();
         // Sending fails if the future was dropped.
-        let _ = tell.send(open());
+        let _ = tell.send(open(Box::new(move || gone.load(Ordering::Acquire))));
     });
     begun.map_err(|error| {
         let why = format!("there is no thread to open the task hub with: {error}");

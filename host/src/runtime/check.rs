@@ -192,7 +192,7 @@ impl IntoFuture for Check {
             let before = client.modules().await?;
             let before = before.into_iter().find(|info| info.name == module.name);
             let threads = std::thread::available_parallelism().map_or(2, usize::from);
-            let cache_dir = client.path().and_then(Path::parent).map(Path::to_owned);
+            let cache_dir = client.data_dir().map(Path::to_owned);
             let asked = module.clone();
             let wasm = tokio::task::spawn_blocking(move || {
                 executor_of(&asked, cache_dir.as_deref(), threads)

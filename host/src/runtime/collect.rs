@@ -1,7 +1,5 @@
 //! Removes unused modules from the hub and from the code cache.
 
-use std::path::Path;
-
 use crate::client::{Client, Error, Result};
 use crate::engine::Request;
 use crate::store::{CollectedModule, OldVersions, Reply};
@@ -66,7 +64,7 @@ impl Client {
             other => return Err(Error::invalid(format!("it was answered with {other:?}"))),
         };
         // An owner has dropped its cached code. If this process was the owner for a moment, it must do so itself.
-        if let Some(dir) = self.path().and_then(Path::parent) {
+        if let Some(dir) = self.data_dir() {
             let dir = dir.join(wasm::CACHE_DIR);
             for module in &modules {
                 wasm::forget_compiled(&dir, module.digest);

@@ -1,10 +1,11 @@
-//! The local socket beside a hub, on which other processes tell the owner that commands wait.
+//! How other processes tell the owner of a hub that commands wait: on a socket beside the file, or through the database.
 //!
-//! A connection carries no request: the owner answers all waiting commands in the hub, and closes the connection. If it cannot answer them,
+//! A connection to the socket carries no request: the owner answers all waiting commands in the hub, and closes the connection. If it cannot answer them,
 //! it first writes the reason.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixListener;
@@ -13,17 +14,35 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::engine::Engine;
 use crate::outage::warn_seldom;
-use crate::store::{FileId, with_suffix};
+#[cfg(feature = "postgres")]
+use crate::store::{Address, Told};
+use crate::store::{FileId, Place, with_suffix};
 
 /// The maximum length of a socket's path, without the NUL at its end.
 const SOCKET_PATH_MAX: usize = 107;
 
-/// Starts to listen, and writes the socket's path into the hub's lock file. If the socket cannot be created, this only logs a warning:
-/// commands of other processes then wait until the next host opens the hub.
-pub(crate) fn listen(
-    engine: &Arc<Engine>,
-    hub: &Path,
-) -> Option<(oneshot::Sender<()>, JoinHandle<()>)> {
+/// How long a lost connection to a database is left alone before the next try.
+#[cfg(feature = "postgres")]
+const RECONNECT_DELAY: Duration = Duration::from_millis(500);
+
+/// Starts to listen for commands of other processes.
+pub(crate) async fn listen(engine: &Arc<Engine>) -> Option<(oneshot::Sender<()>, JoinHandle<()>)> {
+    match engine.place() {
+        Place::File(path) => listen_at(engine, path),
+        #[cfg(test)]
+        Place::Memory(..) => None,
+        #[cfg(feature = "postgres")]
+        Place::Postgres(address, _) => {
+            let (stop, stopped) = oneshot::channel();
+            let (engine, address) = (Arc::clone(engine), (**address).clone());
+            Some((stop, tokio::spawn(serve_database(engine, address, stopped))))
+        }
+    }
+}
+
+/// Starts to listen beside the file of a hub, and writes the socket's path into the hub's lock file. If the socket cannot be created, this
+/// only logs a warning: commands of other processes then wait until the next host opens the hub.
+fn listen_at(engine: &Arc<Engine>, hub: &Path) -> Option<(oneshot::Sender<()>, JoinHandle<()>)> {
     let path = socket_path(hub);
     // A previous owner that crashed may have left a socket. Only the holder of the lock gets here.
     let _ = std::fs::remove_file(&path);
@@ -39,6 +58,44 @@ pub(crate) fn listen(
     let (stop, stopped) = oneshot::channel();
     let engine = Arc::clone(engine);
     Some((stop, tokio::spawn(serve(engine, listener, path, stopped))))
+}
+
+/// Takes the commands in a database: those that are there, and then whenever the database tells of one. Connects again when the connection
+/// is lost.
+#[cfg(feature = "postgres")]
+async fn serve_database(engine: Arc<Engine>, address: Address, mut stopped: oneshot::Receiver<()>) {
+    let told = Arc::new(tokio::sync::Notify::new());
+    let mut connection: Option<Told> = None;
+    loop {
+        if connection.as_ref().is_none_or(Told::is_lost) {
+            let (address, told) = (address.clone(), Arc::clone(&told));
+            let listen = move || Told::listen(&address, Arc::new(move || told.notify_one()));
+            connection = match tokio::task::spawn_blocking(listen).await {
+                Ok(Ok(listening)) => Some(listening),
+                Ok(Err(error)) => {
+                    warn_seldom!(%error, "the database tells nothing of commands of other processes");
+                    None
+                }
+                Err(_) => None,
+            };
+        }
+        // Also those that came before the database was listened to.
+        take(&engine).await;
+        let retry = async {
+            match connection {
+                Some(_) => std::future::pending().await,
+                None => tokio::time::sleep(RECONNECT_DELAY).await,
+            }
+        };
+        tokio::select! {
+            _ = &mut stopped => return,
+            () = told.notified() => {}
+            () = retry => {}
+        }
+        if engine.is_stopping() {
+            return;
+        }
+    }
 }
 
 async fn serve(
@@ -66,7 +123,7 @@ async fn serve(
                 }
                 Err(error) => {
                     warn_seldom!(%error, "could not accept a connection from another process");
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             },
             Some(_) = connections.join_next(), if !connections.is_empty() => {}

@@ -12,7 +12,7 @@ mod replayer;
 mod tests;
 mod verify;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -65,7 +65,6 @@ fn fault(error: StoreError) -> Fault {
 pub struct Host {
     engine: Arc<Engine>,
     hub: String,
-    path: PathBuf,
     listener: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
     /// Whether the engine was told to stop.
     stopped: bool,
@@ -91,9 +90,14 @@ impl Host {
         Client::of_engine(&self.hub, Arc::clone(&self.engine))
     }
 
-    /// The path of the hub's file.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// The path of the hub's file; `None` if the hub is in a database.
+    pub fn path(&self) -> Option<&Path> {
+        self.engine.place().path()
+    }
+
+    /// Where the hub is: its file, or the address of its database without a password.
+    pub fn place(&self) -> String {
+        self.engine.place().to_string()
     }
 
     /// Statistics since the start of the host.

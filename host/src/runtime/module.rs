@@ -111,8 +111,7 @@ impl Client {
         if let Some(remote) = self.remote() {
             return remote.inspect(name, bytes).await;
         }
-        let dir = self.path().and_then(Path::parent);
-        let dir = dir.map(|dir| dir.join(CACHE_DIR));
+        let dir = self.data_dir().map(|dir| dir.join(CACHE_DIR));
         let look = move || Module::look(name, &bytes, dir.as_deref());
         tokio::task::spawn_blocking(look)
             .await

@@ -103,6 +103,6 @@ impl Client {
     /// # Errors
     /// As [`Replayer::new`].
     pub fn replayer(&self, module: Module) -> Result<Replayer> {
-        Replayer::with_cache(module, self.path().and_then(Path::parent))
+        Replayer::with_cache(module, self.data_dir())
     }
 }

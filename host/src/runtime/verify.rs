@@ -1,7 +1,6 @@
 //! Integrity check of a hub: checks the file and every history, and replays every live instance that has a module. Writes nothing.
 
 use std::future::{Future, IntoFuture};
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +13,7 @@ use crate::engine::{LoadError, MakeGuest, replay};
 use crate::foreign::Listener;
 use crate::runtime::check::spawn_some;
 use crate::runtime::fault;
-use crate::store::{self, InstanceRow, ListQuery, Reader, StoreError};
+use crate::store::{InstanceRow, ListQuery, Place, Reader, StoreError};
 use crate::wasm::{self, CACHE_DIR, Grants, Wasm, WasmConfig};
 
 /// Instances read per page.
@@ -120,11 +119,11 @@ impl IntoFuture for Verify {
                 client,
                 on_progress,
             } = self;
-            let path = client.path();
-            let path = path.ok_or_else(|| Error::needs_file("a check of the hub"))?;
-            let (hub, path) = (client.task_hub().to_owned(), path.to_owned());
+            let place = client.place();
+            let place = place.ok_or_else(|| Error::needs_file("a check of the hub"))?;
+            let (hub, place) = (client.task_hub().to_owned(), place.clone());
             let verify = move || {
-                let found = verify(&hub, path, &on_progress);
+                let found = verify(&hub, &place, &on_progress);
                 on_progress.iter().for_each(Listener::close);
                 found
             };
@@ -135,10 +134,11 @@ impl IntoFuture for Verify {
     }
 }
 
-fn verify(hub: &str, path: PathBuf, on_progress: &OnProgress) -> Result<HubCheck> {
+fn verify(hub: &str, place: &Place, on_progress: &OnProgress) -> Result<HubCheck> {
     let failed = |error: StoreError| Error::store(hub, error);
-    let opened = store::integrity(&path, FILE_PROBLEMS_MAX)
-        .and_then(|problems| Ok((problems, store::open_reader(&path)?)));
+    let opened = place
+        .integrity(FILE_PROBLEMS_MAX)
+        .and_then(|problems| Ok((problems, place.open_reader()?)));
     let (file_problems, reader) = match opened {
         Ok((problems, reader)) => (problems, Arc::new(reader)),
         // A hub that is too damaged to be opened is a result of the check.
@@ -153,8 +153,8 @@ fn verify(hub: &str, path: PathBuf, on_progress: &OnProgress) -> Result<HubCheck
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let config = WasmConfig {
         // Uses code that a host has compiled, but does not cache what only this check compiles.
-        cache_dir: path
-            .parent()
+        cache_dir: place
+            .data_dir()
             .map(|dir| dir.join(CACHE_DIR))
             .filter(|dir| dir.is_dir()),
         resident_max: u32::try_from(threads).unwrap_or(u32::MAX),

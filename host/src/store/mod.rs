@@ -20,13 +20,13 @@ mod live;
 #[allow(dead_code, reason = "PostgreSQL, which builds on it, is not there yet")]
 mod memory;
 mod numbers;
+mod outside;
 #[cfg(any(test, feature = "postgres"))]
 #[allow(dead_code, reason = "PostgreSQL, which builds on it, is not there yet")]
 mod overlay;
 mod owned;
 mod place;
 #[cfg(feature = "postgres")]
-#[allow(dead_code, reason = "hosts do not open such hubs yet")]
 mod postgres;
 mod queries;
 mod reads;
@@ -37,6 +37,7 @@ mod space;
 mod sqlite;
 #[cfg(test)]
 mod tests;
+mod thread;
 mod types;
 mod write;
 mod writer;
@@ -50,8 +51,11 @@ pub(crate) use faults::Faults;
 pub(crate) use flight::{FlightRecorder, boot};
 #[cfg(test)]
 pub(crate) use memory::shared::MemoryHub;
+pub(crate) use outside::Outside;
 pub(crate) use owned::{Owned, OwnerNote, Ownership};
 pub(crate) use place::Place;
+#[cfg(feature = "postgres")]
+pub(crate) use postgres::{address::Address, create::hubs as hubs_in_postgres, outside::Told};
 pub use queries::filter::Order;
 pub(crate) use queries::filter::{InstanceFilter, ListPlace, ListQuery};
 #[cfg(test)]
@@ -66,18 +70,11 @@ pub(crate) use rows::tasks::GRACE;
 pub(crate) use rules::{
     NewRequest, RestartCommit, RewindCommit, Run, not_answered, summary, termination,
 };
-pub(crate) use sqlite::file::backup::{backup, integrity, restore};
 #[cfg(test)]
 pub(crate) use sqlite::file::disk;
-pub(crate) use sqlite::file::hubs::{delete, hubs_in};
+pub(crate) use sqlite::file::hubs::hubs_in;
 pub(crate) use sqlite::file::identity::FileId;
-pub(crate) use sqlite::file::lock::{OwnerLock, is_owned, read_note};
-pub(crate) use sqlite::file::paths::{bytes_of, real, with_suffix};
-pub(crate) use sqlite::file::space::compact;
-pub(crate) use sqlite::owned::{
-    append_command, forget_command, open_reader, take_back_command, take_over, take_over_existing,
-    unmake,
-};
+pub(crate) use sqlite::file::paths::{real, with_suffix};
 #[cfg(feature = "http")]
 pub(crate) use sqlite::rows::list::PAGE_BYTES_MAX as LIST_BYTES_MAX;
 pub(crate) use sqlite::rows::modules::is_like_a_digest;
@@ -99,9 +96,7 @@ pub(crate) fn postgres_place(dir: &std::path::Path) -> Place {
 
 /// The address of a copy of a hub as it is now, on the server of the tests.
 #[cfg(all(test, feature = "postgres"))]
-pub(crate) fn copied_in_postgres(
-    address: &postgres::address::Address,
-) -> postgres::address::Address {
+pub(crate) fn copied_in_postgres(address: &Address) -> Address {
     let server = postgres::testing::server().expect("the hub is on this server");
     server.copied(address)
 }

@@ -1,5 +1,6 @@
 //! A hub that this process owns: it alone runs the hub's instances and changes it.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -18,8 +19,45 @@ pub(crate) struct OwnerNote {
     pub(crate) version: String,
     /// The kind of process, such as `perennial serve`.
     pub(crate) what: String,
-    /// The socket on which it is notified of commands.
+    /// The socket on which it is notified of commands, if the hub is a file.
     pub(crate) socket: Option<PathBuf>,
+    /// The name of its machine, if the hub is in a database, which other machines use too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) machine: Option<String>,
+}
+
+impl OwnerNote {
+    /// What this process says about itself.
+    pub(crate) fn of_this_process(what: &str, socket: Option<PathBuf>) -> Self {
+        Self {
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            what: what.to_owned(),
+            socket,
+            machine: None,
+        }
+    }
+
+    /// Whether the owner runs on this machine.
+    pub(crate) fn is_here(&self) -> bool {
+        self.machine.as_ref().is_none_or(|name| *name == machine())
+    }
+}
+
+impl fmt::Display for OwnerNote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (process {}", self.what, self.pid)?;
+        match &self.machine {
+            Some(machine) => write!(f, " on {machine})"),
+            None => f.write_str(")"),
+        }
+    }
+}
+
+/// The name of this machine.
+pub(in crate::store) fn machine() -> String {
+    let system = rustix::system::uname();
+    system.nodename().to_string_lossy().into_owned()
 }
 
 /// The right to change a hub, until dropped.

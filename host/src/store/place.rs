@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use perennial_core::Timestamp;
 
@@ -9,10 +10,14 @@ use crate::store::StoreError;
 #[cfg(test)]
 use crate::store::memory::shared::MemoryHub;
 use crate::store::owned::Owned;
-#[cfg(all(test, feature = "postgres"))]
-use crate::store::postgres::{self, address::Address};
+#[cfg(feature = "postgres")]
+use crate::store::postgres::{self, address::Address, create};
 use crate::store::reads::Reader;
 use crate::store::sqlite;
+use crate::store::sqlite::file::{backup, hubs, paths, space};
+
+/// How often a file is looked at that another process owns.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Where a hub is.
 #[derive(Clone, Debug)]
@@ -22,23 +27,89 @@ pub(crate) enum Place {
     /// In memory; what runs is recorded in this file.
     #[cfg(test)]
     Memory(MemoryHub, PathBuf),
-    /// In PostgreSQL; what runs is recorded in this file.
-    #[cfg(all(test, feature = "postgres"))]
+    /// In PostgreSQL; what runs on this machine is recorded in this file.
+    #[cfg(feature = "postgres")]
     Postgres(Box<Address>, PathBuf),
 }
 
 impl Place {
-    /// Takes over a hub; creates it if it does not exist.
+    /// Takes over a hub; creates it if it does not exist. While another process owns it, asks `waits`, with that process, whether to go on
+    /// waiting. `what` describes this process to people.
     ///
     /// # Errors
     /// [`StoreError::Owned`] if another process owns it, and the errors of an unusable hub. Nothing is changed then.
-    pub(crate) fn take_over(&self, now: Timestamp) -> Result<Owned, StoreError> {
+    pub(crate) fn take_over(
+        &self,
+        now: Timestamp,
+        what: &str,
+        waits: &dyn Fn(&str) -> bool,
+    ) -> Result<Owned, StoreError> {
         match self {
-            Self::File(path) => sqlite::owned::take_over(path, now),
+            Self::File(path) => loop {
+                match sqlite::owned::take_over(path, now) {
+                    Err(StoreError::Owned(by)) if waits(&by) => std::thread::sleep(LOOK_EVERY),
+                    taken => return taken,
+                }
+            },
             #[cfg(test)]
             Self::Memory(hub, running) => hub.owned(running),
-            #[cfg(all(test, feature = "postgres"))]
-            Self::Postgres(address, running) => postgres::owned::owned(address, running, now),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(address, running) => {
+                postgres::owned::owned(address, running, now, what, waits)
+            }
+        }
+    }
+
+    /// As [`take_over`](Self::take_over), for a moment: does not wait, and does not create the hub.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`] if there is none.
+    pub(crate) fn take_over_existing(
+        &self,
+        now: Timestamp,
+        what: &str,
+    ) -> Result<Owned, StoreError> {
+        if !self.exists()? {
+            return Err(StoreError::Missing(self.to_string().into()));
+        }
+        self.take_over(now, what, &|_| false)
+    }
+
+    /// Deletes a hub that was created just now and is not needed. Keeps it if another process has sent a command meanwhile.
+    pub(crate) fn unmake(&self, owned: Owned) -> Result<(), StoreError> {
+        let is_wanted = !owned.reader.unanswered(1)?.is_empty();
+        let Owned {
+            owner,
+            writer,
+            reader,
+            ..
+        } = owned;
+        drop(writer);
+        drop(reader);
+        if !is_wanted {
+            match self {
+                Self::File(path) => hubs::remove_all(path)?,
+                #[cfg(test)]
+                Self::Memory(..) => {}
+                #[cfg(feature = "postgres")]
+                Self::Postgres(address, _) => drop(create::delete(address)?),
+            }
+        }
+        drop(owner);
+        Ok(())
+    }
+
+    /// Whether there is something at this place: a hub, or what keeps one from being made there.
+    ///
+    /// # Errors
+    /// Those of a database that cannot be asked.
+    pub(crate) fn exists(&self) -> Result<bool, StoreError> {
+        match self {
+            Self::File(path) => Ok(path.exists()),
+            #[cfg(test)]
+            Self::Memory(..) => Ok(true),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(address, _) => create::exists(address),
         }
     }
 
@@ -49,22 +120,129 @@ impl Place {
     #[cfg(feature = "http")]
     pub(crate) fn has_room(&self) -> Result<(), StoreError> {
         match self {
-            Self::File(path) => sqlite::file::space::has_room(path),
+            Self::File(path) => space::has_room(path),
             #[cfg(test)]
             Self::Memory(..) => Ok(()),
-            #[cfg(all(test, feature = "postgres"))]
+            // The disk is that of another machine. What does not fit there is an error of the write.
+            #[cfg(feature = "postgres")]
             Self::Postgres(..) => Ok(()),
         }
     }
 
     /// Opens a hub for reading.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`] if there is none, and those of an unusable hub.
     pub(crate) fn open_reader(&self) -> Result<Reader, StoreError> {
         match self {
             Self::File(path) => sqlite::owned::open_reader(path),
             #[cfg(test)]
             Self::Memory(hub, _) => Ok(hub.reader()),
-            #[cfg(all(test, feature = "postgres"))]
-            Self::Postgres(address, _) => Ok(postgres::owned::open_reader(address)),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(address, running) => postgres::owned::open_reader(address, running),
+        }
+    }
+
+    /// The bytes that the hub takes up on disk; 0 if that is not known.
+    pub(crate) fn bytes(&self) -> u64 {
+        match self {
+            Self::File(path) => paths::bytes_of(path),
+            #[cfg(test)]
+            Self::Memory(..) => 0,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(address, _) => create::bytes(address).unwrap_or(0),
+        }
+    }
+
+    /// Deletes a hub with all that belongs to it.
+    ///
+    /// # Errors
+    /// [`StoreError::Owned`] if another process owns it and it is not `forced`; [`StoreError::Missing`] if it does not exist, and those of
+    /// something that is no hub. Nothing is deleted then.
+    pub(crate) fn delete(&self, forced: bool) -> Result<(), StoreError> {
+        match self {
+            Self::File(path) => hubs::delete(path, forced),
+            #[cfg(test)]
+            Self::Memory(..) => Ok(()),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(address, running) => {
+                if !forced && let Some(owner) = postgres::outside::owner_now(address)? {
+                    return Err(StoreError::Owned(owner.to_string()));
+                }
+                if !create::delete(address)? {
+                    return Err(StoreError::Missing(self.to_string().into()));
+                }
+                paths::remove(running)
+            }
+        }
+    }
+
+    /// Rewrites a hub without unused space. Returns its bytes before and after.
+    ///
+    /// # Errors
+    /// [`StoreError::Owned`] if a process owns it.
+    pub(crate) fn compact(&self) -> Result<(u64, u64), StoreError> {
+        match self {
+            Self::File(path) => space::compact(path),
+            #[cfg(test)]
+            Self::Memory(..) => Ok((0, 0)),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(address, _) => {
+                if let Some(owner) = postgres::outside::owner_now(address)? {
+                    return Err(StoreError::Owned(owner.to_string()));
+                }
+                create::compact(address)
+            }
+        }
+    }
+
+    /// Copies the hub in its present state to a new file. `progress` receives what is copied and the total.
+    ///
+    /// # Errors
+    /// [`StoreError::File`] if the file exists or cannot be written, and those of a hub that cannot be read. No file is left behind.
+    pub(crate) fn backup(
+        &self,
+        to: &Path,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<(), StoreError> {
+        match self {
+            Self::File(path) => backup::backup(path, to, progress),
+            #[cfg(test)]
+            Self::Memory(..) => Ok(()),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(..) => Err(StoreError::Address("not yet".to_owned())),
+        }
+    }
+
+    /// Makes a hub here of a backup. `progress` receives what is copied and the total.
+    ///
+    /// # Errors
+    /// If there is a hub already, or the backup is none, damaged, or too new. Nothing is changed then.
+    pub(crate) fn restore(
+        &self,
+        from: &Path,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<(), StoreError> {
+        match self {
+            Self::File(path) => backup::restore(from, path, progress),
+            #[cfg(test)]
+            Self::Memory(..) => Ok(()),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(..) => Err(StoreError::Address("not yet".to_owned())),
+        }
+    }
+
+    /// The problems of what the hub is stored in, at most `most` of them; empty if it is intact.
+    ///
+    /// # Errors
+    /// Those of a hub that cannot be opened.
+    pub(crate) fn integrity(&self, most: u32) -> Result<Vec<String>, StoreError> {
+        match self {
+            Self::File(path) => backup::integrity(path, most),
+            #[cfg(test)]
+            Self::Memory(..) => Ok(Vec::new()),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(..) => self.open_reader().map(|_| Vec::new()),
         }
     }
 
@@ -74,8 +252,19 @@ impl Place {
             Self::File(path) => Some(path),
             #[cfg(test)]
             Self::Memory(..) => None,
-            #[cfg(all(test, feature = "postgres"))]
+            #[cfg(feature = "postgres")]
             Self::Postgres(..) => None,
+        }
+    }
+
+    /// The directory in which this machine keeps what belongs to its hubs, such as compiled code.
+    pub(crate) fn data_dir(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => path.parent(),
+            #[cfg(test)]
+            Self::Memory(_, running) => running.parent(),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_, running) => running.parent(),
         }
     }
 }
@@ -86,7 +275,7 @@ impl fmt::Display for Place {
             Self::File(path) => write!(f, "{}", path.display()),
             #[cfg(test)]
             Self::Memory(..) => write!(f, "memory"),
-            #[cfg(all(test, feature = "postgres"))]
+            #[cfg(feature = "postgres")]
             Self::Postgres(address, _) => write!(f, "{address}"),
         }
     }

@@ -91,6 +91,36 @@ impl Reader {
         Self(Arc::new(reads))
     }
 
+    /// The turns of an execution from a number on, in order, at most `limit`.
+    pub(crate) fn turns(
+        &self,
+        key: InstanceKey,
+        execution: u32,
+        from: u32,
+        limit: u32,
+    ) -> Result<Vec<Turn>, StoreError> {
+        self.turns_within(key, execution, from, limit, usize::MAX)
+    }
+
+    /// As [`turns`](Self::turns), but stops once they have this many bytes; returns at least one if there is one.
+    pub(crate) fn turns_within(
+        &self,
+        key: InstanceKey,
+        execution: u32,
+        from: u32,
+        limit: u32,
+        bytes_max: usize,
+    ) -> Result<Vec<Turn>, StoreError> {
+        self.turns_of(&TurnsQuery {
+            key,
+            execution,
+            before_rewind: None,
+            from,
+            limit,
+            bytes_max,
+        })
+    }
+
     /// The store's own type, if it is this one.
     #[cfg(test)]
     pub(in crate::store) fn of<T: 'static>(&self) -> Option<&T> {
@@ -127,8 +157,8 @@ reads! {
     /// Live instances with messages in their inbox; a start that is scheduled after `now` does not count.
     fn with_messages(&self, now: Timestamp) -> Vec<InstanceKey>;
 
-    /// The turns and attempts that the owner of the hub runs now, as far as this machine knows.
-    fn running(&self) -> Vec<WasRunning>;
+    /// The turns and attempts that the owner of the hub runs now, as far as this machine knows: those of one instance, or all.
+    fn running(&self, of: Option<InstanceKey>) -> Vec<WasRunning>;
 
     /// The first terminate in an inbox, which may also contain unreadable messages.
     fn terminate_in(&self, key: InstanceKey) -> Option<Envelope>;
@@ -228,13 +258,7 @@ reads! {
     /// The number of the turn of the current execution that contains an event, or the one after the last turn.
     fn turn_with_event(&self, row: &InstanceRow, event: u64) -> u32;
 
-    /// The turns of an execution from a number on, in order, at most `limit`.
-    fn turns(&self, key: InstanceKey, execution: u32, from: u32, limit: u32) -> Vec<Turn>;
-
-    /// As [`turns`](Reads::turns), but stops once they have this many bytes; returns at least one if there is one.
-    fn turns_within(&self, key: InstanceKey, execution: u32, from: u32, limit: u32, bytes_max: usize) -> Vec<Turn>;
-
-    /// As [`turns_within`](Reads::turns_within), also for the history before a rewind.
+    /// Turns of an execution, in order.
     fn turns_of(&self, asked: &TurnsQuery) -> Vec<Turn>;
 
     /// A page of instances.

@@ -27,6 +27,11 @@ pub(crate) trait Writes: Send + Sync {
     /// [`StoreError::Closed`](crate::store::StoreError::Closed).
     fn close(&self, until: Instant);
 
+    /// Calls `told` when the writer finds, without a change to commit, that another owner took over. Most stores do not look.
+    fn when_fenced(&self, told: Box<dyn FnOnce() + Send>) {
+        drop(told);
+    }
+
     /// The counts of live instances, once enabled.
     fn live(&self) -> &LiveCounts;
 
@@ -83,6 +88,11 @@ impl Writer {
     /// See [`Writes::close`].
     pub(crate) fn close(&self, until: Instant) {
         self.0.close(until);
+    }
+
+    /// See [`Writes::when_fenced`].
+    pub(crate) fn when_fenced(&self, told: impl FnOnce() + Send + 'static) {
+        self.0.when_fenced(Box::new(told));
     }
 
     /// The counts of live instances, once enabled.

@@ -29,7 +29,11 @@ pub(super) async fn backup(args: Backup, session: &Session) -> anyhow::Result<Ex
 
 pub(super) async fn restore(args: Restore, session: &Session) -> anyhow::Result<Exit> {
     let progress = progress(session, "restoring");
-    Client::restore(session.data_dir(), session.task_hub(), args.file, progress).await?;
+    let from = args.file.clone();
+    Client::restore(session.store()?, session.task_hub(), from, progress).await?;
+    if session.has_database() {
+        return copied(session, &args.file, "was restored as task hub");
+    }
     copied(session, &session.hub_file(), "is now task hub")
 }
 

@@ -1,6 +1,5 @@
 //! The hosts of `perennial serve`: either all of them start, or none does and nothing is left behind. A shortage is waited out.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use perennial::{Client, Error, Host, HostBuilder, Hubs, Resource, Result};
@@ -31,11 +30,10 @@ pub(super) struct Hosts<'a> {
 impl Hosts<'_> {
     /// Starts a host for each hub, in their order.
     pub(super) async fn start(&self) -> anyhow::Result<Vec<Host>> {
-        let is_there: Vec<bool> = self
-            .hubs
-            .iter()
-            .map(|hub| self.file(hub).exists())
-            .collect();
+        let mut is_there = Vec::with_capacity(self.hubs.len());
+        for hub in self.hubs {
+            is_there.push(self.is_there(hub).await);
+        }
         let mut order: Vec<usize> = (0..self.hubs.len()).collect();
         // What another process may have is taken first, so that no hub is made in vain.
         order.sort_by_key(|at| !is_there[*at]);
@@ -67,8 +65,12 @@ impl Hosts<'_> {
         Err(error)
     }
 
-    fn file(&self, hub: &str) -> PathBuf {
-        self.session.data_dir().join(format!("{hub}.db"))
+    /// Whether a hub is there, or may be: its database cannot be asked.
+    async fn is_there(&self, hub: &str) -> bool {
+        let Ok(store) = self.session.store() else {
+            return false;
+        };
+        Hubs::new(store).exists(hub).await.unwrap_or(true)
     }
 
     /// Starts one. An existing hub that cannot be opened for a shortage is tried again until it can be: a supervisor would only restart the
@@ -77,20 +79,22 @@ impl Hosts<'_> {
         let builder = self.builder.clone().task_hub(hub);
         let (mut pause, mut said) = (PAUSE, None::<Instant>);
         loop {
-            let was_there = self.file(hub).exists();
-            let error = match start(&builder).await {
+            let was_there = self.is_there(hub).await;
+            let started = match self.session.has_database() {
+                true => self.stand_by(&builder, hub, meanwhile).await?,
+                false => start(&builder).await,
+            };
+            let error = match started {
                 Err(error) if was_there && may_pass(&error) => error,
                 other => return Ok(other?),
             };
-            if let (None, Some(opened)) = (&meanwhile, self.opened) {
-                *meanwhile = Some(opened.serve(self.http, self.clients()?)?);
-            }
+            self.serve_meanwhile(meanwhile)?;
             if said.is_none_or(|said| said.elapsed() >= SAID_EVERY) {
                 said = Some(Instant::now());
                 let url = meanwhile.as_ref().and_then(|served| served.url.as_deref());
                 tracing::warn!(
                     hub,
-                    file = %self.file(hub).display(),
+                    place = self.session.elsewhere(Some(hub.to_owned())).place(),
                     url,
                     %error,
                     "the task hub cannot be opened, and is tried again until it can be: {}",
@@ -103,22 +107,66 @@ impl Hosts<'_> {
     }
 
     /// Clients that answer requests while no host runs: the process is alive, but not ready.
-    fn clients(&self) -> Result<Vec<Client>> {
-        let open = |hub: &&str| Client::open(self.session.data_dir(), hub);
+    fn clients(&self) -> anyhow::Result<Vec<Client>> {
+        let store = self.session.store()?;
+        let open = |hub: &&str| Ok(Client::open(&store, hub)?);
         self.hubs.iter().map(open).collect()
+    }
+
+    fn serve_meanwhile(&self, meanwhile: &mut Option<Served>) -> anyhow::Result<()> {
+        if let (None, Some(opened)) = (&meanwhile, self.opened) {
+            *meanwhile = Some(opened.serve(self.http, self.clients()?)?);
+        }
+        Ok(())
+    }
+
+    /// Starts a host of a hub in a database, which several machines use: while another host owns the hub, this one waits for it, and answers
+    /// requests meanwhile by leaving commands for that one.
+    async fn stand_by(
+        &self,
+        builder: &HostBuilder,
+        hub: &str,
+        meanwhile: &mut Option<Served>,
+    ) -> anyhow::Result<Result<Host>> {
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let builder = builder.clone().standby(move |owner| {
+            // Nobody waits any more.
+            let _ = tell.send(owner.to_owned());
+        });
+        let mut starting = std::pin::pin!(builder.start());
+        let begun = Instant::now();
+        loop {
+            tokio::select! {
+                started = &mut starting => return Ok(started),
+                Some(owner) = told.recv() => {
+                    // A command owns the hub for a moment.
+                    let borrowed = BORROWED_MAX.saturating_sub(begun.elapsed());
+                    if let Ok(started) = tokio::time::timeout(borrowed, &mut starting).await {
+                        return Ok(started);
+                    }
+                    self.serve_meanwhile(meanwhile)?;
+                    let url = meanwhile.as_ref().and_then(|served| served.url.as_deref());
+                    tracing::info!(hub, url, "{owner} runs the task hub; this host waits, and takes over when that one is gone");
+                    self.session.output().note(&format!(
+                        "{owner} runs task hub {hub:?}: standing by, to take over when it is gone"
+                    ));
+                }
+            }
+        }
     }
 
     /// Deletes a hub that was created for a start that failed, unless it is used meanwhile.
     async fn unmake(&self, hub: &str) {
         let unmade = async {
-            let client = Client::open(self.session.data_dir(), hub)?;
+            let store = self.session.store()?;
+            let client = Client::open(&store, hub)?;
             let is_used = !client.modules().await?.is_empty()
                 || client.counts().await?.iter().any(|(_, number)| *number > 0)
                 || !client.keys().await?.is_empty();
             if is_used {
-                return Ok(());
+                return anyhow::Ok(());
             }
-            Hubs::new(self.session.data_dir()).delete(hub).await
+            Ok(Hubs::new(store).delete(hub).await?)
         };
         if let Err(error) = unmade.await {
             tracing::warn!(hub, %error, "a task hub that was made in vain stays");

@@ -40,7 +40,7 @@ struct CompactedJson<'a> {
 const FORCE: &str = "stop it first; --force deletes the hub under it";
 
 pub(super) async fn hubs(command: Option<HubsCommand>, session: &Session) -> anyhow::Result<Exit> {
-    let hubs = Hubs::new(session.data_dir());
+    let hubs = Hubs::new(session.store()?);
     match command.unwrap_or(HubsCommand::List) {
         HubsCommand::List => list(&hubs, session).await,
         HubsCommand::Create { name } => create(&hubs, &name, session).await,
@@ -84,7 +84,7 @@ async fn list(hubs: &Hubs, session: &Session) -> anyhow::Result<Exit> {
     if output.is_json() {
         output.json(&found)?;
     } else if found.is_empty() {
-        output.note(&format!("no task hubs in {}", session.data_dir().display()));
+        output.note(&format!("no task hubs in {}", session.store()?));
     } else {
         let header = ["TASK HUB", "SIZE", "CREATED (UTC)", "HOST"];
         output.table(&header, found.iter().map(row).collect())?;
@@ -106,6 +106,12 @@ fn row(hub: &HubInfo) -> Vec<Cell> {
     ]
 }
 
+/// The file of a hub, or the address of its database.
+fn place(hub: &HubInfo) -> String {
+    let file = hub.path.as_ref().map(|file| file.display().to_string());
+    file.or_else(|| hub.database.clone()).unwrap_or_default()
+}
+
 async fn create(hubs: &Hubs, name: &str, session: &Session) -> anyhow::Result<Exit> {
     let made = hubs.create(name).await.map_err(|error| {
         if error.is_already_exists() {
@@ -120,13 +126,13 @@ async fn create(hubs: &Hubs, name: &str, session: &Session) -> anyhow::Result<Ex
     if output.is_json() {
         output.json(&made)?;
     } else {
-        output.note(&format!("made task hub {name:?}, {}", made.path.display()));
+        output.note(&format!("made task hub {name:?}, {}", place(&made)));
     }
     Ok(Exit::Ok)
 }
 
 async fn show(name: &str, session: &Session) -> anyhow::Result<Exit> {
-    let client = session.elsewhere(None, Some(name.to_owned())).client()?;
+    let client = session.elsewhere(Some(name.to_owned())).client()?;
     let stats = client.stats().await;
     let stats = stats.map_err(|error| explain(error, name, FORCE, session))?;
     let retention = client.retention().await?;
@@ -142,7 +148,14 @@ async fn show(name: &str, session: &Session) -> anyhow::Result<Exit> {
     let all: u64 = stats.instances.iter().map(|(_, count)| count).sum();
     let mut fields = vec![
         ("task hub", hub.name.clone()),
-        ("file", hub.path.display().to_string()),
+        (
+            if hub.path.is_some() {
+                "file"
+            } else {
+                "database"
+            },
+            place(hub),
+        ),
         (
             "size",
             format!(
@@ -229,7 +242,7 @@ fn whole(age: Duration) -> String {
 
 async fn set(args: HubsSet, session: &Session) -> anyhow::Result<Exit> {
     let name = args.name.as_deref().unwrap_or_else(|| session.task_hub());
-    let there = session.elsewhere(None, Some(name.to_owned()));
+    let there = session.elsewhere(Some(name.to_owned()));
     let client = there.client()?;
     let retention = client.retention().await;
     let mut retention = retention.map_err(|error| explain(error, name, FORCE, session))?;
@@ -320,7 +333,7 @@ fn explain(
 }
 
 pub(super) async fn delete(args: DeleteTaskHub, session: &Session) -> anyhow::Result<Exit> {
-    let hubs = Hubs::new(session.data_dir());
+    let hubs = Hubs::new(session.store()?);
     let found = hubs
         .list()
         .await?

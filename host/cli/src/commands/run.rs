@@ -62,7 +62,7 @@ async fn open(session: &Session) -> anyhow::Result<(Option<Host>, Client)> {
         return Ok((None, session.client()?));
     }
     let builder = Host::builder()
-        .data_dir(session.data_dir())
+        .store(session.store()?)
         .task_hub(session.task_hub())
         .name("perennial run");
     match super::hosts::start(&builder).await {

@@ -23,7 +23,7 @@ pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exi
     prepare(args)?;
     let mut signals = Signals::new()?;
     let begun = Instant::now();
-    let mut builder = builder(args, session);
+    let mut builder = builder(args, session)?;
     let otlp = args.otlp.as_deref().map(Otlp::new).transpose()?;
     let otlp = otlp.map(Arc::new);
     if let Some(otlp) = &otlp {
@@ -123,9 +123,9 @@ async fn first_lost<'a>(hosts: &[Host], hubs: &[&'a str]) -> &'a str {
     futures::future::select_all(lost).await.0
 }
 
-fn builder(args: &Serve, session: &Session) -> HostBuilder {
+fn builder(args: &Serve, session: &Session) -> anyhow::Result<HostBuilder> {
     let mut builder = Host::builder()
-        .data_dir(session.data_dir())
+        .store(session.store()?)
         .name("perennial serve");
     if let Some(count) = args.max_activities {
         builder = builder.activities_max(count);
@@ -136,7 +136,7 @@ fn builder(args: &Serve, session: &Session) -> HostBuilder {
     if let Some(count) = args.resident {
         builder = builder.resident_max(count);
     }
-    builder.quotas(quotas(&args.quotas))
+    Ok(builder.quotas(quotas(&args.quotas)))
 }
 
 fn quotas(args: &QuotaArgs) -> Quotas {
@@ -187,7 +187,7 @@ async fn shut_down(hosts: Vec<Host>, otlp: Option<Arc<Otlp>>) -> anyhow::Result<
 /// The error that names the owner of the first of these hubs that has one.
 async fn owned(hubs: &[&str], session: &Session) -> anyhow::Result<Option<anyhow::Error>> {
     for hub in hubs {
-        let owner = Client::open(session.data_dir(), hub)?.owner().await?;
+        let owner = Client::open(session.store()?, hub)?.owner().await?;
         if let Some(owner) = owner {
             let message = format!("task hub {hub:?}: the task hub is in use by {owner}");
             let said = CliError::new(Exit::WrongState, message);
@@ -212,7 +212,7 @@ fn hubs<'a>(args: &'a Serve, session: &'a Session) -> anyhow::Result<Vec<&'a str
     }
     // A name that cannot be one is said before a hub is made of another.
     for hub in &hubs {
-        Client::open(session.data_dir(), hub)?;
+        Client::open(session.store()?, hub)?;
     }
     Ok(hubs)
 }
@@ -289,7 +289,10 @@ fn hangups_are_ignored() -> bool {
 enum EventJson<'a> {
     Ready {
         task_hub: &'a str,
-        file: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        file: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        database: Option<String>,
         pid: u32,
         instances: u64,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -313,12 +316,16 @@ async fn ready(
     let url = served.and_then(|served| served.url.as_deref());
     let grpc = served.and_then(|served| served.grpc.as_deref());
     let live: u64 = left(&host.client()).await?.values().sum();
-    let (file, pid) = (host.path().display(), std::process::id());
+    let (place, pid) = (host.place(), std::process::id());
     if session.output().is_json() {
-        let file = file.to_string();
+        let (file, database) = match host.path() {
+            Some(file) => (Some(file.display().to_string()), None),
+            None => (None, Some(place)),
+        };
         return session.output().json(&EventJson::Ready {
             task_hub,
             file,
+            database,
             pid,
             instances: live,
             url,
@@ -334,7 +341,7 @@ async fn ready(
         .map(|grpc| format!(", gRPC {grpc}"))
         .unwrap_or_default();
     session.output().line(&format!(
-        "ready: {file} (pid {pid}), {instances}{url}{grpc}"
+        "ready: {place} (pid {pid}), {instances}{url}{grpc}"
     ))
 }
 
@@ -344,7 +351,7 @@ async fn stopped(
     task_hub: &str,
     session: &Session,
 ) -> anyhow::Result<()> {
-    let left = left(&Client::open(session.data_dir(), task_hub)?).await?;
+    let left = left(&Client::open(session.store()?, task_hub)?).await?;
     if session.output().is_json() {
         return session.output().json(&EventJson::Stopped {
             task_hub,

@@ -6,7 +6,6 @@
 mod history;
 mod state;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use futures::TryStreamExt;
@@ -29,13 +28,17 @@ const TERMINATES_WITHIN: Duration = Duration::from_secs(30);
 /// Executes a verb.
 pub(crate) async fn durable(verb: Durable, session: &Session) -> anyhow::Result<Exit> {
     let place = verb.place();
-    let data_dir = place.connection_string_setting.as_deref().map(stored_at);
+    let stored = place.connection_string_setting.as_deref().map(stored_at);
     let task_hub = place.task_hub_name.clone();
-    let data_dir = match data_dir.transpose() {
-        Ok(data_dir) => data_dir,
+    let stored = match stored.transpose() {
+        Ok(stored) => stored,
         Err(error) => return Ok(report_as(&error, session, Exit::Error)),
     };
-    let session = session.elsewhere(data_dir, task_hub);
+    let session = session.elsewhere(task_hub);
+    let session = match stored {
+        Some(place) => session.stored_at(place),
+        None => session,
+    };
     match on(verb, &session).await {
         Ok(()) => Ok(Exit::Ok),
         Err(error) => Ok(report_as(&error, &session, Exit::Error)),
@@ -56,13 +59,13 @@ async fn on(verb: Durable, session: &Session) -> anyhow::Result<()> {
     }
 }
 
-/// The data directory that an environment variable names.
-fn stored_at(variable: &str) -> anyhow::Result<PathBuf> {
-    match std::env::var_os(variable) {
-        Some(dir) if !dir.is_empty() => Ok(dir.into()),
+/// The data directory, or the address of a database, that an environment variable names.
+fn stored_at(variable: &str) -> anyhow::Result<String> {
+    match std::env::var(variable) {
+        Ok(place) if !place.is_empty() => Ok(place),
         _ => Err(CliError::new(Exit::Error, "No storage connection string found.")
             .hint(format!(
-                "the environment variable {variable}, which --connection-string-setting names, must hold the data directory"
+                "the environment variable {variable}, which --connection-string-setting names, must hold the data directory, or the address of a PostgreSQL database"
             ))
             .into()),
     }
@@ -201,7 +204,7 @@ async fn terminate(args: WithReason, session: &Session) -> anyhow::Result<()> {
     let (client, id, output) = (session.client()?, args.of.id, session.output());
     match client.terminate(&id, args.reason.as_deref()).await {
         Err(error)
-            if error.is_not_found() && (session.url().is_some() || session.hub_file().exists()) =>
+            if error.is_not_found() && (session.url().is_some() || session.may_have_hub()) =>
         {
             return output.line(&format!(
                 "Failed to find instance '{id}'. No instance was terminated."
@@ -296,7 +299,7 @@ async fn purge_history(args: PurgeHistory, session: &Session) -> anyhow::Result<
 
 async fn delete_task_hub(session: &Session) -> anyhow::Result<()> {
     let hub = session.task_hub();
-    Hubs::new(session.data_dir()).delete(hub).await?;
+    Hubs::new(session.store()?).delete(hub).await?;
     if session.output().is_json() {
         let json = serde_json::json!({ "taskHub": hub, "deleted": true });
         return session.output().json(&json);

@@ -86,7 +86,7 @@ pub(crate) async fn dev(args: &Dev, session: &Session) -> anyhow::Result<Exit> {
 /// Starts the host or, if there is one, a client of it.
 async fn open(session: &Session) -> anyhow::Result<(Option<Host>, Client)> {
     let builder = Host::builder()
-        .data_dir(session.data_dir())
+        .store(session.store()?)
         .task_hub(session.task_hub())
         .name("perennial dev");
     match hosts::start(&builder).await {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use comfy_table::Color;
-use perennial::{HubOwner, OwnerState, Workers};
+use perennial::{HubOwner, Hubs, OwnerState, Workers};
 use serde::Serialize;
 
 use crate::error::Exit;
@@ -125,17 +125,25 @@ fn building() -> Vec<Finding> {
 async fn hub(session: &Session) -> Vec<Finding> {
     let dir = session.data_dir();
     let mut findings = vec![data_dir(dir)];
-    let file = session.hub_file();
-    if !file.exists() {
+    let hubs = session.store().map(Hubs::new);
+    let is_there = match hubs {
+        Ok(hubs) => hubs.exists(session.task_hub()).await.map_err(Into::into),
+        Err(error) => Err(error),
+    };
+    if matches!(is_there, Ok(false)) {
         findings.push(Finding::bad(
             "task hub",
             Level::Warning,
-            format!("{} is not there yet", file.display()),
+            format!("{} is not there yet", session.place()),
             "`perennial deploy FILE.wasm` or `perennial serve` makes it; --data-dir and --task-hub say where it is",
         ));
         return findings;
     }
-    match look(session).await {
+    let looked = match is_there {
+        Ok(_) => look(session).await,
+        Err(error) => Err(error),
+    };
+    match looked {
         Ok(found) => findings.extend(found),
         Err(error) => findings.push(Finding::bad(
             "task hub",
@@ -202,7 +210,7 @@ async fn look(session: &Session) -> anyhow::Result<Vec<Finding>> {
         .sum();
     let found = format!(
         "{}: {}, {}",
-        session.hub_file().display(),
+        session.place(),
         count(modules, "module"),
         count(all, "instance")
     );

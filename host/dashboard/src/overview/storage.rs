@@ -63,7 +63,10 @@ async fn freed(client: &Client, ended: u64) -> perennial::Result<u64> {
 fn sizes(stats: &HubStats) -> Markup {
     html! {
         dl.facts {
-            dt { "File" } dd { code { (stats.hub.path.display()) } }
+            @match &stats.hub.path {
+                Some(file) => { dt { "File" } dd { code { (file.display()) } } }
+                None => { dt { "Database" } dd { code { (stats.hub.database.as_deref().unwrap_or_default()) } } }
+            }
             dt { "Size" } dd { (show::bytes(stats.hub.bytes)) }
             dt { "Used" } dd { (show::bytes(stats.used_bytes)) }
             dt { "Histories" } dd { "about " (show::bytes(stats.history_bytes)) " in " (show::count(stats.history_events)) " events, " (show::count(stats.history_turns)) " turns" }

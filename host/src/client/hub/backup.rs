@@ -1,10 +1,10 @@
 //! Backup and restore of a hub.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::client::{Client, Error, Result, hub_path};
+use crate::client::{Client, Error, Result, Store};
 use crate::foreign::Listener;
-use crate::store::{self, StoreError};
+use crate::store::StoreError;
 
 /// The progress of a copy, in pages of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,10 +34,10 @@ impl Client {
         to: impl Into<PathBuf>,
         progress: impl FnMut(CopyProgress) + Send + 'static,
     ) -> Result<()> {
-        let from = self.path().ok_or_else(|| Error::needs_file("a backup"))?;
-        let (to, from) = (to.into(), from.to_owned());
+        let from = self.place().ok_or_else(|| Error::needs_file("a backup"))?;
+        let (to, from) = (to.into(), from.clone());
         blocking(&self.hub, progress, move |progress| {
-            store::backup(&from, &to, progress)
+            from.backup(&to, progress)
         })
         .await
     }
@@ -57,17 +57,18 @@ impl Client {
     /// # Errors
     /// If the hub exists already, or if the file is not a backup, is damaged, or was made by a newer version. Nothing is changed then.
     pub async fn restore(
-        data_dir: impl AsRef<Path>,
+        store: impl Into<Store>,
         task_hub: &str,
         from: impl Into<PathBuf>,
         progress: impl FnMut(CopyProgress) + Send + 'static,
     ) -> Result<Self> {
-        let (from, to) = (from.into(), hub_path(data_dir.as_ref(), task_hub)?);
+        let store = store.into();
+        let (from, to) = (from.into(), store.place(task_hub)?);
         blocking(task_hub, progress, move |progress| {
-            store::restore(&from, &to, progress)
+            to.restore(&from, progress)
         })
         .await?;
-        Self::open(data_dir, task_hub)
+        Self::open(store, task_hub)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Task hubs: list, inspect, create and delete them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use perennial_core::{Status, Timestamp};
 use schemars::JsonSchema;
@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use serde_with::{serde_as, skip_serializing_none};
 
 use crate::client::json::{AsCounts, TimeText};
-use crate::client::{Client, Error, Result, hub_path};
+use crate::client::{Client, Error, Result, Store};
 use crate::engine::clock::{Clock, SystemClock};
-use crate::store::{self, StoreError, Tally};
+use crate::store::{Outside, Place, StoreError, Tally};
 
-/// The task hubs of a data directory. Cheap to clone.
+/// The task hubs of a store: of a directory, or of a database. Cheap to clone.
 ///
 /// ```no_run
 /// # async fn example() -> perennial::Result<()> {
@@ -28,10 +28,10 @@ use crate::store::{self, StoreError, Tally};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Hubs {
-    data_dir: PathBuf,
+    store: Store,
 }
 
-/// A task hub in a data directory.
+/// A task hub of a store.
 #[skip_serializing_none]
 #[serde_as]
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -41,9 +41,11 @@ pub struct HubInfo {
     /// The name of the hub.
     #[serde(rename = "taskHub")]
     pub name: String,
-    /// The path of its file.
+    /// The path of its file, if it is one.
     #[serde(rename = "file")]
-    pub path: PathBuf,
+    pub path: Option<PathBuf>,
+    /// The address of its database without a password, if it is in one.
+    pub database: Option<String>,
     /// Its size on disk, in bytes.
     pub bytes: u64,
     /// When it was created.
@@ -92,10 +94,10 @@ pub struct HubStats {
 }
 
 impl Hubs {
-    /// The hubs of a data directory, which need not exist yet.
-    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+    /// The hubs of a store: of a directory, which need not exist yet, or of a database.
+    pub fn new(store: impl Into<Store>) -> Self {
         Self {
-            data_dir: data_dir.into(),
+            store: store.into(),
         }
     }
 
@@ -109,7 +111,7 @@ impl Hubs {
     /// # Errors
     /// [`Error::is_invalid`] if the name is invalid.
     pub fn client(&self, name: &str) -> Result<Client> {
-        Client::open(&self.data_dir, name)
+        Client::open(&self.store, name)
     }
 
     /// Lists all hubs, sorted by name, including those that cannot be read; see [`HubInfo::problem`].
@@ -124,15 +126,32 @@ impl Hubs {
     /// ```
     ///
     /// # Errors
-    /// If the directory cannot be read.
+    /// If the directory or the database cannot be read.
     pub async fn list(&self) -> Result<Vec<HubInfo>> {
-        let dir = self.data_dir.clone();
+        let store = self.store.clone();
         blocking("", move || {
-            let hubs = store::hubs_in(&dir)?.into_iter();
-            let named = hubs.filter(|(name, _)| hub_path(&dir, name).is_ok());
-            Ok(named.map(|(name, path)| info(name, path)).collect())
+            let hubs = store.hubs()?.into_iter();
+            Ok(hubs.map(|(name, place)| info(name, place)).collect())
         })
         .await
+    }
+
+    /// The names of all hubs, sorted. Blocks; use a blocking thread in asynchronous code.
+    ///
+    /// # Errors
+    /// If the directory or the database cannot be read.
+    pub fn names(&self) -> Result<Vec<String>> {
+        let hubs = self.store.hubs().map_err(|error| Error::store("", error))?;
+        Ok(hubs.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// Whether there is a hub of this name, or something else in its place.
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`] if the name is invalid, and if the database cannot be asked.
+    pub async fn exists(&self, name: &str) -> Result<bool> {
+        let place = self.store.place(name)?;
+        blocking(name, move || place.exists()).await
     }
 
     /// Creates a hub.
@@ -147,14 +166,14 @@ impl Hubs {
     /// # Errors
     /// [`Error::is_already_exists`] if the hub or another file of its name exists; [`Error::is_invalid`] if the name is invalid.
     pub async fn create(&self, name: &str) -> Result<HubInfo> {
-        let path = hub_path(&self.data_dir, name)?;
+        let place = self.store.place(name)?;
         let hub = name.to_owned();
         let created = blocking(name, move || {
-            if path.exists() {
+            if place.exists()? {
                 return Ok(None);
             }
-            drop(store::take_over(&path, SystemClock.now())?);
-            Ok(Some(info(hub, path)))
+            drop(place.take_over(SystemClock.now(), "a command", &|_| false)?);
+            Ok(Some(info(hub, place)))
         });
         created.await?.ok_or_else(|| Error::hub_exists(name))
     }
@@ -190,9 +209,8 @@ impl Hubs {
     }
 
     async fn delete_it(&self, name: &str, forced: bool) -> Result<()> {
-        hub_path(&self.data_dir, name)?;
-        let path = self.data_dir.join(format!("{name}.db"));
-        blocking(name, move || store::delete(&path, forced)).await
+        let place = self.store.place_as_named(name)?;
+        blocking(name, move || place.delete(forced)).await
     }
 
     /// Rewrites a hub's file without unused space. Returns its size in bytes before and after. It needs disk space for a copy. A hub of an
@@ -209,8 +227,8 @@ impl Hubs {
     /// # Errors
     /// [`Error::is_not_found`]; [`Error::is_owned`] if a host runs the hub, which returns unused space by itself. Nothing is changed then.
     pub async fn compact(&self, name: &str) -> Result<(u64, u64)> {
-        let path = hub_path(&self.data_dir, name)?;
-        blocking(name, move || store::compact(&path)).await
+        let place = self.store.place(name)?;
+        blocking(name, move || place.compact()).await
     }
 
     /// Statistics of a hub: see [`Client::stats`]. Visits each instance once, which is fast even for a hundred thousand.
@@ -246,11 +264,11 @@ impl Client {
         if let Some(remote) = self.remote() {
             return remote.stats().await;
         }
-        let path = self.path().ok_or_else(|| Error::needs_file("this"))?;
-        let (hub, path) = (self.task_hub().to_owned(), path.to_owned());
+        let place = self.place().ok_or_else(|| Error::needs_file("this"))?;
+        let (hub, place) = (self.task_hub().to_owned(), place.clone());
         blocking(self.task_hub(), move || {
-            let tally = store::open_reader(&path)?.tally()?;
-            Ok(HubStats::new(info(hub, path), tally))
+            let tally = place.open_reader()?.tally()?;
+            Ok(HubStats::new(info(hub, place), tally))
         })
         .await
     }
@@ -284,21 +302,23 @@ async fn blocking<T: Send + 'static>(
         .map_err(|error| Error::store(hub, error))
 }
 
-fn info(name: String, path: PathBuf) -> HubInfo {
-    let created = store::open_reader(&path).and_then(|reader| reader.created_at());
+fn info(name: String, place: Place) -> HubInfo {
+    let created = place.open_reader().and_then(|reader| reader.created_at());
+    let path = place.path().map(PathBuf::from);
     HubInfo {
-        bytes: store::bytes_of(&path),
-        owner: owner(&path),
+        bytes: place.bytes(),
         problem: created.as_ref().err().map(ToString::to_string),
         created_at: created.ok(),
         name,
+        database: path.is_none().then(|| place.to_string()),
         path,
+        owner: owner(place),
     }
 }
 
-/// The process that holds the hub's lock, unless it is about to exit or only applies one command.
-fn owner(path: &Path) -> Option<String> {
-    let note = store::read_note(path)?;
-    let taken = matches!(store::OwnerLock::take(path), Err(StoreError::Owned(_)));
-    taken.then(|| format!("{} (process {})", note.what, note.pid))
+/// The process that owns the hub, unless it is about to exit or only applies one command.
+fn owner(place: Place) -> Option<String> {
+    let outside = Outside::new(place);
+    let note = outside.owner()?;
+    outside.is_owned().then(|| note.to_string())
 }

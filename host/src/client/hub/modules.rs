@@ -408,8 +408,8 @@ fn new_module(
 impl Client {
     /// Stores the compiled code beside the hub, for the next host. A host in this process has done so already.
     async fn keep_compiled(&self, module: Digest) {
-        if let Backend::File(file) = &self.backend
-            && let Some(dir) = file.path().parent()
+        if let Backend::Outside(hub) = &self.backend
+            && let Some(dir) = hub.place().data_dir()
         {
             let dir = dir.join(CACHE_DIR);
             let keep = move || keep_compiled(dir, module);

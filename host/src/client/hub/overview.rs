@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_with::{serde_as, skip_serializing_none};
 use tokio::sync::Mutex;
 
-use crate::client::instances::open_work::{all_running, open_activity};
+use crate::client::instances::open_work::{open_activity, running};
 use crate::client::instances::waits::Wait;
 use crate::client::json::{AsCounts, TimeText};
 use crate::client::{Client, Error, Result};
@@ -455,7 +455,7 @@ struct Running {
 
 impl Running {
     fn find(reader: &Reader, host: Option<&Engine>) -> Result<Self, StoreError> {
-        let local = all_running(reader);
+        let local = running(reader, None);
         let mut all: Vec<(Timestamp, InstanceKey, TaskId)> = local
             .iter()
             .filter_map(|now| Some((now.started_at.unwrap_or_default(), now.key, now.task?)))

@@ -1,13 +1,12 @@
 //! Finds which process owns a hub, and whether it responds.
 
 use std::io::Read;
-use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::client::{Client, Error, Result};
-use crate::store::{self, OwnerLock, OwnerNote, StoreError};
+use crate::store::{Outside, OwnerNote, Place};
 
 /// How long a running owner may take to respond.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(3);
@@ -21,6 +20,9 @@ pub struct HubOwner {
     pub name: String,
     /// The process id.
     pub process: u32,
+    /// The name of its machine, if the hub is in a database, which other machines use too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub machine: Option<String>,
     /// Whether it responds.
     pub state: OwnerState,
 }
@@ -40,12 +42,16 @@ pub enum OwnerState {
 
 impl std::fmt::Display for HubOwner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} (process {})", self.name, self.process)
+        write!(f, "{} (process {}", self.name, self.process)?;
+        match &self.machine {
+            Some(machine) => write!(f, " on {machine})"),
+            None => f.write_str(")"),
+        }
     }
 }
 
 impl Client {
-    /// The process that owns the hub, and whether it responds; `None` if there is none or the hub is on another machine.
+    /// The process that owns the hub, and whether it responds; `None` if there is none or this is a client of a remote host.
     ///
     /// ```no_run
     /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
@@ -59,18 +65,19 @@ impl Client {
     /// # Errors
     /// If an internal task of the library panics.
     pub async fn owner(&self) -> Result<Option<HubOwner>> {
-        let Some(path) = self.path().map(Path::to_owned) else {
+        let Some(place) = self.place().cloned() else {
             return Ok(None);
         };
-        let looked = tokio::task::spawn_blocking(move || look(&path)).await;
+        let looked = tokio::task::spawn_blocking(move || look(place)).await;
         looked.map_err(|_| Error::panicked())
     }
 }
 
-fn look(path: &Path) -> Option<HubOwner> {
-    let is_owned = path.exists() && matches!(OwnerLock::take(path), Err(StoreError::Owned(_)));
-    let note = store::read_note(path).filter(|_| is_owned)?;
-    let state = if is_stopped(note.pid) {
+fn look(place: Place) -> Option<HubOwner> {
+    let outside = Outside::new(place);
+    let is_owned = outside.is_owned();
+    let note = outside.owner().filter(|_| is_owned)?;
+    let state = if is_stopped(&note) {
         OwnerState::Stopped
     } else if answers(&note) {
         OwnerState::Runs
@@ -80,6 +87,7 @@ fn look(path: &Path) -> Option<HubOwner> {
     Some(HubOwner {
         name: note.what,
         process: note.pid,
+        machine: note.machine,
         state,
     })
 }
@@ -96,8 +104,12 @@ fn answers(note: &OwnerNote) -> bool {
     stream.set_read_timeout(Some(ANSWER_PATIENCE)).is_ok() && stream.read(&mut said).is_ok()
 }
 
-/// Whether a process of this machine is stopped by a signal or a zombie. `false` if that cannot be determined.
-pub(in crate::client) fn is_stopped(process: u32) -> bool {
+/// Whether an owner on this machine is stopped by a signal or a zombie. `false` if that cannot be determined.
+pub(in crate::client) fn is_stopped(owner: &OwnerNote) -> bool {
+    let process = owner.pid;
+    if !owner.is_here() {
+        return false;
+    }
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat"));
     stat.is_ok_and(|stat| matches!(state_in(&stat), Some('T' | 't' | 'Z' | 'X')))
 }
@@ -116,6 +128,6 @@ mod tests {
         assert_eq!(state_in("12 (a) T (b) S 1 12 12"), Some('S'));
         assert_eq!(state_in("12 (perennial) T 1 12 12"), Some('T'));
         assert_eq!(state_in(""), None);
-        assert!(!is_stopped(std::process::id()));
+        assert!(!is_stopped(&OwnerNote::of_this_process("a test", None)));
     }
 }

@@ -118,10 +118,10 @@ impl Client {
         let found = match &self.backend {
             Backend::Engine(engine) => engine.remote_workers(),
             Backend::Remote(remote) => return remote.workers().await,
-            Backend::File(file) => {
+            Backend::Outside(hub) => {
                 // A hub that does not exist is an error, as for other reads.
                 self.read(|_| Ok(())).await?;
-                if !file.is_owned() {
+                if !hub.is_owned() {
                     return Ok(Workers::default());
                 }
                 match self.submit("", Request::Workers).await? {

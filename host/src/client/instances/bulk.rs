@@ -204,8 +204,8 @@ impl Client {
             Backend::Engine(_) => BATCH,
             // Each batch is a separate command to the owner, which costs more than its changes. Without a host there is no other work to
             // delay.
-            Backend::File(file) if file.is_owned() => 4 * BATCH,
-            Backend::File(_) | Backend::Remote(_) => PAGE as usize,
+            Backend::Outside(hub) if hub.is_owned() => 4 * BATCH,
+            Backend::Outside(_) | Backend::Remote(_) => PAGE as usize,
         }
     }
 }

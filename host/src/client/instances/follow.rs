@@ -116,7 +116,7 @@ impl Client {
     pub(crate) fn changed(&self, id: &str) -> impl Future<Output = ()> + Send + use<> {
         let told = match &self.backend {
             Backend::Engine(engine) => Some(engine.watch(id, Until::Changed).told),
-            Backend::File(_) | Backend::Remote(_) => None,
+            Backend::Outside(_) | Backend::Remote(_) => None,
         };
         async move {
             match told {
@@ -180,7 +180,7 @@ impl Client {
     pub(crate) fn changes(&self, seen: Option<&str>) -> Result<Changes> {
         let told = match &self.backend {
             Backend::Engine(engine) => Some(engine.watch_all()),
-            Backend::File(_) | Backend::Remote(_) => None,
+            Backend::Outside(_) | Backend::Remote(_) => None,
         };
         let since = match seen {
             Some(seen) => parse(seen)?,
@@ -200,7 +200,7 @@ impl Client {
         let told = match (&self.backend, &of) {
             (Backend::Engine(_), NoticesOf::One(id)) => Told::One(Box::pin(self.changed(id))),
             (Backend::Engine(engine), NoticesOf::Prefix(_)) => Told::All(engine.watch_all()),
-            (Backend::File(_) | Backend::Remote(_), _) => Told::Nothing(Changes::now()),
+            (Backend::Outside(_) | Backend::Remote(_), _) => Told::Nothing(Changes::now()),
         };
         Notices {
             client: self.clone(),

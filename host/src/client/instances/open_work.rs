@@ -62,7 +62,7 @@ pub(in crate::client) fn waits(
     let more = all_tasks - tasks.len() as u64 + all_children - children.len() as u64;
     let is_activity = |task: &TaskRow| task.kind == TaskRowKind::Activity;
     let running = if tasks.iter().any(is_activity) {
-        running(reader, row.key)
+        running(reader, Some(row.key))
     } else {
         Vec::new()
     };
@@ -253,7 +253,7 @@ pub(in crate::client) fn still_runs(
     row: &InstanceRow,
 ) -> Result<Vec<Wait>, StoreError> {
     let (children, _) = reader.live_children(row.key, WAITS_MAX)?;
-    let mut found: Vec<Wait> = running(reader, row.key)
+    let mut found: Vec<Wait> = running(reader, Some(row.key))
         .into_iter()
         .filter_map(|now| Some((now.task?, now.started_at)))
         .map(|(task, running_since)| Wait::Activity {
@@ -335,19 +335,10 @@ pub(in crate::client) fn open_activity(
     Ok(wait.map(|wait| (row.id.clone(), wait)))
 }
 
-/// The running attempts of an instance, in the process that owns the hub.
-fn running(reader: &Reader, key: InstanceKey) -> Vec<WasRunning> {
-    running_where(reader, |now| now.key == key)
-}
-
-/// All running attempts, in the process that owns the hub.
-pub(in crate::client) fn all_running(reader: &Reader) -> Vec<WasRunning> {
-    running_where(reader, |_| true)
-}
-
-fn running_where(reader: &Reader, is_asked: impl Fn(&WasRunning) -> bool) -> Vec<WasRunning> {
+/// The running attempts of an instance, or all, as far as this machine knows.
+pub(in crate::client) fn running(reader: &Reader, of: Option<InstanceKey>) -> Vec<WasRunning> {
     // Without the record the waits say less, and are still true.
-    let mut running = reader.running().unwrap_or_default();
-    running.retain(|now| now.task.is_some() && is_asked(now));
+    let mut running = reader.running(of).unwrap_or_default();
+    running.retain(|now| now.task.is_some());
     running
 }

@@ -215,7 +215,7 @@ impl Client {
             // Subscribe before reading, so that no answer is missed.
             let told = match &self.backend {
                 Backend::Engine(engine) => Some(engine.watch_answer(id, request_id)),
-                Backend::File(_) | Backend::Remote(_) => None,
+                Backend::Outside(_) | Backend::Remote(_) => None,
             };
             let left = limit.saturating_sub(begun.elapsed());
             let status = match self.remote() {

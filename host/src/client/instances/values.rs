@@ -217,7 +217,7 @@ impl Client {
             // Subscribe before reading the value, so that no change is missed.
             let told = match &self.backend {
                 Backend::Engine(engine) => Some(engine.watch(id, Until::Changed).told),
-                Backend::File(_) | Backend::Remote(_) => None,
+                Backend::Outside(_) | Backend::Remote(_) => None,
             };
             let left = limit.saturating_sub(begun.elapsed());
             let value = match (self.remote(), seen) {

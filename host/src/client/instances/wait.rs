@@ -99,7 +99,7 @@ impl Client {
             // Subscribe before reading the status, so that no change is missed.
             let watch = match &self.backend {
                 Backend::Engine(engine) => Some(engine.watch(id, until)),
-                Backend::File(_) | Backend::Remote(_) => None,
+                Backend::Outside(_) | Backend::Remote(_) => None,
             };
             let left = limit.saturating_sub(begun.elapsed());
             // A live instance has not ended: nothing needs to be read before the notification.

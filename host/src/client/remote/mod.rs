@@ -322,7 +322,7 @@ impl Client {
     /// [`Error::is_invalid`] if the URL does not use http or https, or the hub name or the key is invalid. Requests fail with
     /// [`Error::is_unreachable`] and [`Error::is_unauthorized`].
     pub fn connect(url: &str, task_hub: &str, key: Option<&str>) -> Result<Self> {
-        super::hub_path(std::path::Path::new(""), task_hub)?;
+        super::check_name(task_hub)?;
         Ok(Self {
             hub: task_hub.into(),
             backend: super::Backend::Remote(std::sync::Arc::new(Remote::new(url, task_hub, key)?)),

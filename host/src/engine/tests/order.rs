@@ -1,7 +1,7 @@
 //! Messages and timers are handled in the order of their times, however late the host notices.
 
 use super::world::*;
-use crate::store::{self, Change, Owned, Write};
+use crate::store::{Change, Owned, Place, Write};
 use perennial_core::{Command, Ending, Message, Status, TaskId, Timestamp, Waiting};
 
 /// Waits for an event until a deadline after its start. Completes with `"event"` or `"timer"`, whichever comes first.
@@ -33,7 +33,9 @@ fn winner(host: &Host<'_>, id: &str) -> &'static str {
 
 /// Puts an event into the hub while no host owns it, as a client without a host does.
 fn raise_without_a_host(world: &World, id: &str) {
-    let Owned { writer, .. } = store::take_over(&world.path(), world.now()).unwrap();
+    let Owned { writer, .. } = Place::File(world.path())
+        .take_over(world.now(), "a test", &|_| false)
+        .unwrap();
     let (tell, told) = std::sync::mpsc::channel();
     let change = Change::Deliver {
         id: id.to_owned(),

@@ -5,11 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::world::*;
 use crate::engine::{Request, StartRequest};
-use crate::store::{Reply, append_command, encode};
+use crate::store::{Outside, Reply, encode};
 use perennial_core::{Reuse, Status};
 
 fn ask(world: &World, token: &str, request: &Request) {
-    append_command(&world.path(), token, &encode(request).unwrap(), world.now()).unwrap();
+    let outside = Outside::new(world.place.clone());
+    outside
+        .append(token, &encode(request).unwrap(), world.now())
+        .unwrap();
 }
 
 #[test]
@@ -60,7 +63,8 @@ fn commands_of_other_processes_are_answered_once_each() {
 fn a_command_that_cannot_be_read_is_refused_and_holds_up_no_other() {
     let world = World::with("Listen", listens(1)).in_file();
     let host = world.open();
-    append_command(&world.path(), "odd", &[1, 250, 3], world.now()).unwrap();
+    let outside = Outside::new(world.place.clone());
+    outside.append("odd", &[1, 250, 3], world.now()).unwrap();
     ask(&world, "lost", &start("Missing", "a", None));
     ask(&world, "good", &start("Listen", "a", None));
     world

@@ -146,6 +146,7 @@ impl World {
                 .collect(),
             runtime: self.runtime.handle().clone(),
             deployments: Arc::default(),
+            waits: a_little(),
         };
         let engine = Engine::start(&self.place, self.config.clone(), parts)?;
         let host = Host {
@@ -546,4 +547,10 @@ pub(crate) fn start(name: &str, id: &str, input: Option<Json>) -> Request {
         trace_parent: None,
         scheduled_for: None,
     })
+}
+
+/// Waits for the lease of a host that died.
+fn a_little() -> Box<dyn Fn(&str) -> bool + Send> {
+    let until = Instant::now() + Duration::from_secs(10);
+    Box::new(move |_| Instant::now() < until)
 }

@@ -62,13 +62,13 @@ pub(in crate::grpc) async fn delete(hub: &Hub) -> Result<(), Status> {
 
 /// The hubs of the data directory of the served hub.
 fn hubs_beside(served: &Client, name: &str) -> Result<Hubs, Status> {
-    let dir = served.path().and_then(std::path::Path::parent);
-    let dir = dir.ok_or_else(|| {
+    let store = served.store();
+    let store = store.ok_or_else(|| {
         Status::failed_precondition(format!(
             "task hub {name:?} is not served here, and this server has no data directory in which it could be; ask its own host"
         ))
     })?;
-    Ok(Hubs::new(dir))
+    Ok(Hubs::new(store))
 }
 
 fn refused(name: &str, what: &str, error: &crate::client::Error) -> Status {

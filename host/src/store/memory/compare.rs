@@ -263,7 +263,6 @@ impl<'a> Compared<'a> {
         }
         let from = u32::try_from(self.below(row.turns as usize + 1)).unwrap_or(0);
         let limit = self.limit();
-        same!(self.turns(row.key, row.execution, from, limit));
         let asked = TurnsQuery {
             key: row.key,
             execution: row.execution,
@@ -273,7 +272,12 @@ impl<'a> Compared<'a> {
             bytes_max: self.one_of(&[1, 300, usize::MAX]).unwrap_or(1),
         };
         same!(self.turns_of(&asked));
-        same!(self.turns_within(row.key, row.execution, from, limit, asked.bytes_max));
+        let all = TurnsQuery {
+            before_rewind: None,
+            bytes_max: usize::MAX,
+            ..asked
+        };
+        same!(self.turns_of(&all));
     }
 
     fn family(&mut self, of: &Instance) {

@@ -6,7 +6,7 @@ use crate::store::StoreError;
 use crate::store::memory::Memory;
 use crate::store::memory::shared::MemoryHub;
 use crate::store::reads::implement_reads;
-use crate::store::types::WasRunning;
+use crate::store::types::{InstanceKey, WasRunning};
 
 /// Reads a hub. What it finds was committed.
 #[derive(Clone, Debug)]
@@ -23,7 +23,7 @@ impl MemoryReader {
 
 impl Memory {
     /// What runs is not kept in the hub.
-    pub(super) fn running(&self) -> Result<Vec<WasRunning>, StoreError> {
+    pub(super) fn running(&self, _: Option<InstanceKey>) -> Result<Vec<WasRunning>, StoreError> {
         Ok(Vec::new())
     }
 }

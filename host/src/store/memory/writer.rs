@@ -4,38 +4,27 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SendError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-use crate::limits::{TRANSACTION_BYTES, TRANSACTION_CHANGES};
 use crate::outage::Outage;
 use crate::store::backlog::Backlog;
 use crate::store::faults::Commit;
 use crate::store::live::LiveCounts;
 use crate::store::memory::shared::{Gate, MemoryHub};
 use crate::store::space::SpaceUsed;
+use crate::store::thread::{CLOSE_MAX, WriterThread, fill};
 use crate::store::write::Write;
 use crate::store::writer::Writes;
 use crate::store::{Faults, StoreError, WriterCounts};
 
-/// How long dropping the handle waits for the writer to end.
-const CLOSE_MAX: Duration = Duration::from_secs(30);
-
 /// A handle on the writer. Dropping it ends the writer after all queued changes.
 pub(crate) struct MemoryWriter {
-    queue: RwLock<Option<Sender<Box<Write>>>>,
+    thread: WriterThread<Box<Write>>,
     state: Arc<Mutex<State>>,
-    thread: Mutex<Option<Thread>>,
     closing: AtomicBool,
     seen: Arc<Seen>,
-}
-
-/// The writer's thread, and the signal of its end.
-struct Thread {
-    handle: JoinHandle<()>,
-    ended: Receiver<()>,
 }
 
 /// What its thread shares with the handle.
@@ -78,23 +67,11 @@ impl MemoryWriter {
             counts_live: false,
             seen: Arc::clone(&seen),
         }));
-        let (queue, jobs) = channel();
-        let (ending, ended) = channel();
         let of_thread = Arc::clone(&state);
-        let handle = std::thread::Builder::new()
-            .name("perennial-memory".to_owned())
-            .spawn(move || {
-                let _ending: Sender<()> = ending;
-                work(&of_thread, &jobs);
-            })
-            .map_err(StoreError::file(
-                "could not start the writer thread for",
-                "a hub in memory",
-            ))?;
+        let thread = WriterThread::start("a hub in memory", move |jobs| work(&of_thread, &jobs))?;
         Ok(Self {
-            queue: RwLock::new(Some(queue)),
+            thread,
             state,
-            thread: Mutex::new(Some(Thread { handle, ended })),
             closing: AtomicBool::new(false),
             seen,
         })
@@ -109,13 +86,9 @@ impl MemoryWriter {
 impl Writes for MemoryWriter {
     fn queue(&self, job: Write) {
         let (bytes, faults) = (job.bytes(), &self.seen.faults);
-        let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(queue) = queue.clone() else {
-            self.seen.backlog.leave(1, bytes);
-            return job.answer(Err(StoreError::Closed));
-        };
         faults.queued.fetch_add(1, Ordering::AcqRel);
-        if let Err(SendError(lost)) = queue.send(Box::new(job)) {
+        if let Err(lost) = self.thread.send(Box::new(job)) {
+            faults.queued.fetch_sub(1, Ordering::AcqRel);
             self.seen.backlog.leave(1, bytes);
             lost.answer(Err(StoreError::Closed));
         }
@@ -140,21 +113,7 @@ impl Writes for MemoryWriter {
 
     fn close(&self, until: Instant) {
         self.closing.store(true, Ordering::Release);
-        let mut queue = self.queue.write().unwrap_or_else(PoisonError::into_inner);
-        queue.take();
-        drop(queue);
-        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(Thread { handle, ended }) = thread.take() else {
-            return;
-        };
-        drop(thread);
-        if handle.thread().id() == std::thread::current().id() {
-            return;
-        }
-        let left = until.saturating_duration_since(Instant::now());
-        if ended.recv_timeout(left) != Err(RecvTimeoutError::Timeout) && handle.join().is_err() {
-            tracing::error!("the writer thread panicked");
-        }
+        self.thread.close(until, "a hub in memory");
     }
 
     fn live(&self) -> &LiveCounts {
@@ -192,15 +151,8 @@ impl Drop for MemoryWriter {
 /// The loop of the writer's thread.
 fn work(state: &Mutex<State>, jobs: &Receiver<Box<Write>>) {
     while let Ok(first) = jobs.recv() {
-        let mut bytes = first.bytes();
-        let mut batch = vec![*first];
-        while batch.len() < TRANSACTION_CHANGES
-            && bytes < TRANSACTION_BYTES
-            && let Ok(next) = jobs.try_recv()
-        {
-            bytes += next.bytes();
-            batch.push(*next);
-        }
+        let (bytes, mut batch) = (first.bytes(), vec![*first]);
+        let bytes = fill(&mut batch, bytes, || jobs.try_recv().ok().map(|next| *next));
         let count = batch.len();
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
         let faults = &state.seen.faults;

@@ -27,7 +27,7 @@ const HUB_CHARS_MAX: usize = 53;
 /// What the name of a schema begins with that is a hub.
 pub(super) const PREFIX: &str = "perennial_";
 
-/// The hub that an address means if it names none.
+/// The hub of an address, until another one is named.
 const DEFAULT_HUB: &str = "default";
 
 /// Where a hub is. Its text has no password.
@@ -48,7 +48,7 @@ impl Address {
             .any(|scheme| text.starts_with(scheme))
     }
 
-    /// Reads `postgres://user:password@host:port/database?hub=name`, with the parameters of libpq that tokio-postgres knows. A socket is
+    /// Reads `postgres://user:password@host:port/database`, with the parameters of libpq that tokio-postgres knows. A socket is
     /// named by its directory: `postgres:///database?host=/var/run/postgresql`. Without a password, `PGPASSWORD` is it.
     ///
     /// `sslmode` is `disable`; `prefer`, which encrypts if the server can, without a look at its certificate, and is the default;
@@ -75,13 +75,17 @@ impl Address {
             return Err(bad("it must begin with postgres://".to_owned()));
         }
         let (place, query) = text.split_once('?').unwrap_or((text, ""));
-        let (mut hub, mut mode, mut roots) = (DEFAULT_HUB.to_owned(), "prefer".to_owned(), None);
+        let (mut mode, mut roots) = ("prefer".to_owned(), None);
         let mut rest = Vec::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let decoded = percent_decode_str(value).decode_utf8_lossy().into_owned();
             match name {
-                "hub" => hub = decoded,
+                "hub" => {
+                    return Err(bad(
+                        "its task hub is named apart from it, as by --task-hub".to_owned()
+                    ));
+                }
                 "sslmode" => mode = decoded,
                 "sslrootcert" => {
                     roots = Some(PathBuf::from(decoded)).filter(|file| file.as_os_str() != "system")
@@ -89,7 +93,6 @@ impl Address {
                 _ => rest.push(pair),
             }
         }
-        check_hub(&hub)?;
         let (ssl, trust) = match mode.as_str() {
             "disable" => (SslMode::Disable, Trust::Anyone),
             "prefer" => (SslMode::Prefer, Trust::Anyone),
@@ -116,13 +119,24 @@ impl Address {
             config,
             trust,
             roots,
-            hub,
+            hub: DEFAULT_HUB.to_owned(),
         })
     }
 
-    /// The name of the hub.
-    pub(crate) fn hub(&self) -> &str {
-        &self.hub
+    /// The text without the hub.
+    pub(crate) fn of_database(&self) -> String {
+        let text = self.to_string();
+        let end = text.len() - "#".len() - self.hub.len();
+        text[..end].to_owned()
+    }
+
+    /// A short text that tells this database from others.
+    pub(crate) fn short_digest(&self) -> String {
+        {
+            use sha2::Digest as _;
+            let digest = sha2::Sha256::digest(self.of_database());
+            perennial_core::Digest(digest.into()).short()
+        }
     }
 
     /// Another hub of the database.
@@ -213,7 +227,7 @@ impl fmt::Display for Address {
         }
         write!(
             f,
-            "/{}?hub={}",
+            "/{}#{}",
             self.config.get_dbname().unwrap_or_default(),
             self.hub
         )
@@ -238,26 +252,29 @@ mod tests {
     fn the_text_of_an_address_has_no_password() {
         for (given, shown) in [
             (
-                "postgres://me:s3cret@db.example.com:5433/app?hub=orders",
-                "postgres://me@db.example.com:5433/app?hub=orders",
+                "postgres://me:s3cret@db.example.com:5433/app?application_name=a",
+                "postgres://me@db.example.com:5433/app#default",
             ),
             (
                 "postgresql://me@db/app?password=s3cret",
-                "postgres://me@db/app?hub=default",
+                "postgres://me@db/app#default",
             ),
             (
-                "postgres:///app?host=/var/run/postgresql&hub=a",
-                "postgres:///var/run/postgresql/app?hub=a",
+                "postgres:///app?host=/var/run/postgresql",
+                "postgres:///var/run/postgresql/app#default",
             ),
             (
                 "postgres://me@a,b:5433/app",
-                "postgres://me@a,b:5433/app?hub=default",
+                "postgres://me@a,b:5433/app#default",
             ),
-            ("postgres:///app", "postgres://localhost/app?hub=default"),
+            ("postgres:///app", "postgres://localhost/app#default"),
         ] {
             let address = parse(given).unwrap();
             assert_eq!(address.to_string(), shown);
             assert_eq!(format!("{address:?}"), shown);
+            let other = address.with_hub("other").unwrap();
+            assert_eq!(other.of_database(), address.of_database());
+            assert_eq!(other.short_digest(), address.short_digest());
         }
         let of_environment =
             Address::parse_with("postgres://me@db/app", Some(b"s3cret".to_vec())).unwrap();
@@ -269,9 +286,7 @@ mod tests {
     fn what_is_wrong_is_said_without_the_text() {
         for bad in [
             "mysql://me:s3cret@db",
-            "postgres://me:s3cret@db/app?hub=",
-            "postgres://me:s3cret@db/app?hub=a\"b",
-            "postgres://me:s3cret@db/app?hub=a_b",
+            "postgres://me:s3cret@db/app?hub=s3cret",
             "postgres://me:s3cret@db/app?sslmode=maybe",
             "postgres://me:s3cret@db/app?passwort=s3cret",
             "postgres://me:s3cret@db:many/app",
@@ -281,8 +296,10 @@ mod tests {
             };
             assert!(!error.contains("s3cret"), "{error}");
         }
-        let long = "a".repeat(HUB_CHARS_MAX + 1);
-        assert!(parse(&format!("postgres://db/app?hub={long}")).is_err());
+        let address = parse("postgres://db/app").unwrap();
+        for bad in ["", "a\"b", "a_b", &"a".repeat(HUB_CHARS_MAX + 1)] {
+            assert!(address.with_hub(bad).is_err());
+        }
     }
 
     #[test]

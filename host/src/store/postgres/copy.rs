@@ -6,6 +6,7 @@ use crate::store::memory::Memory;
 use crate::store::memory::delta::Delta;
 use crate::store::overlay::source::{HubRows, Source, Wanted};
 use crate::store::overlay::{Bound, Overlay};
+use crate::store::owned::OwnerNote;
 use crate::store::postgres::lease::{Lease, Taken, take};
 use crate::store::postgres::session::{Purpose, Session};
 use crate::store::postgres::source::{Link, small, turn};
@@ -30,7 +31,8 @@ impl Copy {
     pub(in crate::store) fn of(memory: &Memory, bound: Bound) -> Option<Self> {
         let address = server()?.fresh();
         let session = Session::open(&address, Purpose::Write).unwrap();
-        let Taken::Lease(lease) = take(&session, &address, "a test").unwrap() else {
+        let note = OwnerNote::of_this_process("a test", None);
+        let Taken::Lease { lease, .. } = take(&session, &address, &note).unwrap() else {
             panic!("somebody owns a new hub")
         };
         let overlay = Overlay::new(Link(Some(session)), bound);

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use perennial_core::Timestamp;
 
 use crate::store::StoreError;
-use crate::store::codec::int;
+use crate::store::codec::{int, uint};
 use crate::store::postgres::address::{Address, PREFIX};
 use crate::store::postgres::session::{Purpose, Session};
 
@@ -85,10 +85,7 @@ fn create_in(session: &Session, address: &Address, now: Timestamp) -> Result<boo
 ///
 /// # Errors
 /// [`StoreError::Missing`] if there is none, and those of [`create`].
-pub(in crate::store) fn check_format(
-    session: &Session,
-    address: &Address,
-) -> Result<(), StoreError> {
+pub(super) fn check_format(session: &Session, address: &Address) -> Result<(), StoreError> {
     match check(session, address)? {
         true => Ok(()),
         false => Err(StoreError::Missing(address.to_string().into())),
@@ -149,8 +146,47 @@ fn check(session: &Session, address: &Address) -> Result<bool, StoreError> {
     }
 }
 
+/// Whether there is a schema of this name with anything in it.
+pub(in crate::store) fn exists(address: &Address) -> Result<bool, StoreError> {
+    let session = Session::open(address, Purpose::Manage)?;
+    let anything = "SELECT 1 FROM pg_class WHERE relnamespace = to_regnamespace($1) LIMIT 1";
+    let found = session.query_opt(anything, &[&address.quoted_schema()])?;
+    Ok(found.is_some())
+}
+
+/// The bytes of all tables of a hub, with their indexes.
+pub(in crate::store) fn bytes(address: &Address) -> Result<u64, StoreError> {
+    bytes_in(&Session::open(address, Purpose::Manage)?, address)
+}
+
+fn bytes_in(session: &Session, address: &Address) -> Result<u64, StoreError> {
+    let sql = "SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class
+         WHERE relnamespace = to_regnamespace($1) AND relkind = 'r'";
+    let row = session.query_opt(sql, &[&address.quoted_schema()])?;
+    row.map_or(Ok(0), |row| Ok(uint(row.try_get(0)?)))
+}
+
+/// Rewrites all tables of a hub without unused space. Returns their bytes before and after.
+///
+/// # Errors
+/// [`StoreError::Missing`] if there is none.
+pub(in crate::store) fn compact(address: &Address) -> Result<(u64, u64), StoreError> {
+    let session = Session::open(address, Purpose::Manage)?;
+    check_format(&session, address)?;
+    let before = bytes_in(&session, address)?;
+    let tables = "SELECT quote_ident(relname) FROM pg_class WHERE relnamespace = to_regnamespace($1) AND relkind = 'r'";
+    for row in session.query(tables, &[&address.quoted_schema()])? {
+        let table: String = row.try_get(0)?;
+        let schema = address.quoted_schema();
+        // A table of many gigabytes takes longer than a statement of a host may.
+        session.batch("SET statement_timeout = 0")?;
+        session.batch_of_any_length(&format!("VACUUM (FULL, ANALYZE) {schema}.{table}"))?;
+    }
+    Ok((before, bytes_in(&session, address)?))
+}
+
 /// The hubs of a database, by name, in order. Those that the user may not read are not among them.
-pub(in crate::store) fn hubs(address: &Address) -> Result<Vec<String>, StoreError> {
+pub(crate) fn hubs(address: &Address) -> Result<Vec<String>, StoreError> {
     let session = Session::open(address, Purpose::Manage)?;
     let sql = "SELECT n.nspname FROM pg_namespace AS n 
          JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = 'hub' AND c.relkind = 'r'

@@ -7,6 +7,7 @@
 use tokio_postgres::Row;
 
 use crate::store::StoreError;
+use crate::store::owned::OwnerNote;
 use crate::store::postgres::address::Address;
 use crate::store::postgres::session::Session;
 
@@ -15,7 +16,7 @@ pub(super) const TTL_MS: i64 = if cfg!(test) { 1_500 } else { 5_000 };
 
 /// After this many milliseconds the lease of an owner is taken that has lost its connection too: one whose connection was only cut has
 /// another one by then.
-const ABANDONED_MS: i64 = if cfg!(test) { 500 } else { 2_000 };
+const ABANDONED_MS: i64 = if cfg!(test) { 500 } else { 1_000 };
 
 /// A lease.
 #[derive(Clone, Copy, Debug)]
@@ -30,17 +31,25 @@ pub(super) struct Lease {
 /// What became of an attempt to take a hub over.
 #[derive(Debug)]
 pub(super) enum Taken {
-    Lease(Lease),
+    /// Taken. `former` are the owners that died, as far as their rows say it.
+    Lease {
+        lease: Lease,
+        former: Vec<OwnerNote>,
+    },
     /// This one owns it, and lives.
     By(String),
 }
 
-/// Takes the lease of a hub, unless its owner lives.
-pub(super) fn take(session: &Session, address: &Address, host: &str) -> Result<Taken, StoreError> {
+/// Takes the lease of a hub, unless its owner lives. `note` describes this process to others.
+pub(super) fn take(
+    session: &Session,
+    address: &Address,
+    note: &OwnerNote,
+) -> Result<Taken, StoreError> {
     session.batch("BEGIN")?;
-    let taken = take_in(session, address, host);
+    let taken = take_in(session, address, note);
     match taken {
-        Ok(Taken::Lease(lease)) => {
+        Ok(Taken::Lease { lease, .. }) => {
             session.batch("COMMIT")?;
             hold(session, address, lease.epoch)?;
         }
@@ -50,7 +59,7 @@ pub(super) fn take(session: &Session, address: &Address, host: &str) -> Result<T
     taken
 }
 
-fn take_in(session: &Session, address: &Address, host: &str) -> Result<Taken, StoreError> {
+fn take_in(session: &Session, address: &Address, note: &OwnerNote) -> Result<Taken, StoreError> {
     let schema = address.schema();
     session.query(
         "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))",
@@ -63,10 +72,11 @@ fn take_in(session: &Session, address: &Address, host: &str) -> Result<Taken, St
          FROM owner WHERE NOT dead ORDER BY epoch",
         &[&TTL_MS, &ABANDONED_MS, &schema],
     )?;
+    let mut former = Vec::new();
     for owner in &owners {
         let (has_run_out, is_abandoned): (bool, bool) = (owner.try_get(2)?, owner.try_get(3)?);
         if !has_run_out && !is_abandoned {
-            return Ok(Taken::By(owner.try_get(1)?));
+            return Ok(Taken::By(said(owner.try_get(1)?)));
         }
         let epoch: i64 = owner.try_get(0)?;
         // Waits for a transaction of it that is under way; and that has renewed the lease.
@@ -75,11 +85,13 @@ fn take_in(session: &Session, address: &Address, host: &str) -> Result<Taken, St
             &[&epoch, &ABANDONED_MS],
         )?;
         if died == 0 {
-            return Ok(Taken::By(owner.try_get(1)?));
+            return Ok(Taken::By(said(owner.try_get(1)?)));
         }
+        former.extend(read_note(owner.try_get(1)?));
     }
     // Nobody needs the row of an owner that is dead: one without a row finds the same.
     session.batch("DELETE FROM owner WHERE dead")?;
+    let host = serde_json::to_string(note).unwrap_or_default();
     let lease = session.query(
         "INSERT INTO owner (epoch, host, commits, renewed) SELECT nextval('owner_epoch'), $1, commits, clock_timestamp() FROM hub
          RETURNING epoch, commits, (SELECT version FROM hub)",
@@ -97,7 +109,28 @@ fn take_in(session: &Session, address: &Address, host: &str) -> Result<Taken, St
         "UPDATE partition SET owner = $1, since = clock_timestamp()",
         &[&lease.epoch],
     )?;
-    Ok(Taken::Lease(lease))
+    Ok(Taken::Lease { lease, former })
+}
+
+/// What an owner said about itself.
+fn read_note(text: &str) -> Option<OwnerNote> {
+    serde_json::from_str(text).ok()
+}
+
+/// The same, for people.
+fn said(text: &str) -> String {
+    read_note(text).map_or_else(|| "another process".to_owned(), |note| note.to_string())
+}
+
+/// The owner of a hub, if one lives: its row is not that of a dead one, and its lease has not run out.
+pub(super) const OWNER: &str = "SELECT host FROM owner WHERE NOT dead AND renewed >= clock_timestamp() - $1::bigint * interval '1 ms'
+     ORDER BY epoch DESC LIMIT 1";
+
+/// See [`OWNER`]; the row is that of the query.
+pub(super) fn owner_of(row: &Row) -> Result<OwnerNote, StoreError> {
+    let text: &str = row.try_get(0)?;
+    read_note(text)
+        .ok_or_else(|| StoreError::Corrupt("the row of the owner cannot be read".to_owned()))
 }
 
 fn lease_of(row: &Row) -> Result<Lease, StoreError> {

@@ -6,10 +6,11 @@
 pub(in crate::store) mod address;
 #[cfg(test)]
 pub(in crate::store) mod copy;
-mod create;
+pub(in crate::store) mod create;
 mod error;
 mod garbage;
 mod lease;
+pub(in crate::store) mod outside;
 pub(in crate::store) mod owned;
 mod pool;
 pub(in crate::store) mod reads;

@@ -1,97 +1,128 @@
-//! Taking a hub over.
+//! Taking a hub over, and reading one without owning it.
 
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Duration;
 
 use perennial_core::Timestamp;
 
 use crate::store::StoreError;
+use crate::store::flight::FlightRecorder;
+use crate::store::owned::{OwnerNote, Ownership, machine};
 use crate::store::postgres::address::Address;
-use crate::store::postgres::create::create;
+use crate::store::postgres::create::{check_format, create};
 use crate::store::postgres::lease::{Taken, take};
 use crate::store::postgres::pool::Pool;
-#[cfg(test)]
 use crate::store::postgres::reads::PostgresReader;
 use crate::store::postgres::session::{Purpose, Session};
-use crate::store::postgres::writer::Writer;
-#[cfg(test)]
+use crate::store::postgres::writer::PostgresWriter;
 use crate::store::reads::Reader;
+use crate::store::writer::Writer;
 
 /// How often a lease is looked at that another owner holds.
 const LOOK_EVERY: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 200 });
 
 /// A hub that this process owns.
 pub(in crate::store) struct Owned {
-    pub(in crate::store) writer: Writer,
+    pub(in crate::store) writer: PostgresWriter,
     pub(in crate::store) reader: Pool,
-    /// The epoch of this owner, which no other one has.
-    pub(in crate::store) epoch: u64,
     /// Whether this call created the hub.
     pub(in crate::store) made: bool,
+    #[cfg(test)]
+    pub(in crate::store) epoch: i64,
+    /// The owners that died.
+    former: Vec<OwnerNote>,
 }
 
-/// Takes over a hub; creates it if it does not exist. Waits for so long while another owner lives. `host` describes this process to people.
+/// Takes over a hub; creates it if it does not exist. While another owner lives, asks `waits`, with that owner, whether to go on waiting.
+/// `what` describes this process to people.
 ///
 /// # Errors
 /// [`StoreError::Owned`] if the other one still lives after that, and those of [`create`].
 pub(in crate::store) fn take_over(
     address: &Address,
     now: Timestamp,
-    host: &str,
-    wait: Duration,
+    what: &str,
+    waits: &dyn Fn(&str) -> bool,
 ) -> Result<Owned, StoreError> {
     let made = create(address, now)?;
-    let until = Instant::now() + wait;
+    let note = OwnerNote {
+        machine: Some(machine()),
+        ..OwnerNote::of_this_process(what, None)
+    };
     let session = Session::open(address, Purpose::Write)?;
     loop {
-        match take(&session, address, host)? {
-            Taken::Lease(lease) => {
+        match take(&session, address, &note)? {
+            Taken::Lease { lease, former } => {
                 return Ok(Owned {
-                    writer: Writer::start(address.clone(), session, lease)?,
+                    writer: PostgresWriter::start(address.clone(), session, lease)?,
                     reader: Pool::new(address.clone()),
-                    epoch: lease.epoch.unsigned_abs(),
                     made,
+                    #[cfg(test)]
+                    epoch: lease.epoch,
+                    former,
                 });
             }
-            Taken::By(owner) if Instant::now() >= until => return Err(StoreError::Owned(owner)),
-            Taken::By(_) => {
-                std::thread::sleep(LOOK_EVERY.min(until.saturating_duration_since(Instant::now())))
-            }
+            Taken::By(owner) if !waits(&owner) => return Err(StoreError::Owned(owner)),
+            Taken::By(_) => std::thread::sleep(LOOK_EVERY),
         }
     }
 }
 
-/// Takes a hub over for an engine; what runs is recorded in a file of this machine.
-#[cfg(test)]
+/// Takes a hub over as [`take_over`] does. What runs is recorded in a file of this machine.
 pub(in crate::store) fn owned(
     address: &Address,
-    running: &std::path::Path,
+    running: &Path,
     now: Timestamp,
+    what: &str,
+    waits: &dyn Fn(&str) -> bool,
 ) -> Result<crate::store::Owned, StoreError> {
-    let (flight, were_running) = crate::store::FlightRecorder::open(running.to_owned())?;
-    let taken = take_over(address, now, "a test", Duration::from_secs(10))?;
+    if let Some(dir) = running.parent() {
+        std::fs::create_dir_all(dir)
+            .map_err(StoreError::file("could not create the directory", dir))?;
+    }
+    let Owned {
+        writer,
+        reader,
+        made,
+        former,
+        ..
+    } = take_over(address, now, what, waits)?;
+    let (flight, mut were_running) = FlightRecorder::open(running.to_owned())?;
+    // If the last owner ran elsewhere, what this machine recorded is of an owner before that one.
+    if !former.iter().any(OwnerNote::is_here) {
+        were_running.clear();
+    }
     Ok(crate::store::Owned {
-        owner: Box::new(Unannounced),
-        writer: crate::store::Writer::new(taken.writer),
-        reader: Reader::new(PostgresReader::new(taken.reader)),
+        owner: Box::new(Announced),
+        writer: Writer::new(writer),
+        reader: Reader::new(PostgresReader::new(reader, Some(running.to_owned()))),
         flight,
         were_running,
-        made: taken.made,
+        made,
     })
 }
 
-/// Reads a hub without owning it.
-#[cfg(test)]
-pub(in crate::store) fn open_reader(address: &Address) -> Reader {
-    Reader::new(PostgresReader::new(Pool::new(address.clone())))
+/// Reads a hub without owning it. `running` is where an owner on this machine records what runs.
+///
+/// # Errors
+/// [`StoreError::Missing`] if there is none, and those of another format.
+pub(in crate::store) fn open_reader(
+    address: &Address,
+    running: &Path,
+) -> Result<Reader, StoreError> {
+    check_format(&Session::open(address, Purpose::Read)?, address)?;
+    let pool = Pool::new(address.clone());
+    Ok(Reader::new(PostgresReader::new(
+        pool,
+        Some(running.to_owned()),
+    )))
 }
 
-/// Other processes find the owner in the database.
-#[cfg(test)]
-struct Unannounced;
+/// An owner whose row says who it is.
+struct Announced;
 
-#[cfg(test)]
-impl crate::store::Ownership for Unannounced {
-    fn announce(&mut self, _: &crate::store::OwnerNote) -> std::io::Result<()> {
+impl Ownership for Announced {
+    fn announce(&mut self, _: &OwnerNote) -> std::io::Result<()> {
         Ok(())
     }
 }

@@ -91,11 +91,6 @@ impl Pool {
         }
     }
 
-    /// Where the hub is.
-    pub(in crate::store) fn address(&self) -> &Address {
-        &self.address
-    }
-
     /// Reads, each statement for itself. Tries again with a new connection, once, if the connection was lost.
     pub(in crate::store) fn read<T>(
         &self,

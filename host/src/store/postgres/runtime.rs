@@ -49,22 +49,6 @@ impl Runtime {
             runtime.spawn(future);
         }
     }
-
-    /// Runs a future on the runtime, and waits for its end on this thread. `None` after this time, or if it panicked.
-    pub(super) fn run<T: Send + 'static>(
-        &self,
-        within: Duration,
-        future: impl Future<Output = T> + Send + 'static,
-    ) -> Option<T> {
-        let (tell, told) = std::sync::mpsc::sync_channel(1);
-        self.spawn(async move {
-            if let Ok(result) = tokio::time::timeout(within, future).await {
-                // The thread has stopped waiting.
-                let _ = tell.send(result);
-            }
-        });
-        told.recv().ok()
-    }
 }
 
 impl Drop for Runtime {
@@ -90,12 +74,12 @@ pub(super) fn wait<T>(within: Duration, future: impl Future<Output = T>) -> Opti
     let mut context = Context::from_waker(&waker);
     // A task of tokio that waits here has a budget, which only its end would renew.
     let mut future = pin!(tokio::task::unconstrained(future));
-    let until = Instant::now() + within;
+    let begun = Instant::now();
     loop {
         if let Poll::Ready(result) = future.as_mut().poll(&mut context) {
             return Some(result);
         }
-        let left = until.saturating_duration_since(Instant::now());
+        let left = within.saturating_sub(begun.elapsed());
         if left.is_zero() {
             return None;
         }
@@ -114,7 +98,9 @@ mod tests {
             .build()
             .unwrap();
         let found = of_caller.block_on(async {
-            let run = runtime.run(Duration::from_secs(60), async { 3 });
+            let (tell, told) = tokio::sync::oneshot::channel();
+            runtime.spawn(async { drop(tell.send(3)) });
+            let run = wait(Duration::from_secs(60), told).unwrap().ok();
             // More than the budget of a task of tokio.
             let (send, mut receive) = tokio::sync::mpsc::channel(1_000);
             for number in 0..1_000 {

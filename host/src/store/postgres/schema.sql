@@ -24,14 +24,14 @@ CREATE TABLE hub (
     secret       bytea NOT NULL
 ) WITH (fillfactor = 20);
 
--- Epochs of owners. None is given twice, and keys of instances are made of them.
-CREATE SEQUENCE owner_epoch AS bigint MINVALUE 1 MAXVALUE 2097151 NO CYCLE;
+-- Epochs of owners. None is given twice: a command that finds no host takes one too.
+CREATE SEQUENCE owner_epoch AS bigint MINVALUE 1 NO CYCLE;
 
 -- Owners that live, or have died and were not replaced yet. The row is the lease of an owner, the fence that keeps it from writing after
 -- another one took over, and the number of its last transaction.
 CREATE TABLE owner (
     epoch        bigint PRIMARY KEY,
-    -- The host, its process and version, for people.
+    -- The process, its machine and version, in JSON.
     host         text NOT NULL,
     commits      bigint NOT NULL,
     -- By the clock of the database, with each transaction.

@@ -1,13 +1,16 @@
 //! One connection, with its prepared statements.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::{TryJoinAll, try_join_all};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Row, Statement};
+use tokio_postgres::{AsyncMessage, Client, Connection, Row, Statement};
 
 use crate::outage::warn_seldom;
 use crate::store::StoreError;
@@ -46,6 +49,8 @@ pub(super) struct Session {
     /// By their text.
     statements: Mutex<HashMap<String, Statement>>,
     lost: AtomicBool,
+    /// The address of the hub, for errors.
+    place: String,
     /// Keeps the connection going.
     runtime: Arc<Runtime>,
 }
@@ -56,6 +61,15 @@ impl Session {
     /// # Errors
     /// [`StoreError::Database`] says what is not there, with the address.
     pub(super) fn open(address: &Address, purpose: Purpose) -> Result<Self, StoreError> {
+        Self::open_told(address, purpose, Arc::new(|| {}))
+    }
+
+    /// As [`open`](Self::open), and calls `told` for each notification, and when the connection ends.
+    pub(super) fn open_told(
+        address: &Address,
+        purpose: Purpose,
+        notified: Arc<dyn Fn() + Send + Sync>,
+    ) -> Result<Self, StoreError> {
         let runtime = Runtime::shared()?;
         let connector = tls::connector(address.trust, address.roots.as_deref())?;
         let config = address.config.clone();
@@ -64,11 +78,12 @@ impl Session {
             match tokio::time::timeout(CONNECT_MAX, config.connect(connector)).await {
                 Ok(Ok((client, connection))) => {
                     if tell.send(Ok(client)).is_ok()
-                        && let Err(error) = connection.await
+                        && let Err(error) = keep_going(connection, &*notified).await
                     {
                         // Each request that waited has an error of its own.
                         tracing::debug!(error = %StoreError::from(error), "a connection to PostgreSQL ended");
                     }
+                    notified();
                 }
                 Ok(Err(error)) => drop(tell.send(Err(Some(error)))),
                 Err(_) => drop(tell.send(Err(None))),
@@ -93,6 +108,7 @@ impl Session {
             client,
             statements: Mutex::default(),
             lost: AtomicBool::new(false),
+            place: address.to_string(),
             runtime,
         };
         session.batch(&settings(address, purpose))?;
@@ -137,6 +153,11 @@ impl Session {
         self.wait(self.client.batch_execute(sql))
     }
 
+    /// Executes a statement without parameters, however long it takes.
+    pub(super) fn batch_of_any_length(&self, sql: &str) -> Result<(), StoreError> {
+        self.wait_within(Duration::MAX, self.client.batch_execute(sql))
+    }
+
     /// Rows of several queries, which are sent together: one wait for all.
     pub(super) fn query_all(
         &self,
@@ -157,13 +178,21 @@ impl Session {
         &self,
         answers: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, StoreError> {
-        match wait(ANSWER_MAX, answers) {
+        self.wait_within(ANSWER_MAX, answers)
+    }
+
+    fn wait_within<T>(
+        &self,
+        within: Duration,
+        answers: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, StoreError> {
+        match wait(within, answers) {
             Some(Ok(answer)) => Ok(answer),
             Some(Err(error)) => {
                 if is_lost(&error) {
                     self.lost.store(true, Ordering::Release);
                 }
-                Err(error.into())
+                Err(self.error(error))
             }
             None => {
                 // What was asked may still be answered: nothing else can be asked here.
@@ -173,6 +202,17 @@ impl Session {
                     ANSWER_MAX.as_secs()
                 )))
             }
+        }
+    }
+
+    /// An error of this connection.
+    pub(super) fn error(&self, error: tokio_postgres::Error) -> StoreError {
+        match error.code() {
+            // Its statements name tables of the hub only.
+            Some(code) if *code == SqlState::UNDEFINED_TABLE => {
+                StoreError::Missing(self.place.clone().into())
+            }
+            _ => error.into(),
         }
     }
 
@@ -247,6 +287,27 @@ impl Session {
 
 /// The settings of a session.
 ///
+/// Moves the bytes of a connection, until it ends.
+async fn keep_going<S, T>(
+    mut connection: Connection<S, T>,
+    notified: &(dyn Fn() + Send + Sync),
+) -> Result<(), tokio_postgres::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
+        match message? {
+            AsyncMessage::Notification(_) => notified(),
+            AsyncMessage::Notice(notice) => {
+                tracing::debug!(notice = notice.message(), "PostgreSQL says");
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Plans depend on the schema alone, as those of SQLite do: statements are prepared while tables are empty, and PostgreSQL would choose to
 /// read whole tables, or build hashes of them, and keep to that. So the ways to read a whole table are off where there is another one.
 fn settings(address: &Address, purpose: Purpose) -> String {

@@ -126,11 +126,8 @@ impl Server {
     /// The address of a hub, which is not made yet.
     pub(in crate::store) fn address(&self, hub: &str) -> Address {
         let dir = self.dir.join("pg");
-        Address::parse(&format!(
-            "postgres://perennial@/postgres?host={}&hub={hub}",
-            dir.display()
-        ))
-        .unwrap()
+        let database = format!("postgres://perennial@/postgres?host={}", dir.display());
+        Address::parse(&database).unwrap().with_hub(hub).unwrap()
     }
 
     /// The address of a hub that no other test has, made.
@@ -161,6 +158,8 @@ impl Server {
                              '{to}', of.table_name, of.columns, of.columns, '{from}', of.table_name);
                      END LOOP;
                  END $copy$;
+                 -- The owner of the copy died.
+                 UPDATE {to}.owner SET renewed = '-infinity';
                  SELECT setval('{to}.owner_epoch', (SELECT last_value FROM {from}.owner_epoch));
                  COMMIT"
             ))

@@ -96,7 +96,8 @@ fn a_read_survives_the_loss_of_all_connections() {
     let Some(mut server) = Server::start(false) else {
         return say_skipped();
     };
-    let pool = Pool::new(server.fresh());
+    let address = server.fresh();
+    let pool = Pool::new(address.clone());
     let read = || {
         pool.read(|conn| Ok(conn.query("SELECT partition FROM partition", &[])?.len()))
             .unwrap()
@@ -105,7 +106,7 @@ fn a_read_survives_the_loss_of_all_connections() {
     server.restart("QUIT");
     assert_eq!(read(), 64);
     let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'";
-    let session = Session::open(pool.address(), Purpose::Manage).unwrap();
+    let session = Session::open(&address, Purpose::Manage).unwrap();
     assert_eq!(session.query(kill, &[]).unwrap().len(), 1);
     assert_eq!(read(), 64);
     let twice = pool.snapshot(|conn| {

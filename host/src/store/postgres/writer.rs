@@ -18,14 +18,12 @@ mod pipeline;
 mod shared;
 mod tables;
 
+use std::sync::PoisonError;
 #[cfg(test)]
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SendError, Sender, channel};
-use std::sync::{Mutex, PoisonError, RwLock};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use crate::limits::{TRANSACTION_BYTES, TRANSACTION_CHANGES};
 use crate::store::StoreError;
 use crate::store::backlog::Backlog;
 use crate::store::counts::WriterCounts;
@@ -36,55 +34,31 @@ use crate::store::postgres::session::Session;
 use crate::store::postgres::writer::commit::State;
 use crate::store::postgres::writer::shared::Shared;
 use crate::store::space::SpaceUsed;
+use crate::store::thread::{CLOSE_MAX, WriterThread, fill};
 use crate::store::write::Write;
 use crate::store::writer::Writes;
 
 /// How often an idle owner renews its lease.
 const RENEW_EVERY: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 1_000 });
 
-/// How long dropping the last handle waits for the writer to end.
-const CLOSE_MAX: Duration = Duration::from_secs(30);
-
 /// A handle on the writer. Dropping it ends the writer after all queued changes.
-pub(in crate::store) struct Writer {
-    queue: RwLock<Option<Sender<Box<Write>>>>,
-    thread: Mutex<Option<Thread>>,
+pub(in crate::store) struct PostgresWriter {
+    thread: WriterThread<Box<Write>>,
     shared: Shared,
 }
 
-/// The writer's thread, and the signal of its end.
-struct Thread {
-    handle: JoinHandle<()>,
-    ended: Receiver<()>,
-}
-
-impl Writer {
+impl PostgresWriter {
     /// Starts the writer with its connection and the lease that was taken with it.
     pub(super) fn start(
         address: Address,
         session: Session,
         lease: Lease,
     ) -> Result<Self, StoreError> {
-        let (queue, jobs) = channel();
         let shared = Shared::default();
         let place = address.to_string();
         let mut state = State::new(address, session, lease, shared.clone());
-        let (ending, ended) = channel();
-        let handle = std::thread::Builder::new()
-            .name("perennial-writer".to_owned())
-            .spawn(move || {
-                let _ending: Sender<()> = ending;
-                work(&mut state, &jobs);
-            })
-            .map_err(StoreError::file(
-                "could not start the writer thread for",
-                place,
-            ))?;
-        Ok(Self {
-            queue: RwLock::new(Some(queue)),
-            thread: Mutex::new(Some(Thread { handle, ended })),
-            shared,
-        })
+        let thread = WriterThread::start(&place, move |jobs| work(&mut state, &jobs))?;
+        Ok(Self { thread, shared })
     }
 
     /// What a test counts of it, and makes fail.
@@ -94,25 +68,18 @@ impl Writer {
     }
 }
 
-impl Writes for Writer {
+impl Writes for PostgresWriter {
     fn backlog(&self) -> &Backlog {
         &self.shared.backlog
     }
 
     fn queue(&self, job: Write) {
         let bytes = job.bytes();
-        let queue = self
-            .queue
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let Some(queue) = queue else {
-            self.shared.backlog.leave(1, bytes);
-            return job.answer(Err(StoreError::Closed));
-        };
         #[cfg(test)]
         self.shared.common.queued.fetch_add(1, Ordering::AcqRel);
-        if let Err(SendError(lost)) = queue.send(Box::new(job)) {
+        if let Err(lost) = self.thread.send(Box::new(job)) {
+            #[cfg(test)]
+            self.shared.common.queued.fetch_sub(1, Ordering::AcqRel);
             self.shared.backlog.leave(1, bytes);
             lost.answer(Err(StoreError::Closed));
         }
@@ -126,29 +93,12 @@ impl Writes for Writer {
 
     fn close(&self, until: Instant) {
         self.shared.closing.set();
-        self.queue
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let thread = self
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let Some(Thread { handle, ended }) = thread else {
-            return;
-        };
-        if handle.thread().id() == std::thread::current().id() {
-            return;
-        }
-        let left = until.saturating_duration_since(Instant::now());
-        if ended.recv_timeout(left) == Err(RecvTimeoutError::Timeout) {
-            tracing::error!(
-                "the database does not take what is being written; the writer is left to itself"
-            );
-        } else if handle.join().is_err() {
-            tracing::error!("the writer thread panicked");
-        }
+        self.thread.close(until, "the database");
+    }
+
+    fn when_fenced(&self, told: Box<dyn FnOnce() + Send>) {
+        let when = &self.shared.when_fenced;
+        *when.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
     }
 
     fn live(&self) -> &LiveCounts {
@@ -174,7 +124,7 @@ impl Writes for Writer {
     }
 }
 
-impl Drop for Writer {
+impl Drop for PostgresWriter {
     fn drop(&mut self) {
         self.close(Instant::now() + CLOSE_MAX);
     }
@@ -185,15 +135,8 @@ fn work(state: &mut State, jobs: &Receiver<Box<Write>>) {
     loop {
         match jobs.recv_timeout(state.renews_in(RENEW_EVERY)) {
             Ok(first) => {
-                let mut bytes = first.bytes();
-                let mut batch = vec![*first];
-                while batch.len() < TRANSACTION_CHANGES
-                    && bytes < TRANSACTION_BYTES
-                    && let Ok(next) = jobs.try_recv()
-                {
-                    bytes += next.bytes();
-                    batch.push(*next);
-                }
+                let (bytes, mut batch) = (first.bytes(), vec![*first]);
+                let bytes = fill(&mut batch, bytes, || jobs.try_recv().ok().map(|next| *next));
                 let count = batch.len();
                 #[cfg(test)]
                 state.taken(count);

@@ -2,5 +2,6 @@
 
 pub(crate) mod filter;
 pub(crate) mod found;
+pub(in crate::store) mod histories;
 pub(in crate::store) mod looks;
 pub(crate) mod waits;

@@ -18,17 +18,6 @@ use crate::store::sqlite::rows::reader::FileReader;
 use crate::store::sqlite::writer::FileWriter;
 use crate::store::writer::Writer;
 
-/// Takes over an existing hub.
-///
-/// # Errors
-/// [`StoreError::Missing`] if there is none, and those of [`take_over`].
-pub(crate) fn take_over_existing(path: &Path, now: Timestamp) -> Result<Owned, StoreError> {
-    if !path.exists() {
-        return Err(StoreError::Missing(path.to_owned()));
-    }
-    take_over(path, now)
-}
-
 /// Takes over a hub; creates it if it does not exist.
 ///
 /// # Errors
@@ -68,24 +57,6 @@ pub(crate) fn take_over(path: &Path, now: Timestamp) -> Result<Owned, StoreError
         were_running,
         made,
     })
-}
-
-/// Deletes a hub that was created just now and is not needed. Keeps it if another process has sent a command meanwhile.
-pub(crate) fn unmake(path: &Path, owned: Owned) -> Result<(), StoreError> {
-    let Owned {
-        owner,
-        writer,
-        reader,
-        ..
-    } = owned;
-    let is_wanted = !reader.unanswered(1)?.is_empty();
-    drop(writer);
-    drop(reader);
-    if !is_wanted {
-        hubs::remove_all(path)?;
-    }
-    drop(owner);
-    Ok(())
 }
 
 /// Opens a hub for reading.

@@ -20,14 +20,12 @@ pub(crate) mod transaction;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SendError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use crate::limits::{TRANSACTION_BYTES, TRANSACTION_CHANGES};
 use crate::outage::{Outage, warn_seldom};
 use crate::store::StoreError;
 use crate::store::backlog::Backlog;
@@ -40,23 +38,20 @@ use crate::store::sqlite::file::identity::FileId;
 use crate::store::sqlite::file::log_files::LogFiles;
 use crate::store::sqlite::file::open;
 use crate::store::sqlite::file::space;
+use crate::store::thread::{CLOSE_MAX, WriterThread, fill};
 use crate::store::write::Write;
 use crate::store::writer::Writes;
 
 /// How often the idle writer checks that the log files are still in place.
 const LOOK_AT_LOG_EVERY: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 1_000 });
 
-/// How long dropping the last handle waits for the writer to end.
-const CLOSE_MAX: Duration = Duration::from_secs(30);
-
 /// The delay between two tries to find out whether a commit happened.
 const REOPEN_DELAY: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 100 });
 
 /// A handle on the writer's thread. Dropping it ends the writer after all queued changes.
 pub(crate) struct FileWriter {
-    queue: RwLock<Option<Sender<Job>>>,
+    thread: WriterThread<Job>,
     state: Arc<Mutex<State>>,
-    thread: Mutex<Option<Thread>>,
     /// Whether a request to fold the log is queued.
     folds: Arc<AtomicBool>,
     counts: Arc<WriterCounts>,
@@ -70,16 +65,9 @@ pub(crate) struct FileWriter {
     pub(crate) faults: Arc<Faults>,
 }
 
-/// The writer's thread, and the signal of its end.
-struct Thread {
-    handle: JoinHandle<()>,
-    ended: Receiver<()>,
-}
-
 impl FileWriter {
     /// Starts the writer with its own connection, for the owner with this epoch.
     pub(crate) fn start(path: PathBuf, db: Connection, epoch: u64) -> Result<Self, StoreError> {
-        let (queue, jobs) = channel();
         let counts = Arc::new(WriterCounts::default());
         let closing = Arc::new(AtomicBool::new(false));
         let (backlog, live, space) = <(Arc<Backlog>, Arc<LiveCounts>, Arc<SpaceUsed>)>::default();
@@ -117,21 +105,12 @@ impl FileWriter {
         let of_thread = Arc::clone(&state);
         let folds = Arc::new(AtomicBool::new(false));
         let asked = Arc::clone(&folds);
-        let (ending, ended) = channel();
-        let handle = std::thread::Builder::new()
-            .name("perennial-writer".to_owned())
-            .spawn(move || {
-                let _ending: Sender<()> = ending;
-                work(&of_thread, &jobs, &asked);
-            })
-            .map_err(StoreError::file(
-                "could not start the writer thread for",
-                path,
-            ))?;
+        let thread = WriterThread::start(&path.display().to_string(), move |jobs| {
+            work(&of_thread, &jobs, &asked);
+        })?;
         Ok(Self {
-            queue: RwLock::new(Some(queue)),
+            thread,
             state,
-            thread: Mutex::new(Some(Thread { handle, ended })),
             folds,
             counts,
             backlog,
@@ -153,18 +132,11 @@ impl Writes for FileWriter {
 
     fn queue(&self, job: Write) {
         let bytes = job.bytes();
-        let queue = self
-            .queue
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let Some(queue) = queue else {
-            self.backlog.leave(1, bytes);
-            return job.answer(Err(StoreError::Closed));
-        };
         #[cfg(test)]
         self.faults.queued.fetch_add(1, Ordering::AcqRel);
-        if let Err(SendError(Job::Write(lost))) = queue.send(Job::Write(Box::new(job))) {
+        if let Err(Job::Write(lost)) = self.thread.send(Job::Write(Box::new(job))) {
+            #[cfg(test)]
+            self.faults.queued.fetch_sub(1, Ordering::AcqRel);
             self.backlog.leave(1, bytes);
             lost.answer(Err(StoreError::Closed));
         }
@@ -188,42 +160,15 @@ impl Writes for FileWriter {
         state.commit(vec![job]);
         let wakes = state.log_is_long() || state.asks_to_tidy();
         drop(state);
-        if wakes {
-            let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some(queue) = &*queue
-                && !self.folds.swap(true, Ordering::AcqRel)
-            {
-                // A writer that has ended has already folded the log.
-                let _ = queue.send(Job::FoldLog);
-            }
+        if wakes && !self.folds.swap(true, Ordering::AcqRel) {
+            // A writer that has ended has already folded the log.
+            let _ = self.thread.send(Job::FoldLog);
         }
     }
 
     fn close(&self, until: Instant) {
         self.closing.store(true, Ordering::Release);
-        self.queue
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let thread = self
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let Some(Thread { handle, ended }) = thread else {
-            return;
-        };
-        if handle.thread().id() == std::thread::current().id() {
-            return;
-        }
-        let left = until.saturating_duration_since(Instant::now());
-        if ended.recv_timeout(left) == Err(RecvTimeoutError::Timeout) {
-            tracing::error!(
-                "the disk does not take what is being written; the writer is left to itself"
-            );
-        } else if handle.join().is_err() {
-            tracing::error!("the writer thread panicked");
-        }
+        self.thread.close(until, "the disk");
     }
 
     fn live(&self) -> &LiveCounts {
@@ -408,9 +353,16 @@ fn work(state: &Mutex<State>, jobs: &Receiver<Job>, folds: &AtomicBool) {
             state().fold_log();
             continue;
         };
-        let mut bytes = first.bytes();
-        let mut batch = vec![*first];
-        bytes = take_all(jobs, &mut batch, bytes, folds);
+        let (bytes, mut batch) = (first.bytes(), vec![*first]);
+        let bytes = fill(&mut batch, bytes, || {
+            loop {
+                match jobs.try_recv().ok()? {
+                    Job::Write(next) => return Some(*next),
+                    // The log is folded after this batch anyway.
+                    Job::FoldLog => folds.store(false, Ordering::Release),
+                }
+            }
+        });
         let count = batch.len();
         let mut state = state();
         #[cfg(test)]
@@ -464,27 +416,4 @@ fn next<'s>(
             }
         }
     }
-}
-
-/// Adds queued jobs to the batch while they fit. Returns the bytes of the batch.
-fn take_all(
-    jobs: &Receiver<Job>,
-    batch: &mut Vec<Write>,
-    mut bytes: usize,
-    folds: &AtomicBool,
-) -> usize {
-    while batch.len() < TRANSACTION_CHANGES
-        && bytes < TRANSACTION_BYTES
-        && let Ok(next) = jobs.try_recv()
-    {
-        match next {
-            Job::Write(next) => {
-                bytes += next.bytes();
-                batch.push(*next);
-            }
-            // The log is folded after this batch anyway.
-            Job::FoldLog => folds.store(false, Ordering::Release),
-        }
-    }
-    bytes
 }

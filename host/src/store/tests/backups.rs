@@ -1,7 +1,8 @@
 //! Copies of a hub.
 
 use super::*;
-use crate::store::{NewModule, backup, restore, with_suffix};
+use crate::store::sqlite::file::backup::{backup, restore};
+use crate::store::{NewModule, with_suffix};
 
 fn starts(hub: &Hub, from: u32, to: u32) {
     for n in from..to {

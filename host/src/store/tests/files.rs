@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use super::*;
+use crate::store::sqlite::file::hubs::delete;
 use crate::store::sqlite::file::open::{MIGRATIONS, fits, migrate_with};
-use crate::store::{FileId, delete, real, with_suffix};
+use crate::store::{FileId, real, with_suffix};
 
 fn take(path: &Path) -> Result<Owned, StoreError> {
     take_over(path, Timestamp(1_000))
@@ -20,7 +21,7 @@ fn check_refused(content: &[u8], is_right: impl Fn(&StoreError) -> bool) {
             panic!("it was taken over")
         };
         assert!(is_right(&error), "{error}");
-        let Err(error) = crate::store::open_reader(&path) else {
+        let Err(error) = crate::store::sqlite::owned::open_reader(&path) else {
             panic!("it was read")
         };
         assert!(is_right(&error), "{error}");
@@ -83,7 +84,7 @@ fn what_is_no_file_is_neither_opened_nor_removed() {
         let before = kind();
         let refusals = [
             take(&path).map(drop),
-            crate::store::open_reader(&path).map(drop),
+            crate::store::sqlite::owned::open_reader(&path).map(drop),
             delete(&path, false),
             delete(&path, true),
         ];
@@ -118,8 +119,8 @@ fn what_is_no_file_beside_a_hub_is_neither_opened_nor_removed() {
             pipe(&beside);
             let mut refusals = vec![take(&path).map(drop)];
             if is_there {
-                refusals.push(crate::store::open_reader(&path).map(drop));
-                refusals.push(crate::store::integrity(&path, 1).map(drop));
+                refusals.push(crate::store::sqlite::owned::open_reader(&path).map(drop));
+                refusals.push(crate::store::sqlite::file::backup::integrity(&path, 1).map(drop));
                 refusals.push(delete(&path, false));
             }
             for refused in refusals {
@@ -141,9 +142,9 @@ fn what_is_no_file_beside_a_hub_is_neither_opened_nor_removed() {
     let to = dir.path().join("copy.db");
     for refused in [
         take(&path).map(drop),
-        crate::store::open_reader(&path).map(drop),
-        crate::store::integrity(&path, 1).map(drop),
-        crate::store::backup(&path, &to, &mut |_, _| {}),
+        crate::store::sqlite::owned::open_reader(&path).map(drop),
+        crate::store::sqlite::file::backup::integrity(&path, 1).map(drop),
+        crate::store::sqlite::file::backup::backup(&path, &to, &mut |_, _| {}),
     ] {
         let error = refused.unwrap_err().to_string();
         assert!(error.contains("named pipe"), "{error}");
@@ -158,7 +159,9 @@ fn an_empty_file_becomes_a_hub_that_is_not_taken_back() {
     let owned = take(&path).unwrap();
     assert!(!owned.made, "it was somebody's file");
     drop(owned);
-    crate::store::open_reader(&path).map(drop).unwrap();
+    crate::store::sqlite::owned::open_reader(&path)
+        .map(drop)
+        .unwrap();
 }
 
 #[test]
@@ -185,7 +188,7 @@ fn a_directory_that_cannot_be_used_is_named() {
     };
     assert!(error.to_string().contains("file"), "{error}");
     assert!(matches!(
-        crate::store::open_reader(&dir.path().join("none.db")),
+        crate::store::sqlite::owned::open_reader(&dir.path().join("none.db")),
         Err(StoreError::Missing(_))
     ));
     assert!(
@@ -238,6 +241,7 @@ fn a_hub_has_one_owner_who_says_its_name() {
         version: "1".to_owned(),
         what: "a test".to_owned(),
         socket: None,
+        machine: None,
     };
     owned.owner.announce(&note).unwrap();
     let Err(error) = take(&path) else {
@@ -248,7 +252,7 @@ fn a_hub_has_one_owner_who_says_its_name() {
         "the task hub is in use by a test (process 42)"
     );
     drop(owned);
-    assert!(crate::store::read_note(&path).is_none());
+    assert!(crate::store::sqlite::file::lock::read_note(&path).is_none());
     let owned = take(&path).unwrap();
     assert_eq!(
         owned.reader.last_key().unwrap().0,
@@ -424,10 +428,10 @@ fn check_foreign(path: &Path, content: &[u8]) {
     let copy = path.with_file_name("copy.db");
     let tries: [Result<(), StoreError>; 5] = [
         take(path).map(drop),
-        crate::store::open_reader(path).map(drop),
-        crate::store::backup(path, &copy, &mut |_, _| {}),
-        crate::store::integrity(path, 1).map(drop),
-        crate::store::compact(path).map(drop),
+        crate::store::sqlite::owned::open_reader(path).map(drop),
+        crate::store::sqlite::file::backup::backup(path, &copy, &mut |_, _| {}),
+        crate::store::sqlite::file::backup::integrity(path, 1).map(drop),
+        crate::store::sqlite::file::space::compact(path).map(drop),
     ];
     for (n, tried) in tries.into_iter().enumerate() {
         let error = tried.expect_err(&n.to_string());
@@ -464,7 +468,7 @@ fn neither_a_later_file_nor_a_backup_is_mixed_with_a_log() {
     let path = dir.path().join("hub.db");
     let log = std::fs::read(with_suffix(&path, "-wal")).unwrap();
     let copy = dir.path().join("backup.db");
-    crate::store::backup(&path, &copy, &mut |_, _| {}).unwrap();
+    crate::store::sqlite::file::backup::backup(&path, &copy, &mut |_, _| {}).unwrap();
     check_foreign(&path, &std::fs::read(&copy).unwrap());
     // A state from after the log, under another owner.
     std::fs::remove_file(with_suffix(&path, "-wal")).unwrap();

@@ -30,11 +30,12 @@ use perennial_core::{
 use rusqlite::Connection;
 use tempfile::TempDir;
 
+use crate::store::sqlite::owned::take_over;
 use crate::store::sqlite::rows::reader::FileReader;
 use crate::store::types::Summary;
 use crate::store::{
     Change, InstanceKey, InstanceRow, NewInstance, Outcome, Owned, Position, Reader, Reply,
-    StoreError, TurnCommit, Write, take_over,
+    StoreError, TurnCommit, Write,
 };
 
 /// A module of one zero byte.

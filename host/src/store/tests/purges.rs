@@ -207,20 +207,20 @@ fn a_hub_is_deleted_with_everything_beside_it_unless_somebody_owns_it() {
             .collect()
     };
     assert_eq!(names(&dir), ["hub", "other"]);
-    let owned = crate::store::delete(&path, false);
+    let owned = crate::store::sqlite::file::hubs::delete(&path, false);
     assert!(matches!(owned, Err(StoreError::Owned(_))), "{owned:?}");
     assert!(matches!(
-        crate::store::delete(&dir.join("other.db"), true),
+        crate::store::sqlite::file::hubs::delete(&dir.join("other.db"), true),
         Err(StoreError::NotAHub(_))
     ));
     assert!(matches!(
-        crate::store::delete(&dir.join("none.db"), true),
+        crate::store::sqlite::file::hubs::delete(&dir.join("none.db"), true),
         Err(StoreError::Missing(_))
     ));
     assert!(path.exists());
     let Hub { dir: _keep, owned } = hub;
     drop(owned);
-    crate::store::delete(&path, false).unwrap();
+    crate::store::sqlite::file::hubs::delete(&path, false).unwrap();
     let mut left: Vec<_> = std::fs::read_dir(&dir)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -233,7 +233,7 @@ fn a_hub_is_deleted_with_everything_beside_it_unless_somebody_owns_it() {
 fn an_owner_whose_hub_was_deleted_by_force_commits_nothing_more() {
     let hub = Hub::new();
     hub.start(1, "before");
-    crate::store::delete(&hub.path(), true).unwrap();
+    crate::store::sqlite::file::hubs::delete(&hub.path(), true).unwrap();
     let after = hub.write(Change::Start(new(2, "after")));
     assert!(matches!(after, Err(StoreError::Fenced)), "{after:?}");
     // A new hub may be created in its place meanwhile; the old owner does not affect it.

@@ -1,7 +1,10 @@
 //! Free pages are returned to the disk.
 
 use super::*;
-use crate::store::{backup, bytes_of, compact, with_suffix};
+use crate::store::sqlite::file::backup::backup;
+use crate::store::sqlite::file::paths::bytes_of;
+use crate::store::sqlite::file::space::compact;
+use crate::store::with_suffix;
 
 fn large(n: i64) -> NewInstance {
     let mut new = new(1_000 + n, &format!("i{n}"));

@@ -186,24 +186,24 @@ fn raised(hub: &Hub, id: &str, token: &str) -> Result<Outcome, StoreError> {
 fn a_command_that_was_taken_back_takes_no_effect() {
     let hub = Hub::new();
     hub.start(1, "a");
-    crate::store::append_command(&hub.path(), "t", &[1], Timestamp(5)).unwrap();
-    assert!(crate::store::take_back_command(&hub.path(), "t").unwrap());
+    crate::store::sqlite::owned::append_command(&hub.path(), "t", &[1], Timestamp(5)).unwrap();
+    assert!(crate::store::sqlite::owned::take_back_command(&hub.path(), "t").unwrap());
     // The owner had already read it.
     let result = raised(&hub, "a", "t");
     assert!(matches!(result, Err(StoreError::TakenBack)), "{result:?}");
     let delivered = "SELECT count(*) FROM inbox WHERE instance = 1";
     let before = hub.count(delivered);
     // An answered command cannot be withdrawn.
-    crate::store::append_command(&hub.path(), "u", &[1], Timestamp(5)).unwrap();
+    crate::store::sqlite::owned::append_command(&hub.path(), "u", &[1], Timestamp(5)).unwrap();
     raised(&hub, "a", "u").unwrap();
     assert_eq!(hub.count(delivered), before + 1);
-    assert!(!crate::store::take_back_command(&hub.path(), "u").unwrap());
+    assert!(!crate::store::sqlite::owned::take_back_command(&hub.path(), "u").unwrap());
 }
 
 #[test]
 fn an_answer_goes_down_with_what_it_answers() {
     let hub = Hub::new();
-    crate::store::append_command(&hub.path(), "t", &[1], Timestamp(5)).unwrap();
+    crate::store::sqlite::owned::append_command(&hub.path(), "t", &[1], Timestamp(5)).unwrap();
     let reply = raised(&hub, "nobody", "t").unwrap().reply;
     let answer = hub.reader().answer("t").unwrap().unwrap();
     assert_eq!(

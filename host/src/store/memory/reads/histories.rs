@@ -6,7 +6,7 @@ use crate::store::StoreError;
 use crate::store::codec::encode;
 use crate::store::memory::Memory;
 use crate::store::queries::found::{RewindRow, TurnsQuery};
-use crate::store::sqlite::rows::histories::{Part, parts};
+use crate::store::queries::histories::{Part, parts};
 use crate::store::types::{InstanceKey, InstanceRow};
 
 impl Memory {
@@ -48,34 +48,6 @@ impl Memory {
         let begun = self.turns.range(of);
         let mut begun = begun.filter(|(_, turn)| turn.first_event <= event);
         Ok(begun.next_back().map_or(0, |(_, turn)| turn.number))
-    }
-
-    pub(crate) fn turns(
-        &self,
-        key: InstanceKey,
-        execution: u32,
-        from: u32,
-        limit: u32,
-    ) -> Result<Vec<Turn>, StoreError> {
-        self.turns_within(key, execution, from, limit, usize::MAX)
-    }
-
-    pub(crate) fn turns_within(
-        &self,
-        key: InstanceKey,
-        execution: u32,
-        from: u32,
-        limit: u32,
-        bytes_max: usize,
-    ) -> Result<Vec<Turn>, StoreError> {
-        self.turns_of(&TurnsQuery {
-            key,
-            execution,
-            before_rewind: None,
-            from,
-            limit,
-            bytes_max,
-        })
     }
 
     pub(crate) fn turns_of(&self, asked: &TurnsQuery) -> Result<Vec<Turn>, StoreError> {

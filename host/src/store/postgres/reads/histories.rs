@@ -8,7 +8,7 @@ use crate::store::codec::decode;
 use crate::store::postgres::reads::{PostgresReader, all};
 use crate::store::postgres::source::{big, rewind, small, time};
 use crate::store::queries::found::{RewindRow, TurnsQuery};
-use crate::store::sqlite::rows::histories::{Part, parts};
+use crate::store::queries::histories::{Part, parts};
 use crate::store::types::{InstanceKey, InstanceRow};
 
 impl PostgresReader {
@@ -37,34 +37,6 @@ impl PostgresReader {
                 }
             }
             Ok(from)
-        })
-    }
-
-    pub(in crate::store) fn turns(
-        &self,
-        key: InstanceKey,
-        execution: u32,
-        from: u32,
-        limit: u32,
-    ) -> Result<Vec<Turn>, StoreError> {
-        self.turns_within(key, execution, from, limit, usize::MAX)
-    }
-
-    pub(in crate::store) fn turns_within(
-        &self,
-        key: InstanceKey,
-        execution: u32,
-        from: u32,
-        limit: u32,
-        bytes_max: usize,
-    ) -> Result<Vec<Turn>, StoreError> {
-        self.turns_of(&TurnsQuery {
-            key,
-            execution,
-            before_rewind: None,
-            from,
-            limit,
-            bytes_max,
         })
     }
 

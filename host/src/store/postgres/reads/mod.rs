@@ -17,33 +17,49 @@ mod tasks;
 pub(in crate::store) mod testing;
 mod walks;
 
+use std::path::PathBuf;
+
 use tokio_postgres::Row;
 
 use crate::store::StoreError;
+use crate::store::flight;
+use crate::store::postgres::lease::{OWNER, TTL_MS, owner_of};
 use crate::store::postgres::pool::Pool;
 use crate::store::postgres::session::Param;
 use crate::store::reads::implement_reads;
-use crate::store::types::WasRunning;
+use crate::store::types::{InstanceKey, WasRunning};
 
 /// Reads a hub, from any thread, whether or not this process runs its instances.
 pub(in crate::store) struct PostgresReader {
     pool: Pool,
+    /// Where an owner on this machine records what runs.
+    running: Option<PathBuf>,
 }
 
 impl PostgresReader {
     /// A reader that connects when it is asked.
-    pub(in crate::store) fn new(pool: Pool) -> Self {
-        Self { pool }
+    pub(in crate::store) fn new(pool: Pool, running: Option<PathBuf>) -> Self {
+        Self { pool, running }
     }
 
     /// What runs on other machines is not known here.
-    #[expect(
-        clippy::unused_self,
-        clippy::unnecessary_wraps,
-        reason = "other stores may know"
-    )]
-    fn running(&self) -> Result<Vec<WasRunning>, StoreError> {
-        Ok(Vec::new())
+    fn running(&self, of: Option<InstanceKey>) -> Result<Vec<WasRunning>, StoreError> {
+        let mut running = self
+            .running
+            .as_deref()
+            .map(flight::look)
+            .unwrap_or_default();
+        running.retain(|now| of.is_none_or(|key| now.key == key));
+        if running.is_empty() {
+            return Ok(running);
+        }
+        // If no process of this machine owns the hub, what is noted was cut off.
+        let owner = self.query_opt(OWNER, &[&TTL_MS])?;
+        let owner = owner.as_ref().map(owner_of).transpose()?;
+        Ok(match owner {
+            Some(owner) if owner.is_here() => running,
+            _ => Vec::new(),
+        })
     }
 
     fn query(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {

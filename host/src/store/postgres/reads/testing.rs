@@ -17,7 +17,7 @@ impl Filled {
         let address = server()?.fresh();
         let session = Session::open(&address, Purpose::Manage).unwrap();
         Some(Self {
-            reader: PostgresReader::new(Pool::new(address)),
+            reader: PostgresReader::new(Pool::new(address), None),
             session,
         })
     }

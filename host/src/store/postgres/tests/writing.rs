@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use perennial_core::{Command, Timestamp};
 
+use crate::store::owned::OwnerNote;
 use crate::store::postgres::address::Address;
 use crate::store::postgres::lease::{Taken, take};
 use crate::store::postgres::owned::{Owned, take_over};
@@ -22,7 +23,14 @@ pub(super) struct Hub {
 }
 
 pub(super) fn own(address: &Address, wait: Duration) -> Result<Owned, StoreError> {
-    take_over(address, Timestamp(1_000), "a test", wait)
+    let until = Instant::now() + wait;
+    take_over(address, Timestamp(1_000), "a test", &|_| {
+        Instant::now() < until
+    })
+}
+
+fn a_note(what: &str) -> OwnerNote {
+    OwnerNote::of_this_process(what, None)
 }
 
 impl Hub {
@@ -269,16 +277,16 @@ fn the_lease_of_a_process_that_died_is_taken_soon() {
     let address = server.fresh();
     let session = Session::open(&address, Purpose::Write).unwrap();
     assert!(matches!(
-        take(&session, &address, "one that dies").unwrap(),
-        Taken::Lease(_)
+        take(&session, &address, &a_note("one that dies")).unwrap(),
+        Taken::Lease { .. }
     ));
     drop(session);
     own(&address, Duration::from_secs(60)).unwrap();
     // One whose connection is held, and does not renew, is waited for.
     let session = Session::open(&address, Purpose::Write).unwrap();
     assert!(matches!(
-        take(&session, &address, "one that hangs").unwrap(),
-        Taken::Lease(_)
+        take(&session, &address, &a_note("one that hangs")).unwrap(),
+        Taken::Lease { .. }
     ));
     own(&address, Duration::from_secs(60)).unwrap();
 }

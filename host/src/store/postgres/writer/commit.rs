@@ -296,6 +296,10 @@ impl State {
                     self.renewed = begun;
                     return Ok(());
                 }
+                // The hub was deleted.
+                Sent::Refused(StoreError::Missing(_)) => {
+                    return Err(Failed::Error(self.fence(Standing::Fenced)));
+                }
                 Sent::Refused(error) => return Err(Failed::Error(error)),
                 Sent::NotClaimed(error) => return Err(self.why_not_claimed(error)),
                 Sent::Unknown(error) => {
@@ -354,6 +358,7 @@ impl State {
                 Failed::Stale
             }
             Ok(standing) => Failed::Error(self.fence(standing)),
+            Err(StoreError::Missing(_)) => Failed::Error(self.fence(Standing::Fenced)),
             Err(error) => self.of_read(error),
         }
     }
@@ -362,6 +367,7 @@ impl State {
     fn fence(&mut self, standing: Standing) -> StoreError {
         self.fenced = true;
         self.overlay.forget_all();
+        self.shared.tell_fenced();
         if let Standing::Owns { number, .. } = standing {
             let lost = self.lease.number - number;
             tracing::error!(
@@ -389,6 +395,9 @@ impl State {
                 Ok(Standing::Owns { number, .. }) if number == last + 1 => return Ok(true),
                 Ok(Standing::Owns { number, .. }) if number == last => return Ok(false),
                 Ok(standing) => return Err(Failed::Error(self.fence(standing))),
+                Err(StoreError::Missing(_)) => {
+                    return Err(Failed::Error(self.fence(Standing::Fenced)));
+                }
                 Err(error) => {
                     self.failed(&error);
                     if self.shared.closing.wait(RETRY_DELAY) {
@@ -439,8 +448,9 @@ impl State {
                     tracing::info!(unsaid, "the database can be reached again");
                 }
             }
-            Ok(false) => {
-                tracing::error!("{}", self.fence(Standing::Fenced));
+            Ok(false) | Err(StoreError::Missing(_)) => {
+                let error = self.fence(Standing::Fenced);
+                tracing::error!("{error}");
             }
             Err(error) => {
                 self.failed(&error);

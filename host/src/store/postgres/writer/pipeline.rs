@@ -68,8 +68,8 @@ pub(super) fn send(session: &Session, transaction: &Transaction) -> Sent {
     for (at, answer) in answers.into_iter().enumerate() {
         match (at, answer) {
             (_, Ok(_)) => {}
-            (1, Err(error)) => return Sent::NotClaimed(error.into()),
-            (_, Err(error)) => return Sent::Refused(error.into()),
+            (1, Err(error)) => return Sent::NotClaimed(session.error(error)),
+            (_, Err(error)) => return Sent::Refused(session.error(error)),
         }
     }
     match last {

@@ -9,6 +9,9 @@ use crate::store::counts::WriterCounts;
 use crate::store::live::LiveCounts;
 use crate::store::space::SpaceUsed;
 
+/// Told when an owner has lost its hub.
+pub(super) type WhenFenced = Box<dyn FnOnce() + Send>;
+
 /// What the handle and the thread share.
 #[derive(Clone, Default)]
 pub(super) struct Shared {
@@ -18,11 +21,27 @@ pub(super) struct Shared {
     pub(super) space: Arc<SpaceUsed>,
     pub(super) outage: Arc<Outage>,
     pub(super) closing: Arc<Closing>,
+    /// Told when this owner has lost the hub.
+    pub(super) when_fenced: Arc<Mutex<Option<WhenFenced>>>,
     /// The faults that all stores have.
     #[cfg(test)]
     pub(super) common: Arc<crate::store::Faults>,
     #[cfg(test)]
     pub(super) faults: Arc<super::faults::Faults>,
+}
+
+impl Shared {
+    /// Tells that this owner has lost the hub, once.
+    pub(super) fn tell_fenced(&self) {
+        let told = self
+            .when_fenced
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(tell) = told {
+            tell();
+        }
+    }
 }
 
 /// Whether the store is shutting down, so that waiting for the database must end.

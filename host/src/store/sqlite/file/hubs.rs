@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::store::StoreError;
 use crate::store::sqlite::file::fresh;
+use crate::store::sqlite::file::lock::OwnerLock;
 use crate::store::sqlite::file::open;
 use crate::store::sqlite::file::paths::{is_empty_file, real, remove, with_suffix};
-use crate::store::{OwnerLock, StoreError};
 
 /// Suffixes of the files that SQLite and hosts keep beside a hub, or leave there after a crash.
 const BESIDE: [&str; 5] = ["-wal", "-shm", "-journal", ".sock", ".running"];

@@ -68,10 +68,7 @@ impl OwnerLock {
             }
             match read_note(hub) {
                 Some(note) => {
-                    return Err(StoreError::Owned(format!(
-                        "{} (process {})",
-                        note.what, note.pid
-                    )));
+                    return Err(StoreError::Owned(note.to_string()));
                 }
                 // An owner without a note holds the lock only for a moment, or is about to write its note.
                 None if begun.elapsed() < SILENT_OWNER => std::thread::sleep(LOOK_AGAIN),

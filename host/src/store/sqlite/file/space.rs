@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
+use crate::store::StoreError;
 use crate::store::codec::uint;
 use crate::store::space::Pages;
 use crate::store::sqlite::file::foreign_log;
+use crate::store::sqlite::file::lock::OwnerLock;
 use crate::store::sqlite::file::open;
 use crate::store::sqlite::file::paths::bytes_of;
-use crate::store::{OwnerLock, StoreError};
 
 /// Pages that one transaction returns: about as many as a large turn writes.
 pub(in crate::store) const PAGES_AT_ONCE: u32 = 256;

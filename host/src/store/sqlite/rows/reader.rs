@@ -12,7 +12,7 @@ use crate::store::sqlite::file::foreign_log;
 use crate::store::sqlite::file::lock::is_owned;
 use crate::store::sqlite::file::open;
 use crate::store::sqlite::file::paths::{RUNNING, with_suffix};
-use crate::store::types::WasRunning;
+use crate::store::types::{InstanceKey, WasRunning};
 
 /// The size of the pool. A read takes microseconds: waiting for a connection is faster than opening one more.
 const CONNECTIONS_MAX: usize = 8;
@@ -66,8 +66,9 @@ impl FileReader {
     }
 
     /// The turns and attempts that the owner of the hub runs now, as far as this machine knows.
-    pub(crate) fn running(&self) -> Result<Vec<WasRunning>, StoreError> {
-        let running = flight::look(&with_suffix(&self.path, RUNNING));
+    pub(crate) fn running(&self, of: Option<InstanceKey>) -> Result<Vec<WasRunning>, StoreError> {
+        let mut running = flight::look(&with_suffix(&self.path, RUNNING));
+        running.retain(|now| of.is_none_or(|key| now.key == key));
         // If no process owns the hub, what is noted was cut off.
         Ok(if running.is_empty() || is_owned(&self.path) {
             running

@@ -1,9 +1,8 @@
-//! A hub that this process does not own. It reads the file; changes go to the owner, or are applied here if there is none.
+//! A hub that this process does not own. Reads are direct; changes go to the owner, or are applied here if there is none.
 
 use std::cell::Cell;
 use std::io::Read;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use perennial_core::Limits;
@@ -13,7 +12,9 @@ use crate::client::{Error, Result};
 use crate::engine::clock::{Clock, SystemClock};
 use crate::engine::remote::report::RemoteWorkers;
 use crate::engine::{NameTable, Owner, Preparation, Request, carry_out, fresh_execution};
-use crate::store::{self, InstanceKey, Owned, Reader, Reply, StoreError, Write, is_owned};
+use crate::store::{
+    self, InstanceKey, Outside, Owned, OwnerNote, Place, Reader, Reply, StoreError, Write,
+};
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -29,46 +30,40 @@ const SAID_MAX: u64 = 4_096;
 /// How often a client polls for an answer that the owner's socket did not announce.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// A hub's file, opened at the first read.
-pub(crate) struct FileBackend {
-    path: PathBuf,
-    reader: Mutex<Option<(store::FileId, Arc<Reader>)>>,
-}
+/// In how many looks for an answer one is for the owner too, if the hub is in a database: that may be far.
+const LOOKS_AT_OWNER: u32 = 25;
 
-impl FileBackend {
-    pub(crate) fn new(path: PathBuf) -> Self {
-        Self {
-            path,
-            reader: Mutex::default(),
-        }
+/// What a process is called that owns a hub for one command.
+const A_COMMAND: &str = "a command";
+
+/// A hub that this process does not own.
+pub(crate) struct OutsideBackend(Outside);
+
+impl OutsideBackend {
+    pub(crate) fn new(place: Place) -> Self {
+        Self(Outside::new(place))
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+    /// Where the hub is.
+    pub(crate) fn place(&self) -> &Place {
+        self.0.place()
     }
 
     /// Whether some process owns the hub.
     pub(crate) fn is_owned(&self) -> bool {
-        self.path.exists() && is_owned(&self.path)
+        self.0.is_owned()
+    }
+
+    /// The owner, if there is one that says who it is.
+    pub(crate) fn note(&self) -> Option<OwnerNote> {
+        self.0.owner()
     }
 
     pub(crate) fn with_reader<T>(
         &self,
         read: impl FnOnce(&Reader) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let reader = {
-            let mut cached = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-            // The hub may have been deleted and created anew since.
-            let now = store::FileId::of(&self.path)?;
-            match &*cached {
-                Some((file, reader)) if *file == now => Arc::clone(reader),
-                _ => {
-                    let reader = Arc::new(store::open_reader(&self.path)?);
-                    Arc::clone(&cached.insert((now, reader)).1)
-                }
-            }
-        };
-        read(&reader)
+        self.0.with_reader(read)
     }
 
     /// Makes a change through the owner, or as a momentary owner if there is none.
@@ -84,19 +79,23 @@ impl FileBackend {
 
     /// The owner, for error messages.
     fn owner(&self) -> String {
-        match store::read_note(&self.path) {
-            Some(note) => format!("{} (process {})", note.what, note.pid),
-            None => "another process".to_owned(),
-        }
+        self.note()
+            .map_or_else(|| "another process".to_owned(), |note| note.to_string())
     }
 
     /// `None` if the owner did not answer in time and may still execute the request.
     fn submit_blocking(&self, request: Request) -> Result<Option<Reply>, StoreError> {
+        // A database is asked who owns the hub, which costs less than an attempt to become that.
+        if self.place().path().is_none() && self.is_owned() {
+            return self.ask_owner(&request);
+        }
         let now = SystemClock.now();
         // A request that has no effect without a hub does not create one.
         let taken = match &request {
-            Request::Deploy(_) | Request::CreateKey(_) => store::take_over(&self.path, now),
-            _ => store::take_over_existing(&self.path, now),
+            Request::Deploy(_) | Request::CreateKey(_) => {
+                self.place().take_over(now, A_COMMAND, &|_| false)
+            }
+            _ => self.place().take_over_existing(now, A_COMMAND),
         };
         match taken {
             Ok(owned) => {
@@ -105,7 +104,7 @@ impl FileBackend {
                 let is_done = matches!(done, Ok(Reply::Done | Reply::Deployed(_)));
                 if owned.made && !is_done {
                     // Remove the hub again that was created only for this request.
-                    store::unmake(&self.path, owned)?;
+                    self.place().unmake(owned)?;
                 }
                 done.map(Some)
             }
@@ -116,16 +115,15 @@ impl FileBackend {
 
     fn ask_owner(&self, request: &Request) -> Result<Option<Reply>, StoreError> {
         let token = uuid::Uuid::now_v7().simple().to_string();
-        store::append_command(
-            &self.path,
-            &token,
-            &store::encode(request)?,
-            SystemClock.now(),
-        )?;
+        self.0
+            .append(&token, &store::encode(request)?, SystemClock.now())?;
         let deadline = Instant::now() + ANSWER_TIMEOUT;
         let (mut failing_since, mut stopped_since) = (None, None);
+        let mut looks = 0;
         while Instant::now() < deadline {
-            if store::read_note(&self.path).is_some_and(|note| is_stopped(note.pid)) {
+            let looks_at_owner = self.place().path().is_some() || looks % LOOKS_AT_OWNER == 0;
+            looks += 1;
+            if looks_at_owner && self.note().is_some_and(|note| is_stopped(&note)) {
                 let since = *stopped_since.get_or_insert_with(Instant::now);
                 if since.elapsed() > STOPPED_PATIENCE {
                     break;
@@ -136,15 +134,13 @@ impl FileBackend {
             stopped_since = None;
             let failure = self.wake_owner();
             if let Some(answer) = self.with_reader(|reader| reader.answer(&token))? {
-                store::forget_command(&self.path, &token)?;
+                self.0.forget(&token)?;
                 return store::decode(&answer, "an answer").map(Some);
             }
             if let Some(why) = failure {
                 let since = *failing_since.get_or_insert_with(Instant::now);
                 // If the withdrawal cannot be written either, the command stays queued.
-                if since.elapsed() > FAILURE_PATIENCE
-                    && store::take_back_command(&self.path, &token).unwrap_or(false)
-                {
+                if since.elapsed() > FAILURE_PATIENCE && self.0.take_back(&token).unwrap_or(false) {
                     let owner = self.owner();
                     return Err(StoreError::NotTaken { owner, why });
                 }
@@ -153,7 +149,9 @@ impl FileBackend {
             }
             failing_since = None;
             // The owner may have died meanwhile. Then the command is still queued, and this process answers it.
-            if let Ok(owned) = store::take_over(&self.path, SystemClock.now()) {
+            let is_free = looks_at_owner && (self.place().path().is_some() || !self.is_owned());
+            let now = SystemClock.now();
+            if is_free && let Ok(owned) = self.place().take_over(now, A_COMMAND, &|_| false) {
                 answer_waiting(&owned)?;
             } else {
                 std::thread::sleep(LOOK_EVERY);
@@ -164,11 +162,11 @@ impl FileBackend {
 
     /// Withdraws a command that was not executed in time, so that a retry does not execute it twice.
     fn give_up(&self, token: &str) -> Result<Option<Reply>, StoreError> {
-        let note = store::read_note(&self.path);
-        match store::take_back_command(&self.path, token) {
+        let note = self.note();
+        match self.0.take_back(token) {
             Ok(true) => {
                 let why = match note {
-                    Some(note) if is_stopped(note.pid) => format!(
+                    Some(note) if is_stopped(&note) => format!(
                         "it is stopped; `kill -CONT {}` lets it go on, and then this can be tried again",
                         note.pid
                     ),
@@ -183,7 +181,7 @@ impl FileBackend {
             // The owner answered just before the withdrawal.
             Ok(false) => match self.with_reader(|reader| reader.answer(token))? {
                 Some(answer) => {
-                    store::forget_command(&self.path, token)?;
+                    self.0.forget(token)?;
                     store::decode(&answer, "an answer").map(Some)
                 }
                 None => Ok(None),
@@ -198,7 +196,9 @@ impl FileBackend {
     /// Tells the owner that a command is queued. Returns when the owner has answered or cannot be reached, with the reason if the owner
     /// said that it cannot accept commands.
     fn wake_owner(&self) -> Option<String> {
-        let socket = store::read_note(&self.path).and_then(|note| note.socket)?;
+        // The owner of a hub in a database was told by the database.
+        self.place().path()?;
+        let socket = self.note()?.socket?;
         let stream = std::os::unix::net::UnixStream::connect(socket).ok()?;
         // The owner closes the connection when it has answered every queued command. Errors do not matter: the hub has the answer.
         stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;

@@ -1,0 +1,209 @@
+//! Where task hubs are kept.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use crate::client::{Error, Result};
+use crate::engine::brief;
+#[cfg(feature = "postgres")]
+use crate::store::Address;
+use crate::store::{Place, StoreError, hubs_in, real};
+
+/// Where task hubs are kept: in a directory, each in a file of SQLite, or in a database of PostgreSQL, each in a schema.
+///
+/// A path is a directory: wherever a store is wanted, one can be given.
+///
+/// ```
+/// use perennial::{Client, Store};
+///
+/// let client = Client::open(".perennial", "default")?;
+/// let client = Client::open(Store::dir("/var/lib/perennial"), "billing")?;
+/// # perennial::Result::Ok(())
+/// ```
+#[derive(Clone)]
+pub struct Store {
+    data_dir: PathBuf,
+    #[cfg(feature = "postgres")]
+    database: Option<Box<Address>>,
+}
+
+impl Store {
+    /// A directory with a file for each hub. It is created when it is needed.
+    pub fn dir(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: dir.into(),
+            #[cfg(feature = "postgres")]
+            database: None,
+        }
+    }
+
+    /// A database of PostgreSQL, version 12 or later, such as `postgres://user:password@host:5432/database`. Each hub is a schema of its own,
+    /// which is made when the hub is: the user needs the right to create schemas in the database, or must own the schema
+    /// `perennial_NAME` already.
+    ///
+    /// The parameters are those of libpq: `sslmode` (`disable`, `prefer`, `require`, `verify-ca` or `verify-full`), `sslrootcert`,
+    /// `connect_timeout`, `application_name`, and others; a socket is named by its directory, as in
+    /// `postgres:///database?host=/var/run/postgresql`. Without a password, that of `PGPASSWORD` is used.
+    ///
+    /// What a host keeps on its own machine, such as compiled code, is in `.perennial` unless [`data_dir`](Self::data_dir) names another
+    /// directory.
+    ///
+    /// ```no_run
+    /// # async fn example() -> perennial::Result<()> {
+    /// use perennial::{Host, Store};
+    ///
+    /// let store = Store::postgres("postgres://app@db.example.com/flows?sslmode=verify-full")?;
+    /// let host = Host::builder().store(store).task_hub("billing").start().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`] says what is wrong with the address, without repeating it.
+    #[cfg(feature = "postgres")]
+    pub fn postgres(url: &str) -> Result<Self> {
+        let address = Address::parse(url).map_err(|error| Error::store("", error))?;
+        Ok(Self {
+            data_dir: PathBuf::from(".perennial"),
+            database: Some(Box::new(address)),
+        })
+    }
+
+    /// Sets the directory in which this machine keeps files. Without a database, the hubs are there.
+    #[must_use]
+    pub fn data_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.data_dir = dir.into();
+        self
+    }
+
+    /// The store that a hub is in.
+    pub(crate) fn of(place: &Place) -> Option<Self> {
+        let store = Self::dir(place.data_dir()?);
+        match place {
+            Place::File(_) => Some(store),
+            #[cfg(test)]
+            Place::Memory(..) => None,
+            #[cfg(feature = "postgres")]
+            Place::Postgres(address, _) => Some(Self {
+                database: Some(address.clone()),
+                ..store
+            }),
+        }
+    }
+
+    /// The directory in which this machine keeps files.
+    pub(crate) fn local_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// Whether the hubs are in a database, which several machines use.
+    pub fn is_shared(&self) -> bool {
+        #[cfg(feature = "postgres")]
+        return self.database.is_some();
+        #[cfg(not(feature = "postgres"))]
+        false
+    }
+
+    /// Where a hub is.
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`] if the name is not 1 to 64 letters, digits and dashes; in PostgreSQL, at most 53.
+    pub(crate) fn place(&self, hub: &str) -> Result<Place> {
+        check_name(hub)?;
+        #[cfg(feature = "postgres")]
+        if let Some(address) = &self.database {
+            let address = address.with_hub(hub);
+            let address = address.map_err(|error| Error::store(hub, error))?;
+            // Hubs of the same name in several databases have a file each.
+            let file = format!("{hub}-{}.running", address.short_digest());
+            let running = self.data_dir.join(file);
+            return Ok(Place::Postgres(Box::new(address), running));
+        }
+        // A symbolic link is another name for the same hub: the lock and other files lie beside its target.
+        Ok(Place::File(real(self.file(hub))))
+    }
+
+    /// As [`place`](Self::place), without following a symbolic link.
+    pub(crate) fn place_as_named(&self, hub: &str) -> Result<Place> {
+        Ok(match self.place(hub)? {
+            Place::File(_) => Place::File(self.file(hub)),
+            other => other,
+        })
+    }
+
+    fn file(&self, hub: &str) -> PathBuf {
+        self.data_dir.join(format!("{hub}.db"))
+    }
+
+    /// The hubs, by name.
+    pub(crate) fn hubs(&self) -> Result<Vec<(String, Place)>, StoreError> {
+        #[cfg(feature = "postgres")]
+        if let Some(address) = &self.database {
+            let names = crate::store::hubs_in_postgres(address)?.into_iter();
+            let placed = |name: String| Some((name.clone(), self.place(&name).ok()?));
+            return Ok(names.filter_map(placed).collect());
+        }
+        let hubs = hubs_in(&self.data_dir)?.into_iter();
+        Ok(hubs
+            .filter(|(name, _)| check_name(name).is_ok())
+            .map(|(name, path)| (name, Place::File(path)))
+            .collect())
+    }
+}
+
+/// The rule for names of hubs.
+///
+/// # Errors
+/// [`Error::is_invalid`].
+pub(crate) fn check_name(hub: &str) -> Result<()> {
+    let fits = (1..=64).contains(&hub.len())
+        && hub.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    if fits {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "the task hub name {:?} must be 1 to 64 letters, digits and dashes",
+        brief(hub)
+    )))
+}
+
+/// The directory, or the address of the database without a password.
+impl fmt::Display for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        #[cfg(feature = "postgres")]
+        if let Some(address) = &self.database {
+            return write!(f, "{}", address.of_database());
+        }
+        write!(f, "{}", self.data_dir.display())
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Store({self})")
+    }
+}
+
+macro_rules! from_paths {
+    ($($path:ty)*) => {
+        $(impl From<$path> for Store {
+            fn from(dir: $path) -> Self {
+                Self::dir(dir)
+            }
+        })*
+    };
+}
+
+from_paths!(&str String &String PathBuf &Path);
+
+impl From<&PathBuf> for Store {
+    fn from(dir: &PathBuf) -> Self {
+        Self::dir(dir)
+    }
+}
+
+impl From<&Self> for Store {
+    fn from(store: &Self) -> Self {
+        store.clone()
+    }
+}

@@ -1,0 +1,150 @@
+//! A hub that this process does not own: it reads it, and leaves commands for the owner.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use perennial_core::Timestamp;
+
+use crate::store::StoreError;
+#[cfg(test)]
+use crate::store::memory::shared::MemoryHub;
+use crate::store::owned::OwnerNote;
+use crate::store::place::Place;
+#[cfg(feature = "postgres")]
+use crate::store::postgres;
+use crate::store::reads::Reader;
+use crate::store::sqlite::file::identity::FileId;
+use crate::store::sqlite::file::lock;
+use crate::store::sqlite::owned as file;
+
+/// See the [module](self).
+pub(crate) struct Outside {
+    place: Place,
+    /// Opened at the first read, with the file that it reads.
+    reader: Mutex<Option<(Option<FileId>, Arc<Reader>)>>,
+    commands: Commands,
+}
+
+/// Where commands for the owner are left.
+enum Commands {
+    File(PathBuf),
+    #[cfg(test)]
+    Memory(MemoryHub),
+    #[cfg(feature = "postgres")]
+    Postgres(Box<postgres::outside::Outside>),
+}
+
+impl Outside {
+    pub(crate) fn new(place: Place) -> Self {
+        Self {
+            reader: Mutex::default(),
+            commands: match &place {
+                Place::File(path) => Commands::File(path.clone()),
+                #[cfg(test)]
+                Place::Memory(hub, _) => Commands::Memory(hub.clone()),
+                #[cfg(feature = "postgres")]
+                Place::Postgres(address, _) => {
+                    let outside = postgres::outside::Outside::new((**address).clone());
+                    Commands::Postgres(Box::new(outside))
+                }
+            },
+            place,
+        }
+    }
+
+    /// Where the hub is.
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Reads.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`] if there is no hub, and those of the read.
+    pub(crate) fn with_reader<T>(
+        &self,
+        read: impl FnOnce(&Reader) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let reader = {
+            let mut cached = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+            // The file may have been deleted and created anew since.
+            let now = self.place.path().map(FileId::of).transpose()?;
+            match &*cached {
+                Some((file, reader)) if *file == now => Arc::clone(reader),
+                _ => {
+                    let reader = Arc::new(self.place.open_reader()?);
+                    Arc::clone(&cached.insert((now, reader)).1)
+                }
+            }
+        };
+        let found = read(&reader);
+        if let Err(StoreError::Missing(_)) = &found {
+            // A hub that was deleted may be created anew.
+            *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+        found
+    }
+
+    /// The owner, if there is one that says who it is.
+    pub(crate) fn owner(&self) -> Option<OwnerNote> {
+        match &self.commands {
+            Commands::File(path) => lock::read_note(path),
+            #[cfg(test)]
+            Commands::Memory(_) => None,
+            #[cfg(feature = "postgres")]
+            Commands::Postgres(database) => database.owner().ok().flatten(),
+        }
+    }
+
+    /// Whether some process owns the hub.
+    pub(crate) fn is_owned(&self) -> bool {
+        match &self.commands {
+            Commands::File(path) => path.exists() && lock::is_owned(path),
+            #[cfg(test)]
+            Commands::Memory(_) => false,
+            #[cfg(feature = "postgres")]
+            Commands::Postgres(_) => self.owner().is_some(),
+        }
+    }
+
+    /// Appends a command for the owner.
+    pub(crate) fn append(
+        &self,
+        token: &str,
+        body: &[u8],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        match &self.commands {
+            Commands::File(path) => file::append_command(path, token, body, now),
+            #[cfg(test)]
+            Commands::Memory(hub) => hub.append_command(token, body, now),
+            #[cfg(feature = "postgres")]
+            Commands::Postgres(database) => database.append(token, body, now),
+        }
+    }
+
+    /// Withdraws a command of this process that has no answer yet. Returns whether it did: the command then takes no effect.
+    pub(crate) fn take_back(&self, token: &str) -> Result<bool, StoreError> {
+        match &self.commands {
+            Commands::File(path) => file::take_back_command(path, token),
+            #[cfg(test)]
+            Commands::Memory(hub) => Ok(hub.take_back_command(token)),
+            #[cfg(feature = "postgres")]
+            Commands::Postgres(database) => database.take_back(token),
+        }
+    }
+
+    /// Deletes a command of this process after its answer was read.
+    pub(crate) fn forget(&self, token: &str) -> Result<(), StoreError> {
+        match &self.commands {
+            Commands::File(path) => file::forget_command(path, token),
+            #[cfg(test)]
+            Commands::Memory(hub) => {
+                hub.forget_command(token);
+                Ok(())
+            }
+            #[cfg(feature = "postgres")]
+            Commands::Postgres(database) => database.forget(token),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What a process does with a hub that it does not own: it leaves commands for the owner, and finds out who that is.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use perennial_core::Timestamp;
+
+use crate::store::StoreError;
+use crate::store::codec::int;
+use crate::store::owned::OwnerNote;
+use crate::store::postgres::address::Address;
+use crate::store::postgres::create::check_format;
+use crate::store::postgres::lease::{OWNER, TTL_MS, owner_of};
+use crate::store::postgres::session::{Purpose, Session};
+
+/// A hub that another process may own.
+pub(in crate::store) struct Outside {
+    address: Address,
+    /// Opened when it is needed, and kept.
+    session: Mutex<Option<Session>>,
+}
+
+impl Outside {
+    pub(in crate::store) fn new(address: Address) -> Self {
+        Self {
+            address,
+            session: Mutex::default(),
+        }
+    }
+
+    /// The owner, if one lives.
+    pub(in crate::store) fn owner(&self) -> Result<Option<OwnerNote>, StoreError> {
+        self.with(|session| {
+            let row = session.query_opt(OWNER, &[&TTL_MS])?;
+            row.as_ref().map(owner_of).transpose()
+        })
+    }
+
+    /// Appends a command, and wakes the owner.
+    pub(in crate::store) fn append(
+        &self,
+        token: &str,
+        body: &[u8],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        // The token is new: a second try after a lost connection finds the row of the first, or adds it.
+        let sql =
+            "INSERT INTO command (token, at, body) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+        self.with(|session| {
+            session.execute(sql, &[&token, &int(now.0), &body])?;
+            session.query("SELECT pg_notify($1, '')", &[&channel_of(&self.address)])?;
+            Ok(())
+        })
+    }
+
+    /// Withdraws a command without an answer. Returns whether it did.
+    pub(in crate::store) fn take_back(&self, token: &str) -> Result<bool, StoreError> {
+        let sql = "DELETE FROM command WHERE token = $1 AND answer IS NULL";
+        self.with(|session| Ok(session.execute(sql, &[&token])? == 1))
+    }
+
+    /// Deletes a command after its answer was read.
+    pub(in crate::store) fn forget(&self, token: &str) -> Result<(), StoreError> {
+        let sql = "DELETE FROM command WHERE token = $1";
+        self.with(|session| session.execute(sql, &[&token]).map(drop))
+    }
+
+    /// Uses the connection. Tries again with a new one, once, if it was lost.
+    fn with<T>(&self, work: impl Fn(&Session) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_open = session.is_some();
+        let used = match &mut *session {
+            Some(session) => session,
+            none => none.insert(self.open()?),
+        };
+        let done = work(used);
+        if done.is_ok() || !used.is_lost() {
+            return done;
+        }
+        *session = None;
+        if !was_open {
+            return done;
+        }
+        work(session.insert(self.open()?))
+    }
+
+    fn open(&self) -> Result<Session, StoreError> {
+        let session = Session::open(&self.address, Purpose::Manage)?;
+        check_format(&session, &self.address)?;
+        Ok(session)
+    }
+}
+
+/// The channel on which the owner of a hub is told of commands.
+fn channel_of(address: &Address) -> String {
+    address.schema()
+}
+
+/// A connection on which an owner is told of commands.
+pub(crate) struct Told(Session);
+
+impl Told {
+    /// Listens: calls `told` after each command that was appended, and when the connection ends.
+    pub(crate) fn listen(
+        address: &Address,
+        told: Arc<dyn Fn() + Send + Sync>,
+    ) -> Result<Self, StoreError> {
+        let session = Session::open_told(address, Purpose::Manage, told)?;
+        session.batch(&format!("LISTEN \"{}\"", channel_of(address)))?;
+        Ok(Self(session))
+    }
+
+    /// Whether the connection has ended.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.0.is_lost()
+    }
+}
+
+/// The owner of a hub, if one lives; `None` also if there is no hub.
+pub(in crate::store) fn owner_now(address: &Address) -> Result<Option<OwnerNote>, StoreError> {
+    match Outside::new(address.clone()).owner() {
+        Err(StoreError::Missing(_)) => Ok(None),
+        found => found,
+    }
+}
