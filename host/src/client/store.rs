@@ -62,7 +62,7 @@ impl Store {
     /// [`Error::is_invalid`] says what is wrong with the address, without repeating it.
     #[cfg(feature = "postgres")]
     pub fn postgres(url: &str) -> Result<Self> {
-        let address = Address::parse(url).map_err(|error| Error::store("", error))?;
+        let address = Address::parse(url).map_err(|error| Error::invalid(error.to_string()))?;
         Ok(Self {
             data_dir: PathBuf::from(".perennial"),
             database: Some(Box::new(address)),
@@ -113,7 +113,7 @@ impl Store {
         #[cfg(feature = "postgres")]
         if let Some(address) = &self.database {
             let address = address.with_hub(hub);
-            let address = address.map_err(|error| Error::store(hub, error))?;
+            let address = address.map_err(|error| Error::invalid(error.to_string()))?;
             // Hubs of the same name in several databases have a file each.
             let file = format!("{hub}-{}.running", address.short_digest());
             let running = self.data_dir.join(file);

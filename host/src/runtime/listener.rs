@@ -79,8 +79,10 @@ async fn serve_database(engine: Arc<Engine>, address: Address, mut stopped: ones
                 Err(_) => None,
             };
         }
-        // Also those that came before the database was listened to.
-        take(&engine).await;
+        if connection.is_some() {
+            // Also those that came before the database was listened to.
+            take(&engine).await;
+        }
         let retry = async {
             match connection {
                 Some(_) => std::future::pending().await,

@@ -40,7 +40,7 @@ impl OwnerNote {
 
     /// Whether the owner runs on this machine.
     pub(crate) fn is_here(&self) -> bool {
-        self.machine.as_ref().is_none_or(|name| *name == machine())
+        self.machine.is_none() || self.machine == machine()
     }
 }
 
@@ -54,10 +54,12 @@ impl fmt::Display for OwnerNote {
     }
 }
 
-/// The name of this machine.
-pub(in crate::store) fn machine() -> String {
-    let system = rustix::system::uname();
-    system.nodename().to_string_lossy().into_owned()
+/// The name of this machine, where hubs can be in a database.
+pub(in crate::store) fn machine() -> Option<String> {
+    #[cfg(feature = "postgres")]
+    return whoami::hostname().ok();
+    #[cfg(not(feature = "postgres"))]
+    None
 }
 
 /// The right to change a hub, until dropped.

@@ -147,9 +147,6 @@ impl Hosts<'_> {
                     self.serve_meanwhile(meanwhile)?;
                     let url = meanwhile.as_ref().and_then(|served| served.url.as_deref());
                     tracing::info!(hub, url, "{owner} runs the task hub; this host waits, and takes over when that one is gone");
-                    self.session.output().note(&format!(
-                        "{owner} runs task hub {hub:?}: standing by, to take over when it is gone"
-                    ));
                 }
             }
         }

@@ -46,7 +46,7 @@ pub(in crate::store) fn take_over(
 ) -> Result<Owned, StoreError> {
     let made = create(address, now)?;
     let note = OwnerNote {
-        machine: Some(machine()),
+        machine: machine(),
         ..OwnerNote::of_this_process(what, None)
     };
     let session = Session::open(address, Purpose::Write)?;

@@ -298,7 +298,7 @@ impl State {
                 }
                 // The hub was deleted.
                 Sent::Refused(StoreError::Missing(_)) => {
-                    return Err(Failed::Error(self.fence(Standing::Fenced)));
+                    return Err(Failed::Error(self.deleted()));
                 }
                 Sent::Refused(error) => return Err(Failed::Error(error)),
                 Sent::NotClaimed(error) => return Err(self.why_not_claimed(error)),
@@ -358,7 +358,7 @@ impl State {
                 Failed::Stale
             }
             Ok(standing) => Failed::Error(self.fence(standing)),
-            Err(StoreError::Missing(_)) => Failed::Error(self.fence(Standing::Fenced)),
+            Err(StoreError::Missing(_)) => Failed::Error(self.deleted()),
             Err(error) => self.of_read(error),
         }
     }
@@ -379,6 +379,16 @@ impl State {
         StoreError::Fenced
     }
 
+    /// Somebody deleted the hub: writes nothing more.
+    fn deleted(&mut self) -> StoreError {
+        if !self.fenced {
+            tracing::error!(
+                "the task hub was deleted under this process, which writes nothing more"
+            );
+        }
+        self.fence(Standing::Fenced)
+    }
+
     /// Finds out whether a transaction happened whose connection was lost: connects again, and reads the number of the last one. Returns
     /// whether it did; if not, it never will, because its number can be taken only once.
     fn look_up(&mut self, last: i64, error: StoreError) -> Result<bool, Failed> {
@@ -396,7 +406,7 @@ impl State {
                 Ok(Standing::Owns { number, .. }) if number == last => return Ok(false),
                 Ok(standing) => return Err(Failed::Error(self.fence(standing))),
                 Err(StoreError::Missing(_)) => {
-                    return Err(Failed::Error(self.fence(Standing::Fenced)));
+                    return Err(Failed::Error(self.deleted()));
                 }
                 Err(error) => {
                     self.failed(&error);
@@ -448,10 +458,11 @@ impl State {
                     tracing::info!(unsaid, "the database can be reached again");
                 }
             }
-            Ok(false) | Err(StoreError::Missing(_)) => {
+            Ok(false) => {
                 let error = self.fence(Standing::Fenced);
                 tracing::error!("{error}");
             }
+            Err(StoreError::Missing(_)) => drop(self.deleted()),
             Err(error) => {
                 self.failed(&error);
             }
