@@ -33,10 +33,15 @@ mod reads;
 mod reply;
 mod rows;
 mod rules;
+#[cfg(feature = "postgres")]
+mod schema;
 mod space;
 mod sqlite;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "postgres")]
+#[allow(dead_code, reason = "no command copies hubs yet")]
+mod transfer;
 mod types;
 mod write;
 mod writer;

@@ -9,6 +9,7 @@ pub(in crate::store) mod copy;
 mod create;
 mod error;
 mod garbage;
+pub(in crate::store) mod integrity;
 mod lease;
 pub(in crate::store) mod owned;
 mod pool;
@@ -21,4 +22,5 @@ pub(in crate::store) mod testing;
 #[cfg(test)]
 mod tests;
 mod tls;
+pub(in crate::store) mod transfer;
 mod writer;
