@@ -75,10 +75,7 @@ const TAGS: &str = "SELECT i.key, i.id, i.tags, i.created_at, t.tag, t.value, t.
 ///
 /// # Errors
 /// Those of a hub that cannot be read.
-pub(in crate::store) fn integrity(
-    address: &Address,
-    most: u32,
-) -> Result<Vec<String>, StoreError> {
+pub(in crate::store) fn integrity(address: &Address, most: u32) -> Result<Vec<String>, StoreError> {
     let session = Session::open(address, Purpose::Manage)?;
     check_format(&session, address)?;
     session.batch(
@@ -86,7 +83,11 @@ pub(in crate::store) fn integrity(
     )?;
     let most = most as usize;
     let mut found = Vec::new();
-    let mut orphans: Vec<String> = OF_INSTANCES.into_iter().chain([&TAG]).filter_map(orphans).collect();
+    let mut orphans: Vec<String> = OF_INSTANCES
+        .into_iter()
+        .chain([&TAG])
+        .filter_map(orphans)
+        .collect();
     orphans.extend(CHECKS.map(str::to_owned));
     for check in orphans {
         let left = most - found.len();
@@ -159,7 +160,9 @@ impl Tagged {
             id: row.try_get(1)?,
             wanted: tags.map(|tags| {
                 let entries = tags.into_iter();
-                entries.map(|(tag, value)| (tag, value, created_at)).collect()
+                entries
+                    .map(|(tag, value)| (tag, value, created_at))
+                    .collect()
             }),
             listed: BTreeSet::new(),
         })
@@ -200,7 +203,9 @@ fn tags(session: &Session, most: usize, found: &mut Vec<String>) -> Result<(), S
         }
         let tag: Option<String> = row.try_get(4)?;
         if let (Some(tag), Some(tagged)) = (tag, &mut of) {
-            tagged.listed.insert((tag, row.try_get(5)?, row.try_get(6)?));
+            tagged
+                .listed
+                .insert((tag, row.try_get(5)?, row.try_get(6)?));
         }
     }
     if found.len() < most {

@@ -27,8 +27,8 @@ const SMALL: [&str; 13] = [
     "when_dropped",
 ];
 
-/// Columns whose numbers may be negative.
-const SIGNED: [&str; 1] = ["answer"];
+/// Columns whose numbers may be negative: digests, and sums of hubs that were older once.
+const SIGNED: [&str; 2] = ["answer", "bytes"];
 
 /// Checks the values of a row: their types, their ranges, and whether what is encoded can be read.
 ///

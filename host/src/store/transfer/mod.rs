@@ -3,11 +3,11 @@
 //! Invariants: the copy is the hub at one moment, whatever its owner commits meanwhile; it appears whole and compared with its source, or
 //! not at all; nothing that exists is replaced; memory does not grow with the hub, nor with one instance, only with its largest row.
 //!
-//! Rows go over as they are: the same keys, ids, times and encoded bytes. So do the rows that are left of histories and their entries in
-//! the garbage: to tell them from those that are needed would cost more than to copy them, and the next owner deletes them. The secret goes
-//! over too, as in a backup: a place in a list, which is what a continuation token says, is the same place in the copy. Commands of other
-//! processes do not: who sent them waits for the hub that they were sent to. Nobody owns the copy, and its first owner gives no key that any
-//! row has.
+//! Rows go over as they are: the same keys, ids, times and encoded bytes. So do the rows that are left of histories, and their entries in
+//! the garbage: to tell them from those that are needed would cost more than to copy them, and the next owner deletes them. The secret
+//! goes over too, as in a backup: a place in a list, which is what a continuation token says, is the same place in the copy. Commands of
+//! other processes do not: who sent them waits for the hub that they were sent to. Nobody owns the copy, and its first owner gives no key
+//! that any row has.
 
 mod damage;
 pub(in crate::store) mod rows;
@@ -56,23 +56,32 @@ pub(crate) struct Copied {
 /// Copies a hub that may be in use. `progress` receives the instances that are copied, and how many there are.
 ///
 /// # Errors
-/// [`StoreError::File`] if the target exists, cannot be written, cannot hold a row, or is found to differ; [`StoreError::Corrupt`] names the
-/// instance with a row that is damaged; and those of a hub that cannot be read. Nothing is left of the copy then. If the connection is lost
-/// while the copy in PostgreSQL is committed, the error says that it may be there.
+/// [`StoreError::File`] if the target exists, cannot be written, cannot hold a row, or is found to differ; [`StoreError::Corrupt`] names
+/// the instance with a row that is damaged; and those of a hub that cannot be read. Nothing is left of the copy then. If the connection is
+/// lost while the copy in PostgreSQL is committed, and cannot be made again, the error says that the copy may be there.
 pub(crate) fn copy(
     from: CopyFrom<'_>,
     to: CopyTo<'_>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Copied, StoreError> {
-    let mut source: Box<dyn ReadRows> = match from {
+    let source: Box<dyn ReadRows> = match from {
         CopyFrom::File(path) => Box::new(sqlite::transfer::FileRows::open(path)?),
         CopyFrom::Database(address) => Box::new(postgres::transfer::read::open(address)?),
     };
-    let mut target: Box<dyn WriteRows> = match to {
+    let target: Box<dyn WriteRows> = match to {
         CopyTo::File(path) => Box::new(sqlite::transfer::FileTarget::of_hub(path)?),
         CopyTo::Backup(path) => Box::new(sqlite::transfer::FileTarget::of_backup(path)?),
         CopyTo::Database(address) => Box::new(postgres::transfer::write::create(address)?),
     };
+    between(source, target, progress)
+}
+
+/// Copies what one of them reads to where the other one writes.
+pub(in crate::store) fn between(
+    mut source: Box<dyn ReadRows>,
+    mut target: Box<dyn WriteRows>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Copied, StoreError> {
     let (hub, sums) = copy_rows(&mut *source, &mut *target, progress)?;
     // Whoever keeps a snapshot keeps the store from tidying up.
     drop(source);

@@ -11,9 +11,9 @@ use crate::store::postgres::session::{Purpose, Session};
 use crate::store::schema::{Kind, Table};
 use crate::store::transfer::rows::{EachRow, Field, HubRow, ReadRows};
 
-/// A transaction that reads much, or writes it, lasts for as long as that takes: one statement reads all rows of a table or of many instances,
-/// and waits while these are written elsewhere. Each message of the server is still waited for for a limited time only. Rows come in the
-/// order of an index, so that the first one comes at once.
+/// A transaction that reads much, or writes it, lasts for as long as that takes: one statement reads all rows of a table or of many
+/// instances, and waits while these are written elsewhere. Each message of the server is still waited for for a limited time only. Rows
+/// come in the order of an index, so that the first one comes at once.
 pub(super) const PATIENCE: &str =
     "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 600000;
      SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off;";
@@ -54,7 +54,7 @@ impl ReadRows for DatabaseRows {
     }
 
     fn chunk(&mut self, from: i64, at_most: u32) -> Result<(u64, Option<i64>), StoreError> {
-        let sql = "SELECT count(*), max(key) FROM (SELECT key FROM instance WHERE key >= $1 ORDER BY key LIMIT $2) AS some";
+        let sql = "SELECT count(*), max(key) FROM (SELECT key FROM instance WHERE key >= $1 ORDER BY key LIMIT $2) AS found";
         let row = self.0.query_opt(sql, &[&from, &int(at_most.into())])?;
         let Some(row) = row else { return Ok((0, None)) };
         let count: i64 = row.try_get(0)?;

@@ -1,7 +1,8 @@
 //! Writes the rows of a whole hub in one transaction. Until its end nobody sees the schema, and a process or a connection that dies before
 //! that leaves nothing.
 //!
-//! The transaction holds the lock of those who create the hub: a host that is started on it meanwhile waits, and gives up after a while.
+//! The transaction holds the lock of those who create the hub: a host that is started on it meanwhile waits, and gives up after a while. As
+//! any long transaction it keeps the server from clearing away old rows elsewhere in the database.
 
 use std::io::Cursor;
 use std::pin::Pin;
