@@ -33,11 +33,15 @@ mod reads;
 mod reply;
 mod rows;
 mod rules;
+#[cfg(feature = "postgres")]
+mod schema;
 mod space;
 mod sqlite;
 #[cfg(test)]
 mod tests;
 mod thread;
+#[cfg(feature = "postgres")]
+mod transfer;
 mod types;
 mod write;
 mod writer;

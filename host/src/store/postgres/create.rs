@@ -13,7 +13,7 @@ use crate::store::postgres::session::{Purpose, Session};
 const FORMAT: u32 = 1;
 
 /// Partitions of a new hub: enough for some thirty hosts. They never change.
-const PARTITIONS: i16 = 64;
+pub(super) const PARTITIONS: i16 = 64;
 
 const SCHEMA: &str = include_str!("schema.sql");
 
@@ -42,7 +42,11 @@ pub(in crate::store) fn create(address: &Address, now: Timestamp) -> Result<bool
 }
 
 /// In a transaction, of which only one at a time gets past the first statement.
-fn create_in(session: &Session, address: &Address, now: Timestamp) -> Result<bool, StoreError> {
+pub(super) fn create_in(
+    session: &Session,
+    address: &Address,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
     session.query(
         "SELECT pg_advisory_xact_lock($1, hashtext($2))",
         &[&LOCKS, &address.schema()],

@@ -9,6 +9,7 @@ pub(in crate::store) mod copy;
 pub(in crate::store) mod create;
 mod error;
 mod garbage;
+pub(in crate::store) mod integrity;
 mod lease;
 pub(in crate::store) mod outside;
 pub(in crate::store) mod owned;
@@ -22,4 +23,5 @@ pub(in crate::store) mod testing;
 #[cfg(test)]
 mod tests;
 mod tls;
+pub(in crate::store) mod transfer;
 mod writer;

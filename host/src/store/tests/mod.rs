@@ -12,12 +12,18 @@ mod overlay;
 mod overviews;
 mod plans;
 #[cfg(feature = "postgres")]
+mod postgres_damage;
+#[cfg(feature = "postgres")]
 mod postgres_reads;
 #[cfg(feature = "postgres")]
 mod postgres_rows;
 mod purges;
 mod shared;
 mod space;
+#[cfg(feature = "postgres")]
+mod transfer_failures;
+#[cfg(feature = "postgres")]
+mod transfers;
 mod writing;
 
 use std::path::PathBuf;

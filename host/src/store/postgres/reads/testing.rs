@@ -1,5 +1,6 @@
 //! A hub on a server for tests of its reads.
 
+use crate::store::postgres::address::Address;
 use crate::store::postgres::pool::Pool;
 use crate::store::postgres::reads::PostgresReader;
 use crate::store::postgres::session::{Purpose, Session};
@@ -14,12 +15,21 @@ pub(in crate::store) struct Filled {
 impl Filled {
     /// A new hub. `None` if there is no server.
     pub(in crate::store) fn new() -> Option<Self> {
-        let address = server()?.fresh();
+        Some(Self::at(server()?.fresh()))
+    }
+
+    /// A place on a server, which may have a hub.
+    pub(in crate::store) fn at(address: Address) -> Self {
         let session = Session::open(&address, Purpose::Manage).unwrap();
-        Some(Self {
+        Self {
             reader: PostgresReader::new(Pool::new(address), None),
             session,
-        })
+        }
+    }
+
+    /// The number that a query finds.
+    pub(in crate::store) fn number(&self, sql: &str) -> i64 {
+        self.session.query(sql, &[]).unwrap()[0].get(0)
     }
 
     /// Executes statements.

@@ -6,35 +6,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_postgres::types::ToSql;
 
-/// The type of a column.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Int,
-    Small,
-    Bool,
-    Text,
-    Bytes,
-}
+use crate::store::schema::{Kind, Table};
 
-impl Kind {
-    fn sql(self) -> &'static str {
-        match self {
-            Self::Int => "bigint[]",
-            Self::Small => "smallint[]",
-            Self::Bool => "boolean[]",
-            Self::Text => "text[]",
-            Self::Bytes => "bytea[]",
-        }
+/// The type of an array of a column's values.
+fn array_of(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Int => "bigint[]",
+        Kind::Small => "smallint[]",
+        Kind::Bool => "boolean[]",
+        Kind::Text => "text[]",
+        Kind::AnyText | Kind::Bytes => "bytea[]",
     }
-}
-
-/// A table, or some of its columns: first those of the key.
-pub(super) struct Table {
-    /// Differs for each of these.
-    pub(super) id: &'static str,
-    pub(super) name: &'static str,
-    pub(super) keys: usize,
-    pub(super) columns: &'static [(&'static str, Kind)],
 }
 
 /// What is done with rows.
@@ -75,7 +57,7 @@ impl Column {
             Kind::Small => Self::Small(Vec::new()),
             Kind::Bool => Self::Bool(Vec::new()),
             Kind::Text => Self::Text(Vec::new()),
-            Kind::Bytes => Self::Bytes(Vec::new()),
+            Kind::AnyText | Kind::Bytes => Self::Bytes(Vec::new()),
         }
     }
 
@@ -184,7 +166,7 @@ fn sql(table: &Table, act: Act) -> String {
     for (at, (_, kind)) in columns.iter().enumerate() {
         let comma = if at == 0 { "" } else { ", " };
         // Writing to a text does not fail.
-        let _ = write!(arrays, "{comma}${}::{}", at + 1, kind.sql());
+        let _ = write!(arrays, "{comma}${}::{}", at + 1, array_of(*kind));
     }
     let name = table.name;
     let is_same: Vec<String> = columns[..table.keys]

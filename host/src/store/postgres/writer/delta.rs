@@ -8,8 +8,9 @@ use crate::store::memory::Instance;
 use crate::store::memory::delta::Delta;
 use crate::store::memory::table::RowChange;
 use crate::store::numbers::task_kind_number;
-use crate::store::postgres::writer::columns::{Act, Cell, Rows, Statement, Table};
+use crate::store::postgres::writer::columns::{Act, Cell, Rows, Statement};
 use crate::store::postgres::writer::tables::{self, ALL_EXECUTIONS, number, text};
+use crate::store::schema::{self, Table};
 use crate::store::types::{InstanceKey, TaskRowKind};
 
 /// Whether a batch changed what owners keep of the hub in memory.
@@ -28,15 +29,15 @@ pub(super) fn statements(delta: &Delta) -> Result<Vec<Statement>, StoreError> {
     instructions(delta, &mut all);
     instances(&delta.instances, &mut all)?;
     let cells = |key: &(_, String), row: &_| Ok(tables::value(key.0, row));
-    changes(&tables::VALUE, Act::Delete, &delta.values, cells, &mut all)?;
+    changes(&schema::VALUE, Act::Delete, &delta.values, cells, &mut all)?;
     let cells = |key: &_, row: &_| tables::mail(*key, row);
-    changes(&tables::INBOX, Act::Delete, &delta.inbox, cells, &mut all)?;
+    changes(&schema::INBOX, Act::Delete, &delta.inbox, cells, &mut all)?;
     histories(delta, &mut all)?;
     let cells = |key: &_, row: &_| tables::task(*key, row);
-    changes(&tables::TASK, Act::Delete, &delta.tasks, cells, &mut all)?;
+    changes(&schema::TASK, Act::Delete, &delta.tasks, cells, &mut all)?;
     let cells = |key: &(_, String), row: &_| tables::request((key.0, &key.1), row);
     changes(
-        &tables::REQUEST,
+        &schema::REQUEST,
         Act::Delete,
         &delta.requests,
         cells,
@@ -122,14 +123,14 @@ fn instances(
         return Ok(());
     }
     let (mut gone, mut added) = (
-        Rows::new(&tables::INSTANCE, Act::Delete),
-        Rows::new(&tables::INSTANCE, Act::Insert),
+        Rows::new(&schema::INSTANCE, Act::Delete),
+        Rows::new(&schema::INSTANCE, Act::Insert),
     );
-    let mut changed = Rows::new(&tables::INSTANCE, Act::Update);
+    let mut changed = Rows::new(&schema::INSTANCE, Act::Update);
     let mut at_turn = Rows::new(&tables::INSTANCE_AT_TURN, Act::Update);
     let (mut delisted, mut enlisted) = (
-        Rows::new(&tables::TAG, Act::DeleteAny),
-        Rows::new(&tables::TAG, Act::InsertNew),
+        Rows::new(&schema::TAG, Act::DeleteAny),
+        Rows::new(&schema::TAG, Act::InsertNew),
     );
     for change in changes {
         match (&change.before, &change.now) {
@@ -195,15 +196,15 @@ fn by_key<K, V>(
 
 fn histories(delta: &Delta, all: &mut Vec<Statement>) -> Result<(), StoreError> {
     let three = |key: &(InstanceKey, u32, u32)| vec![number(key.0.0), number(key.1), number(key.2)];
-    by_key(&tables::TURN, &delta.turns, three, tables::turn, all)?;
+    by_key(&schema::TURN, &delta.turns, three, tables::turn, all)?;
     let four = |key: &(InstanceKey, u32, u32, u32)| {
         vec![number(key.0.0), number(key.1), number(key.2), number(key.3)]
     };
-    by_key(&tables::CUT_TURN, &delta.cut_turns, four, tables::turn, all)?;
+    by_key(&schema::CUT_TURN, &delta.cut_turns, four, tables::turn, all)?;
     let rewind = |row: &_| Ok(tables::rewind(row));
-    by_key(&tables::REWIND, &delta.rewinds, three, rewind, all)?;
-    let mut gone = Rows::new(&tables::GARBAGE, Act::DeleteAny);
-    let mut added = Rows::new(&tables::GARBAGE, Act::InsertNew);
+    by_key(&schema::REWIND, &delta.rewinds, three, rewind, all)?;
+    let mut gone = Rows::new(&schema::GARBAGE, Act::DeleteAny);
+    let mut added = Rows::new(&schema::GARBAGE, Act::InsertNew);
     for change in &delta.garbage {
         let (key, execution) = change.key;
         let execution = execution.map_or(ALL_EXECUTIONS, i64::from);
@@ -219,8 +220,8 @@ fn histories(delta: &Delta, all: &mut Vec<Statement>) -> Result<(), StoreError> 
 
 fn hub(delta: &Delta, all: &mut Vec<Statement>) -> Result<(), StoreError> {
     let (mut gone, mut added) = (
-        Rows::new(&tables::MODULE, Act::Delete),
-        Rows::new(&tables::MODULE, Act::Insert),
+        Rows::new(&schema::MODULE, Act::Delete),
+        Rows::new(&schema::MODULE, Act::Insert),
     );
     let mut changed = Rows::new(&tables::COMPONENT, Act::Update);
     for change in &delta.modules {
@@ -236,19 +237,19 @@ fn hub(delta: &Delta, all: &mut Vec<Statement>) -> Result<(), StoreError> {
             .filter_map(Rows::statement),
     );
     let cells = |key: &String, row: &_| Ok(tables::name(key, row));
-    changes(&tables::NAME, Act::Delete, &delta.names, cells, all)?;
+    changes(&schema::NAME, Act::Delete, &delta.names, cells, all)?;
     let cells = |key: &(_, String), row: &_| Ok(tables::definition((key.0, &key.1), row));
     changes(
-        &tables::DEFINITION,
+        &schema::DEFINITION,
         Act::Delete,
         &delta.definitions,
         cells,
         all,
     )?;
     let cells = |key: &(String, String), row: &_| Ok(tables::version((&key.0, &key.1), row));
-    changes(&tables::VERSION, Act::Delete, &delta.versions, cells, all)?;
+    changes(&schema::VERSION, Act::Delete, &delta.versions, cells, all)?;
     let cells = |key: &String, row: &String| Ok(vec![text(key), text(row)]);
-    changes(&tables::SETTING, Act::Delete, &delta.settings, cells, all)?;
+    changes(&schema::SETTING, Act::Delete, &delta.settings, cells, all)?;
     let cells = |key: &String, row: &_| Ok(tables::key(key, row));
-    changes(&tables::KEY, Act::Delete, &delta.keys, cells, all)
+    changes(&schema::KEY, Act::Delete, &delta.keys, cells, all)
 }

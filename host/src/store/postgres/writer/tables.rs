@@ -8,197 +8,23 @@ use crate::store::memory::{
     CommandRow, Instance, Mail, Module, Name, OwnedDefinition, Request, RewindRow, Task,
 };
 use crate::store::numbers::{definition_number, policy_number, status_number, task_kind_number};
-use crate::store::postgres::writer::columns::Kind::{Bool, Bytes, Int, Small, Text};
-use crate::store::postgres::writer::columns::{Cell, Kind, Table};
+use crate::store::postgres::writer::columns::Cell;
+use crate::store::schema::Kind::{Bytes, Text};
+use crate::store::schema::{INSTANCE_COLUMNS, Table};
 use crate::store::types::{DefinitionKind, InstanceKey, KeyRow, ValueRow};
 
 /// An execution number that stands for all executions of an instance.
 pub(super) const ALL_EXECUTIONS: i64 = -1;
 
-/// First the key and the columns that a turn changes.
-const INSTANCE_COLUMNS: &[(&str, Kind)] = &[
-    ("key", Int),
-    ("status", Small),
-    ("next_event", Int),
-    ("turns", Int),
-    ("history_bytes", Int),
-    ("inbox_next", Int),
-    ("inbox_bytes", Int),
-    ("unread_bytes", Int),
-    ("returned", Bool),
-    ("deliveries", Int),
-    ("started_at", Int),
-    ("updated_at", Int),
-    ("custom_status", Text),
-    ("output", Text),
-    ("failure", Bytes),
-    ("waiting", Bytes),
-    ("value_count", Int),
-    ("has_requests", Bool),
-    ("id", Text),
-    ("name", Text),
-    ("version", Text),
-    ("module", Bytes),
-    ("execution", Int),
-    ("execution_id", Text),
-    ("generation", Int),
-    ("created_at", Int),
-    ("scheduled_for", Int),
-    ("execution_timeout", Int),
-    ("parent_id", Text),
-    ("parent_key", Int),
-    ("parent", Bytes),
-    ("when_dropped", Small),
-    ("tags", Text),
-    ("quarantine", Bytes),
-];
-
 /// How many columns of an instance a turn may change, with the key.
 const OF_TURN: usize = 18;
 
-const fn table(name: &'static str, keys: usize, columns: &'static [(&'static str, Kind)]) -> Table {
-    Table {
-        id: name,
-        name,
-        keys,
-        columns,
-    }
-}
-
-pub(super) static INSTANCE: Table = table("instance", 1, INSTANCE_COLUMNS);
 pub(super) static INSTANCE_AT_TURN: Table = Table {
     id: "instance at a turn",
     name: "instance",
     keys: 1,
     columns: INSTANCE_COLUMNS.split_at(OF_TURN).0,
 };
-pub(super) static TAG: Table = table(
-    "instance_tag",
-    4,
-    &[
-        ("tag", Text),
-        ("value", Text),
-        ("created_at", Int),
-        ("instance", Int),
-    ],
-);
-pub(super) static VALUE: Table = table(
-    "instance_value",
-    2,
-    &[
-        ("instance", Int),
-        ("name", Text),
-        ("value", Text),
-        ("version", Int),
-        ("at", Int),
-    ],
-);
-pub(super) static INBOX: Table = table(
-    "inbox",
-    2,
-    &[
-        ("instance", Int),
-        ("seq", Int),
-        ("message", Bytes),
-        ("at", Int),
-        ("bytes", Int),
-    ],
-);
-pub(super) static TURN: Table = table(
-    "turn",
-    3,
-    &[
-        ("instance", Int),
-        ("execution", Int),
-        ("number", Int),
-        ("first_event", Int),
-        ("at", Int),
-        ("answer", Int),
-        ("received", Bytes),
-        ("produced", Bytes),
-    ],
-);
-pub(super) static CUT_TURN: Table = table(
-    "cut_turn",
-    4,
-    &[
-        ("instance", Int),
-        ("execution", Int),
-        ("generation", Int),
-        ("number", Int),
-        ("first_event", Int),
-        ("at", Int),
-        ("answer", Int),
-        ("received", Bytes),
-        ("produced", Bytes),
-    ],
-);
-pub(super) static REWIND: Table = table(
-    "rewind",
-    3,
-    &[
-        ("instance", Int),
-        ("execution", Int),
-        ("generation", Int),
-        ("at", Int),
-        ("reason", Bytes),
-        ("cut", Int),
-    ],
-);
-pub(super) static GARBAGE: Table = table("garbage", 2, &[("instance", Int), ("execution", Int)]);
-pub(super) static TASK: Table = table(
-    "task",
-    2,
-    &[
-        ("instance", Int),
-        ("task", Int),
-        ("kind", Small),
-        ("execution", Int),
-        ("generation", Int),
-        ("module", Bytes),
-        ("turn", Int),
-        ("scheduled_in", Int),
-        ("due", Int),
-        ("attempt", Int),
-        ("first_started", Int),
-        ("deliveries", Int),
-        ("cut", Int),
-        ("begun_at", Int),
-        ("heartbeat_at", Int),
-        ("heartbeat", Text),
-        ("failure", Bytes),
-        ("attempts", Bytes),
-        ("target", Bytes),
-    ],
-);
-pub(super) static REQUEST: Table = table(
-    "request",
-    2,
-    &[
-        ("instance", Int),
-        ("id", Text),
-        ("name", Text),
-        ("at", Int),
-        ("answered_at", Int),
-        ("answer", Bytes),
-        ("asker", Int),
-        ("execution", Int),
-        ("generation", Int),
-        ("task", Int),
-    ],
-);
-pub(super) static MODULE: Table = table(
-    "module",
-    1,
-    &[
-        ("digest", Bytes),
-        ("component", Bytes),
-        ("contract", Text),
-        ("definitions", Text),
-        ("imports", Text),
-        ("stored_at", Int),
-    ],
-);
 /// All of a module that may change.
 pub(super) static COMPONENT: Table = Table {
     id: "component of a module",
@@ -206,56 +32,13 @@ pub(super) static COMPONENT: Table = Table {
     keys: 1,
     columns: &[("digest", Bytes), ("component", Bytes)],
 };
-pub(super) static NAME: Table = table(
-    "module_name",
-    1,
-    &[
-        ("name", Text),
-        ("digest", Bytes),
-        ("grants", Text),
-        ("limits", Text),
-        ("deployed_at", Int),
-    ],
-);
-pub(super) static DEFINITION: Table = table(
-    "definition",
-    2,
-    &[
-        ("kind", Small),
-        ("name", Text),
-        ("module", Text),
-        ("digest", Bytes),
-        ("version", Text),
-    ],
-);
-pub(super) static VERSION: Table = table(
-    "definition_version",
-    2,
-    &[
-        ("name", Text),
-        ("version", Text),
-        ("module", Text),
-        ("digest", Bytes),
-    ],
-);
-pub(super) static SETTING: Table = table("setting", 1, &[("name", Text), ("value", Text)]);
-pub(super) static KEY: Table = table(
-    "access_key",
-    1,
-    &[
-        ("id", Text),
-        ("name", Text),
-        ("role", Small),
-        ("hash", Bytes),
-        ("created_at", Int),
-    ],
-);
 /// Other processes add commands and withdraw them; a batch answers some.
-pub(super) static COMMAND: Table = table(
-    "command",
-    1,
-    &[("token", Text), ("answer", Bytes), ("body", Bytes)],
-);
+pub(super) static COMMAND: Table = Table {
+    id: "command",
+    name: "command",
+    keys: 1,
+    columns: &[("token", Text), ("answer", Bytes), ("body", Bytes)],
+};
 
 pub(super) fn number(number: impl Into<i64>) -> Cell {
     Cell::Int(Some(number.into()))

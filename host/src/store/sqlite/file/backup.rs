@@ -20,10 +20,10 @@ use crate::store::sqlite::rows::modules;
 const STEPS_BETWEEN_REPORTS: std::ffi::c_int = 1_000;
 
 /// Suffixes of the files that SQLite keeps beside a database. Leftover ones would be taken for those of the restored hub.
-const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
+pub(in crate::store) const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// How far the transaction counter of a backup is ahead of its hub's, so that no log of the hub matches the backup.
-const AHEAD: i64 = 1 << 40;
+pub(in crate::store) const AHEAD: i64 = 1 << 40;
 
 /// Copies a hub that may be in use to a new file. `progress` receives the pages copied and the total.
 ///

@@ -159,8 +159,24 @@ pub(crate) fn create(path: &Path, now: Timestamp) -> Result<Made, StoreError> {
         Ok(_) => return Ok(Made::No),
     };
     let fresh = Fresh::beside(path)?;
-    let db = connect(fresh.path(), OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    // A crash may lose it, so it needs no journal. `auto_vacuum` must be set before the first page is written.
+    let db = begin_new(fresh.path(), now)?;
+    db.execute_batch("COMMIT")?;
+    db.close().map_err(|(_, error)| StoreError::from(error))?;
+    // A log that a deleted hub left behind must not be folded into the new one.
+    for stale in ["-wal", "-shm", "-journal"] {
+        remove(&with_suffix(path, stale))?;
+    }
+    match made {
+        Made::OverEmpty => fresh.publish_over_empty(path)?,
+        _ => fresh.publish(path)?,
+    }
+    Ok(made)
+}
+
+/// Makes an empty file a hub, and leaves the transaction open in which that is done. Nobody else may know the file: a crash may lose it.
+pub(in crate::store) fn begin_new(path: &Path, now: Timestamp) -> Result<Connection, StoreError> {
+    let db = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    // It needs no journal on the disk. `auto_vacuum` must be set before the first page is written.
     db.execute_batch(
         "PRAGMA journal_mode = MEMORY; PRAGMA auto_vacuum = INCREMENTAL; BEGIN IMMEDIATE",
     )?;
@@ -174,17 +190,7 @@ pub(crate) fn create(path: &Path, now: Timestamp) -> Result<Made, StoreError> {
     )?;
     db.pragma_update(None, "application_id", APPLICATION_ID)?;
     db.pragma_update(None, "user_version", FORMAT)?;
-    db.execute_batch("COMMIT")?;
-    db.close().map_err(|(_, error)| StoreError::from(error))?;
-    // A log that a deleted hub left behind must not be folded into the new one.
-    for stale in ["-wal", "-shm", "-journal"] {
-        remove(&with_suffix(path, stale))?;
-    }
-    match made {
-        Made::OverEmpty => fresh.publish_over_empty(path)?,
-        _ => fresh.publish(path)?,
-    }
-    Ok(made)
+    Ok(db)
 }
 
 /// Migrates an older file to the current format, in one transaction.
