@@ -105,6 +105,8 @@ pub mod telemetry;
 mod timed;
 pub mod wasm;
 
+#[cfg(feature = "postgres")]
+pub use client::CopiedHub;
 pub use client::{
     AccessKey, ActivityCounts, ActivityDurations, AtWorker, Bulk, BulkProgress, Client,
     CommandOutcome, CopyProgress, DEFAULT_TASK_HUB, Deploy, Deployment, DroppedEvent, DroppedTask,

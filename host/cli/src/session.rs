@@ -67,7 +67,7 @@ impl Session {
     /// Where the hubs are.
     pub(crate) fn store(&self) -> anyhow::Result<Store> {
         let store = match &self.database {
-            Some(address) => Store::postgres(address).context("cannot use --store")?,
+            Some(address) => Store::postgres(address)?,
             None => Store::dir(self.data_dir()),
         };
         Ok(store.data_dir(self.data_dir()))

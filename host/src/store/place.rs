@@ -15,6 +15,8 @@ use crate::store::postgres::{self, address::Address, create};
 use crate::store::reads::Reader;
 use crate::store::sqlite;
 use crate::store::sqlite::file::{backup, hubs, paths, space};
+#[cfg(feature = "postgres")]
+use crate::store::transfer::{self, Copied, CopyFrom as From, CopyTo as To};
 
 /// How often a file is looked at that another process owns.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -210,7 +212,10 @@ impl Place {
             #[cfg(test)]
             Self::Memory(..) => Ok(()),
             #[cfg(feature = "postgres")]
-            Self::Postgres(..) => Err(StoreError::Address("not yet".to_owned())),
+            Self::Postgres(address, _) => {
+                let copied = transfer::copy(From::Database(address), To::Backup(to), progress);
+                copied.map(drop)
+            }
         }
     }
 
@@ -228,8 +233,36 @@ impl Place {
             #[cfg(test)]
             Self::Memory(..) => Ok(()),
             #[cfg(feature = "postgres")]
-            Self::Postgres(..) => Err(StoreError::Address("not yet".to_owned())),
+            Self::Postgres(address, _) => {
+                let copied = transfer::copy(From::File(from), To::Database(address), progress);
+                copied.map(drop)
+            }
         }
+    }
+
+    /// Copies the hub in its present state to another place, where there must be none. `progress` receives the copied instances and all.
+    ///
+    /// # Errors
+    /// [`StoreError::File`] if there is something already, and those of the hub and of the place. Nothing is left of the copy then.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn copy_to(
+        &self,
+        to: &Self,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Copied, StoreError> {
+        let from = match self {
+            Self::File(path) => From::File(path),
+            #[cfg(test)]
+            Self::Memory(..) => return Err(StoreError::Closed),
+            Self::Postgres(address, _) => From::Database(address),
+        };
+        let to = match to {
+            Self::File(path) => To::File(path),
+            #[cfg(test)]
+            Self::Memory(..) => return Err(StoreError::Closed),
+            Self::Postgres(address, _) => To::Database(address),
+        };
+        transfer::copy(from, to, progress)
     }
 
     /// The problems of what the hub is stored in, at most `most` of them; empty if it is intact.
@@ -242,7 +275,7 @@ impl Place {
             #[cfg(test)]
             Self::Memory(..) => Ok(Vec::new()),
             #[cfg(feature = "postgres")]
-            Self::Postgres(..) => self.open_reader().map(|_| Vec::new()),
+            Self::Postgres(address, _) => postgres::integrity::integrity(address, most),
         }
     }
 

@@ -126,7 +126,7 @@ pub(crate) struct Hubs {
 /// The subcommands of `hubs`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum HubsCommand {
-    /// List the task hubs of the data directory
+    /// List the task hubs of the data directory or the database
     List,
     /// Make a task hub
     Create {
@@ -140,6 +140,17 @@ pub(crate) enum HubsCommand {
     },
     /// Change the settings of a task hub
     Set(HubsSet),
+    /// Copy a task hub as it is now to a directory or a database, while hosts go on with it
+    Copy {
+        /// Its name; without it, the one that --task-hub names
+        name: Option<String>,
+        /// Directory, or address of a PostgreSQL database, that the copy goes to
+        #[arg(long, value_name = "PLACE")]
+        to: String,
+        /// Name of the copy [default: the same]
+        #[arg(long = "as", value_name = "NAME")]
+        as_name: Option<String>,
+    },
     /// Return the space of deleted data to the disk; no host may run the task hub
     Compact {
         /// Its name; without it, the one that --task-hub names

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context;
 use perennial::{Client, HubInfo, HubStats, Hubs, Retention, Status, Timestamp};
 use serde::Serialize;
 
@@ -9,6 +10,7 @@ use crate::args::{DeleteTaskHub, HubsCommand, HubsSet};
 use crate::error::{CliError, Exit};
 use crate::format::{bytes, count, now, time};
 use crate::output::{Cell, plain};
+use crate::progress::Bar;
 use crate::session::Session;
 use crate::value::Limit;
 
@@ -49,11 +51,62 @@ pub(super) async fn hubs(command: Option<HubsCommand>, session: &Session) -> any
             show(&name, session).await
         }
         HubsCommand::Set(args) => set(args, session).await,
+        HubsCommand::Copy { name, to, as_name } => {
+            let name = name.unwrap_or_else(|| session.task_hub().to_owned());
+            let as_name = as_name.unwrap_or_else(|| name.clone());
+            copy((&hubs, &name), (to, &as_name), session).await
+        }
         HubsCommand::Compact { name } => {
             let name = name.unwrap_or_else(|| session.task_hub().to_owned());
             compact(&hubs, &name, session).await
         }
     }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CopiedJson<'a> {
+    task_hub: &'a str,
+    to: String,
+    #[serde(rename = "as")]
+    as_name: &'a str,
+    instances: u64,
+}
+
+async fn copy(
+    (hubs, name): (&Hubs, &str),
+    (to, as_name): (String, &str),
+    session: &Session,
+) -> anyhow::Result<Exit> {
+    let to = session
+        .clone()
+        .stored_at(to)
+        .store()
+        .context("cannot use --to")?;
+    let place = to.to_string();
+    let output = session.output();
+    let bar = Bar::new(output, "copying");
+    let shown = move |done, all| bar.show(done, all);
+    let copied = hubs.copy(name, &Hubs::new(to), as_name, shown).await;
+    let copied = copied.map_err(|error| match error.is_already_exists() {
+        true => CliError::new(Exit::WrongState, format!("{error} in {place}"))
+            .hint("--as gives the copy another name")
+            .into(),
+        false => explain(error, name, "stop it first", session),
+    })?;
+    output.note(&format!(
+        "copied task hub {name:?} with {} to {place}, as {as_name:?}; no host runs the copy",
+        count(copied.instances, "instance")
+    ));
+    if output.is_json() {
+        output.json(&CopiedJson {
+            task_hub: name,
+            to: place,
+            as_name,
+            instances: copied.instances,
+        })?;
+    }
+    Ok(Exit::Ok)
 }
 
 async fn compact(hubs: &Hubs, name: &str, session: &Session) -> anyhow::Result<Exit> {

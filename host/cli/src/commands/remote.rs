@@ -27,6 +27,7 @@ fn needs(command: &Command) -> Needs {
         Command::Hubs(hubs) => match hubs.command {
             None | Some(HubsCommand::List) => Needs::File("hubs list"),
             Some(HubsCommand::Create { .. }) => Needs::File("hubs create"),
+            Some(HubsCommand::Copy { .. }) => Needs::File("hubs copy"),
             Some(HubsCommand::Compact { .. }) => Needs::File("hubs compact"),
             Some(HubsCommand::Show { .. } | HubsCommand::Set(_)) => Needs::Client,
         },

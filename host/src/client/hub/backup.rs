@@ -6,13 +6,13 @@ use crate::client::{Client, Error, Result, Store};
 use crate::foreign::Listener;
 use crate::store::StoreError;
 
-/// The progress of a copy, in pages of the file.
+/// The progress of a copy, in pages of the file, or in instances if a database is copied or restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CopyProgress {
-    /// Copied pages.
+    /// Copied pages or instances.
     pub done: u64,
-    /// All pages.
+    /// All of them.
     pub total: u64,
 }
 

@@ -10,6 +10,8 @@ use serde_with::{serde_as, skip_serializing_none};
 use crate::client::json::{AsCounts, TimeText};
 use crate::client::{Client, Error, Result, Store};
 use crate::engine::clock::{Clock, SystemClock};
+#[cfg(feature = "postgres")]
+use crate::foreign::Listener;
 use crate::store::{Outside, Place, StoreError, Tally};
 
 /// The task hubs of a store: of a directory, or of a database. Cheap to clone.
@@ -91,6 +93,18 @@ pub struct HubStats {
     /// Whether a host is still removing histories of deleted instances, which it does gradually.
     #[serde(default)]
     pub has_garbage: bool,
+}
+
+/// What was copied of a hub.
+#[cfg(feature = "postgres")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct CopiedHub {
+    /// Its instances.
+    pub instances: u64,
+    /// All rows of its tables.
+    pub rows: u64,
 }
 
 impl Hubs {
@@ -229,6 +243,54 @@ impl Hubs {
     pub async fn compact(&self, name: &str) -> Result<(u64, u64)> {
         let place = self.store.place(name)?;
         blocking(name, move || place.compact()).await
+    }
+
+    /// Copies a hub in its present state to another store, or under another name: between directories and databases in any direction. Hosts and
+    /// other clients continue meanwhile; what they change after the beginning of the copy is not in it. The copy is compared with its source
+    /// before it gets its name, and no host runs it. `progress` is called with the copied instances and all.
+    ///
+    /// To move a hub, stop its host first: a host that is started on the copy runs the same activities as one on the source.
+    ///
+    /// ```no_run
+    /// # async fn example() -> perennial::Result<()> {
+    /// use perennial::{Hubs, Store};
+    ///
+    /// let database = Store::postgres("postgres://app@db.example.com/flows")?;
+    /// let copied = Hubs::new(".perennial").copy("billing", &Hubs::new(database), "billing", |_, _| {}).await?;
+    /// println!("{} instances", copied.instances);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`] if there is no such hub, [`Error::is_already_exists`] if there is one where the copy is to be, and if either
+    /// cannot be used. Nothing is left of the copy then.
+    #[cfg(feature = "postgres")]
+    pub async fn copy(
+        &self,
+        name: &str,
+        to: &Self,
+        as_name: &str,
+        progress: impl FnMut(u64, u64) + Send + 'static,
+    ) -> Result<CopiedHub> {
+        let (from, place) = (self.store.place(name)?, to.store.place(as_name)?);
+        if to.exists(as_name).await? {
+            return Err(Error::hub_exists(as_name));
+        }
+        let mut progress = progress;
+        let told = Listener::new("the progress of a copy", 1, move |(done, all)| {
+            progress(done, all)
+        });
+        let copied = blocking(name, move || {
+            let copied = from.copy_to(&place, &mut |done, all| told.tell((done, all)));
+            told.close();
+            copied
+        });
+        let copied = copied.await?;
+        Ok(CopiedHub {
+            instances: copied.instances,
+            rows: copied.rows,
+        })
     }
 
     /// Statistics of a hub: see [`Client::stats`]. Visits each instance once, which is fast even for a hundred thousand.
