@@ -161,6 +161,8 @@ impl Server {
                              '{to}', of.table_name, of.columns, of.columns, '{from}', of.table_name);
                      END LOOP;
                  END $copy$;
+                 -- The owner of the copy died.
+                 UPDATE {to}.owner SET renewed = '-infinity';
                  SELECT setval('{to}.owner_epoch', (SELECT last_value FROM {from}.owner_epoch));
                  COMMIT"
             ))
