@@ -6,6 +6,8 @@ use perennial_core::Timestamp;
 
 use super::world::World;
 use crate::engine::clock::Clock;
+#[cfg(feature = "postgres")]
+use crate::store::postgres_place as in_postgres;
 use crate::store::{MemoryHub, Place, with_suffix};
 
 /// The store of a new world: SQLite, or the one that `PERENNIAL_TEST_STORE` names.
@@ -14,8 +16,20 @@ pub(super) fn a_place(dir: &Path, now: Timestamp) -> Place {
         Err(_) | Ok("sqlite") => Place::File(dir.join("hub.db")),
         Ok("memory") => in_memory(dir, now),
         #[cfg(feature = "postgres")]
-        Ok("postgres") => crate::store::postgres_place(dir),
+        Ok("postgres") => in_postgres(dir).expect("PERENNIAL_TEST_STORE=postgres needs initdb"),
         Ok(other) => panic!("PERENNIAL_TEST_STORE={other}: there are sqlite, memory and postgres"),
+    }
+}
+
+/// How often a test of random programs runs usually, or with `PERENNIAL_LONG`. On PostgreSQL each run takes several times as long, and so
+/// do the images of the hub after a crash: a long run does what is usual elsewhere, and a usual one a tenth of that.
+pub(super) fn runs((usual, long): (u64, u64)) -> u64 {
+    let is_long = std::env::var_os("PERENNIAL_LONG").is_some();
+    let on_server = std::env::var("PERENNIAL_TEST_STORE").is_ok_and(|store| store == "postgres");
+    match (on_server, is_long) {
+        (false, true) => long,
+        (false, false) | (true, true) => usual,
+        (true, false) => usual.div_ceil(10),
     }
 }
 
@@ -29,7 +43,7 @@ pub(super) fn like(place: &Place, dir: &Path, now: Timestamp) -> Place {
         Place::File(_) => Place::File(dir.join("hub.db")),
         Place::Memory(..) => in_memory(dir, now),
         #[cfg(feature = "postgres")]
-        Place::Postgres(..) => crate::store::postgres_place(dir),
+        Place::Postgres(..) => in_postgres(dir).expect("there is a server already"),
     }
 }
 
@@ -82,6 +96,13 @@ impl World {
     pub(crate) fn in_file(mut self) -> Self {
         self.place = Place::File(self.dir().join("hub.db"));
         self
+    }
+
+    /// The same world with a hub in PostgreSQL. `None` if there is no server.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn in_postgres(mut self) -> Option<Self> {
+        self.place = in_postgres(self.dir())?;
+        Some(self)
     }
 
     /// The same world with a hub in memory.

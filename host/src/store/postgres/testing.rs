@@ -1,13 +1,8 @@
-//! A PostgreSQL server for tests: one for each test process, a schema for each test.
-//!
-//! The server ends with the test process, however that ends, and its directory is removed then: a shell waits for the end of a pipe that
-//! the process holds.
+//! Hubs on a server of PostgreSQL for tests: a schema for each test.
 
-use std::io::{BufRead, BufReader};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::OnceLock;
+pub(in crate::store) mod plans;
+pub(in crate::store) mod server;
+
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use perennial_core::Timestamp;
@@ -15,117 +10,12 @@ use perennial_core::Timestamp;
 use crate::store::postgres::address::Address;
 use crate::store::postgres::create;
 use crate::store::postgres::session::{Purpose, Session};
-
-/// Where the programs of PostgreSQL may be, beside what `PERENNIAL_POSTGRES_BIN` and `PATH` say.
-const DIRS: [&str; 3] = [
-    "/usr/lib/postgresql",
-    "/usr/local/pgsql",
-    "/opt/homebrew/opt",
-];
-
-/// What the shell does: makes the cluster, runs the server, says when it is up, and ends it when its input ends. `$1` are the programs,
-/// `$2` is the directory, `$3` sync or not, and `$4` what the server runs under.
-const KEEPER: &str = r#"
-bin=$1 dir=$2 sync=$3 as=$4
-finish() { trap - EXIT; [ -n "$server" ] && kill -QUIT $server 2>/dev/null; wait; rm -rf "$dir"; exit; }
-trap finish EXIT TERM INT HUP
-if [ ! -d "$dir/pg/data" ]; then
-  $as "$bin/initdb" -D "$dir/pg/data" -A trust -U perennial -E UTF8 --locale=C --no-sync >"$dir/pg/initdb.log" 2>&1 ||
-    { cat "$dir/pg/initdb.log"; exit 1; }
-  cat >> "$dir/pg/data/postgresql.conf" <<CONF
-listen_addresses = ''
-unix_socket_directories = '$dir/pg'
-fsync = $sync
-full_page_writes = $sync
-max_connections = 300
-shared_buffers = 32MB
-log_min_messages = warning
-CONF
-fi
-start() {
-  tries=0
-  until "$bin/pg_isready" -q -h "$dir/pg"; do
-    # After a kill, the memory of the former server may still be in use for a moment.
-    if [ -z "$server" ] || ! kill -0 $server 2>/dev/null; then
-      tries=$((tries + 1))
-      [ $tries -lt 100 ] || { cat "$dir/pg/log"; exit 1; }
-      $as "$bin/postgres" -D "$dir/pg/data" >>"$dir/pg/log" 2>&1 </dev/null &
-      server=$!
-    fi
-  done
-  echo "up $server"
-}
-server=
-start
-while read -r order; do
-  kill -$order $server; wait $server; server=
-  start
-done
-"#;
-
-/// A server. It ends when this is dropped.
-pub(in crate::store) struct Server {
-    dir: PathBuf,
-    keeper: Child,
-    orders: Option<ChildStdin>,
-    answers: BufReader<std::process::ChildStdout>,
-}
+pub(in crate::store) use server::{Server, say_skipped, server};
 
 impl Server {
-    /// Starts a server; one that syncs is for tests that kill it. `None` if there are no programs.
-    pub(in crate::store) fn start(sync: bool) -> Option<Self> {
-        let bin = programs()?;
-        let dir = tempfile::Builder::new()
-            .prefix("pgt.")
-            .tempdir_in("/tmp")
-            .unwrap()
-            .keep();
-        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let pg = dir.join("pg");
-        std::fs::create_dir(&pg).unwrap();
-        // The server refuses to run as root.
-        let mut under = String::from("setpriv --pdeathsig QUIT");
-        if rustix::process::geteuid().is_root() {
-            std::os::unix::fs::chown(&pg, Some(65_534), Some(65_534)).unwrap();
-            under += " --reuid=65534 --regid=65534 --clear-groups";
-        }
-        let mut keeper = Command::new("sh")
-            .args(["-c", KEEPER, "keeper"])
-            .args([&bin, &dir])
-            .args([if sync { "on" } else { "off" }, &under])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .current_dir("/")
-            .spawn()
-            .unwrap();
-        let (orders, answers) = (keeper.stdin.take(), keeper.stdout.take().unwrap());
-        let mut server = Self {
-            dir,
-            keeper,
-            orders,
-            answers: BufReader::new(answers),
-        };
-        server.wait();
-        Some(server)
-    }
-
-    /// Waits until the server is up.
-    fn wait(&mut self) {
-        let mut line = String::new();
-        self.answers.read_line(&mut line).unwrap();
-        assert!(line.starts_with("up "), "PostgreSQL did not start: {line}");
-    }
-
-    /// Ends the server by this signal, and starts it again.
-    pub(in crate::store) fn restart(&mut self, signal: &str) {
-        use std::io::Write as _;
-        writeln!(self.orders.as_ref().unwrap(), "{signal}").unwrap();
-        self.wait();
-    }
-
     /// The address of a hub, which is not made yet.
     pub(in crate::store) fn address(&self, hub: &str) -> Address {
-        let dir = self.dir.join("pg");
+        let dir = self.sockets();
         let database = format!("postgres://perennial@/postgres?host={}", dir.display());
         Address::parse(&database).unwrap().with_hub(hub).unwrap()
     }
@@ -165,58 +55,5 @@ impl Server {
             ))
             .unwrap();
         copy
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.orders.take();
-        let _ = self.keeper.wait();
-    }
-}
-
-/// The server of this test process, which does not sync. `None` if there are no programs: says so, with the name of the test.
-pub(in crate::store) fn server() -> Option<&'static Server> {
-    static SERVER: OnceLock<Option<Server>> = OnceLock::new();
-    let server = SERVER.get_or_init(|| Server::start(false)).as_ref();
-    if server.is_none() {
-        say_skipped();
-    }
-    server
-}
-
-/// Says that the test of this thread is skipped.
-pub(in crate::store) fn say_skipped() {
-    let thread = std::thread::current();
-    let test = thread.name().unwrap_or("a test");
-    eprintln!(
-        "SKIPPED {test}: there are no programs of PostgreSQL; name their directory by PERENNIAL_POSTGRES_BIN"
-    );
-}
-
-/// The directory with `initdb` and `postgres`.
-fn programs() -> Option<PathBuf> {
-    let named = std::env::var_os("PERENNIAL_POSTGRES_BIN").map(PathBuf::from);
-    let on_path = std::env::var_os("PATH").unwrap_or_default();
-    let of_versions = DIRS.into_iter().flat_map(|dir| {
-        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-        let mut dirs: Vec<_> = entries.map(|entry| entry.path().join("bin")).collect();
-        dirs.sort();
-        dirs.into_iter().rev()
-    });
-    let is_there = |dir: &PathBuf| {
-        ["initdb", "postgres", "pg_isready"]
-            .iter()
-            .all(|program| dir.join(program).exists())
-    };
-    let everywhere = std::env::split_paths(&on_path)
-        .collect::<Vec<_>>()
-        .into_iter();
-    match named {
-        Some(dir) => Some(dir).filter(is_there),
-        None => everywhere
-            .chain(of_versions)
-            .chain([Path::new("/usr/local/pgsql/bin").to_owned()])
-            .find(is_there),
     }
 }

@@ -14,6 +14,8 @@ mod plans;
 #[cfg(feature = "postgres")]
 mod postgres_damage;
 #[cfg(feature = "postgres")]
+mod postgres_plans;
+#[cfg(feature = "postgres")]
 mod postgres_reads;
 #[cfg(feature = "postgres")]
 mod postgres_rows;
