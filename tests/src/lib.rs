@@ -1,5 +1,6 @@
 //! What the tests of the whole share: guests built from their sources, hubs in directories of their own, and the binary.
 
+pub mod postgres;
 mod process;
 
 use std::path::{Path, PathBuf};

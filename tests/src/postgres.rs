@@ -1,7 +1,11 @@
 //! Databases of PostgreSQL for tests of whole programs.
 
 #[path = "../../host/src/store/postgres/testing/server.rs"]
-#[allow(dead_code, unreachable_pub, reason = "tests of the store use more of it")]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "tests of the store use more of it"
+)]
 mod server;
 
 use std::process::Command;

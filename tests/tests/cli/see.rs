@@ -4,18 +4,31 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Output, Stdio};
 
 use expect_test::Expect;
-use perennial_tests::{DataDir, binary, guest};
+use perennial_tests::{DataDir, binary, guest, postgres};
 
 /// A hub of a test's own, and the program on it.
 pub(crate) struct Cli {
     pub(crate) dir: DataDir,
+    /// The database that its hubs are in, if they are in one.
+    database: Option<String>,
 }
 
 impl Cli {
     pub(crate) fn new() -> Self {
+        let database = postgres::is_wanted().then(|| {
+            let database = postgres::database();
+            database.expect("PERENNIAL_TEST_STORE=postgres needs the programs of PostgreSQL")
+        });
         Self {
             dir: DataDir::new(),
+            database,
         }
+    }
+
+    /// With hubs in files, whatever store the other tests are run on: for tests that look at files.
+    pub(crate) fn in_files(mut self) -> Self {
+        self.database = None;
+        self
     }
 
     /// With the guest `workloads` deployed.
@@ -41,10 +54,14 @@ impl Cli {
             "PERENNIAL_LOG",
             "PERENNIAL_URL",
             "PERENNIAL_KEY",
+            "PERENNIAL_STORE",
             "RUST_BACKTRACE",
         ];
         for variable in variables {
             command.env_remove(variable);
+        }
+        if let Some(database) = &self.database {
+            command.env("PERENNIAL_STORE", database);
         }
         command
     }
@@ -63,6 +80,9 @@ impl Cli {
         match output.status.code() {
             Some(0) => {}
             code => told.push_str(&format!("exit code {code:?}\n")),
+        }
+        if let Some(database) = &self.database {
+            told = as_in_a_file(&told, database);
         }
         let dir = self.dir.path().to_str().unwrap();
         let guests = guest("workloads")
@@ -103,6 +123,26 @@ impl Cli {
         assert!(ready.starts_with("ready: "), "{ready}");
         process
     }
+}
+
+/// What is said of a hub in a database, as it is said of one in a file.
+fn as_in_a_file(told: &str, database: &str) -> String {
+    let (name, sockets) = database
+        .strip_prefix("postgres://perennial@/")
+        .and_then(|rest| rest.split_once("?host="))
+        .unwrap();
+    let shown = format!("postgres://perennial@{sockets}/{name}");
+    let mut lines = String::new();
+    for line in told.split_inclusive('\n') {
+        let mut line = line.to_owned();
+        for hub in ["default", "other", "work", "a", "b"] {
+            line = line
+                .replace(&format!("{shown}#{hub}"), &format!("DIR/{hub}.db"))
+                .replace(&format!("{hub} in {shown}"), &format!("DIR/{hub}.db"));
+        }
+        lines += &line.replace(&shown, "DIR");
+    }
+    lines
 }
 
 /// The words of a line, as a shell splits it.

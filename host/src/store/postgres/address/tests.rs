@@ -184,10 +184,7 @@ fn the_variables_of_libpq_complete_an_address() {
 fn a_server_with_an_address_only_has_it_for_a_name() {
     let address = parse("postgres://me@/app?hostaddr=127.0.0.1").unwrap();
     assert_eq!(address.config.get_hosts(), [Host::Tcp("127.0.0.1".into())]);
-    assert_eq!(
-        address.to_string(),
-        "postgres://me@127.0.0.1/app#default"
-    );
+    assert_eq!(address.to_string(), "postgres://me@127.0.0.1/app#default");
 }
 
 /// A password file of a test.
