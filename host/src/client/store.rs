@@ -43,7 +43,8 @@ impl Store {
     ///
     /// The parameters are those of libpq: `sslmode` (`disable`, `prefer`, `require`, `verify-ca` or `verify-full`), `sslrootcert`,
     /// `connect_timeout`, `application_name`, and others; a socket is named by its directory, as in
-    /// `postgres:///database?host=/var/run/postgresql`. Without a password, that of `PGPASSWORD` is used.
+    /// `postgres:///database?host=/var/run/postgresql`. What the address leaves out comes from the variables of libpq, such as `PGHOST` and
+    /// `PGPASSWORD`, and the password also from a password file (`PGPASSFILE`, `~/.pgpass`).
     ///
     /// What a host keeps on its own machine, such as compiled code, is in `.perennial` unless [`data_dir`](Self::data_dir) names another
     /// directory.
