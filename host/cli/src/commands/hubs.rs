@@ -112,7 +112,10 @@ async fn copy(
 async fn compact(hubs: &Hubs, name: &str, session: &Session) -> anyhow::Result<Exit> {
     let compacted = hubs.compact(name).await;
     let (before, after) = compacted.map_err(|error| {
-        let hint = "a host gives space back by itself while it has nothing else to do; stop it to have all of it back at once";
+        let hint = match session.has_database() {
+            true => "the database uses the space of deleted rows again by itself; stop the host to have it back at once",
+            false => "a host gives space back by itself while it has nothing else to do; stop it to have all of it back at once",
+        };
         explain(error, name, hint, session)
     })?;
     let output = session.output();

@@ -49,11 +49,6 @@ pub(crate) struct Address {
 }
 
 impl Address {
-    /// Whether a text is an address of PostgreSQL, right or wrong.
-    pub(crate) fn is_one(text: &str) -> bool {
-        url::is_one(text)
-    }
-
     /// Reads `postgres://user:password@host:port/database`, with the parameters of libpq that tokio-postgres knows. A socket is
     /// named by its directory: `postgres:///database?host=/var/run/postgresql`. What the address leaves out comes from the variables of
     /// libpq (`PGHOST`, `PGPORT`, `PGDATABASE`, `PGUSER`, `PGPASSWORD`, `PGSSLMODE` and so on), and the password also from a
