@@ -290,6 +290,12 @@ async fn pages_have_a_strict_policy_and_assets_are_kept() {
     }
     let nothing = get(&router, "/ui/default/nothing", "").await;
     assert_eq!(nothing.status, StatusCode::NOT_FOUND);
+    for path in ["/ui/default/nothing", "/ui/default/instances/a/history/x"] {
+        let nothing = get(&router, path, "").await;
+        assert_eq!(nothing.status, StatusCode::NOT_FOUND);
+        let told = format!("There is no page {path}.");
+        assert!(nothing.body.contains(&told), "{}", nothing.body);
+    }
     let nobody = get(&router, "/ui/nobody/", "").await;
     assert_eq!(nobody.status, StatusCode::NOT_FOUND);
     world.end().await;
