@@ -132,13 +132,15 @@ fn sentence(page: &Page, wait: &Wait, in_full: bool) -> Markup {
 
 /// The words before a time as they are before one that is told from now, `5 s ago` or `in 5 s`; and whether it is told how long it lasts.
 fn before_time(words: &str) -> (String, bool) {
-    if let Some(before) = words.strip_suffix("since ") {
-        return (format!("{before}for "), true);
+    if let Some(before) = words.strip_suffix(" since ") {
+        return (format!("{before} for "), true);
     }
-    let before = words
-        .strip_suffix("at ")
-        .or_else(|| words.strip_suffix("for "));
-    (before.unwrap_or(words).to_owned(), false)
+    for last in [" at ", " for "] {
+        if let Some(before) = words.strip_suffix(last) {
+            return (format!("{before} "), false);
+        }
+    }
+    (words.to_owned(), false)
 }
 
 fn part(page: &Page, word: WaitWord<'_>) -> Markup {
