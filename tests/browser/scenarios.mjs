@@ -405,3 +405,65 @@ export async function a_module_is_rolled_back_and_an_instance_asked_whether_it_c
   const stored = await one.api("GET", `/stored-modules/${orders.digest}`);
   if (!stored.definitions.some((one) => one.name === "Retire")) throw new Error("it was not rolled back");
 }
+
+export async function a_second_click_is_no_second_command(given) {
+  const one = await host(given);
+  const page = await given.browser.tab(one);
+  page.accept = true;
+  // A page that has been open for a while gets a new token before it sends a form.
+  await page.addInitScript(() => {
+    const clock = performance.now.bind(performance);
+    let ahead = 0;
+    window.later = () => (ahead += 60_000);
+    performance.now = () => clock() + ahead;
+  });
+  await one.begin("CountEvents", 3, { id: "counts" });
+  await page.goto(one.page("/instances/counts"));
+  for (const number of [1, 2]) {
+    if (number === 2) await page.evaluate(() => window.later());
+    await page.locator("#do-event textarea").fill(`${number}`);
+    await Promise.all([page.waitForNavigation(), page.locator("#do-event button[type=submit]").dblclick()]);
+    await page.locator("p.done").waitFor();
+  }
+  await one.run("raise-event", "counts", "go", "--data", "3");
+  const { output } = await one.until("counts", ["Completed"]);
+  if (JSON.stringify(output) !== "[1,2,3]") throw new Error(`it was sent ${JSON.stringify(output)}`);
+  await one.begin("Wait", undefined, { id: "waits" });
+  await page.goto(one.page("/instances/waits"));
+  await page.evaluate(() => window.later());
+  await page.locator("#do-terminate summary").click();
+  await Promise.all([page.waitForNavigation(), page.locator("#do-terminate button[type=submit]").dblclick()]);
+  await page.locator("p.done").waitFor();
+}
+
+export async function what_was_typed_is_kept_when_it_is_refused(given) {
+  const one = await host(given);
+  const page = await given.browser.tab(one);
+  page.accept = true;
+  await one.begin("RunsFailing", undefined, { id: "failing" });
+  await one.until("failing", ["Failed"]);
+  await page.goto(one.page("/instances/failing"));
+  const form = page.locator("#do-rewind");
+  await form.locator("input[name=reason]").fill("a long reason");
+  await form.locator("input[name=module]").fill("nowhere");
+  await form.locator("input[name=all]").check();
+  await Promise.all([page.waitForNavigation(), form.locator("button[type=submit]").click()]);
+  await page.locator("p.error", { hasText: "nowhere" }).waitFor();
+  const kept = async () => [await form.locator("input[name=reason]").inputValue(), await form.locator("input[name=all]").isChecked()];
+  const after = await kept();
+  if (after[0] !== "a long reason" || !after[1]) throw new Error(`it kept ${JSON.stringify(after)}`);
+  // Only once, and only for what was refused.
+  await page.reload();
+  const later = await kept();
+  if (later[0] !== "" || later[1]) throw new Error(`it keeps ${JSON.stringify(later)}`);
+}
+
+export async function a_page_says_that_the_host_does_not_answer(given) {
+  const one = await host(given);
+  const page = await given.browser.tab(one, {}, ["net::ERR_", "Failed to load resource"]);
+  await one.begin("Wait", undefined, { id: "watched" });
+  await page.goto(one.page("/instances/watched"));
+  await page.locator('.live[data-state="on"]').first().waitFor();
+  await one.stop();
+  await page.locator(".live", { hasText: "the host does not answer" }).first().waitFor();
+}

@@ -100,31 +100,40 @@ document.addEventListener("click", async (event) => {
   for (const menu of document.querySelectorAll("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false;
 });
 
-// A form that says what it does asks before it does it. One that has been open for a while gets the token of now: the host may have been
-// restarted since, and would refuse it.
-const RENEW_MS = 30000;
+// A form that says what it does asks before it does it, and is sent once: a second click is no second command. One that has been open for a
+// while gets the token of now: the host may have been restarted since, and would refuse it.
+const RENEW_MS = 30000, SENT_MS = 5000;
 let fresh = performance.now();
+const sent = new Set();
+let renewed;
 document.addEventListener("submit", async (event) => {
   const form = event.target;
-  const question = event.submitter?.dataset.confirm ?? form.dataset.confirm;
-  if (form.dataset.renewed) {
-    delete form.dataset.renewed;
-    return;
-  }
-  if (question && !confirm(question)) return event.preventDefault();
+  if (form === renewed) return;
   // A form that a script sends gets its token there.
   const sends = form.method === "post" && !form.dataset.to && form.querySelector('input[name="token"]');
-  if (event.defaultPrevented || !sends || performance.now() - fresh < RENEW_MS) return;
-  event.preventDefault();
-  const { submitter } = event;
-  try {
-    const answer = await fetch(location.href, { headers: { accept: "text/html" }, credentials: "same-origin", signal: AbortSignal.timeout(5000) });
-    if (answer.ok) renew(new DOMParser().parseFromString(await answer.text(), "text/html"));
-  } catch {
-    // The host will say what is wrong.
+  if (sends && sent.has(form)) {
+    event.preventDefault();
+    return say("It has been sent; the host has not answered yet");
   }
-  form.dataset.renewed = "yes";
-  form.requestSubmit(submitter);
+  const question = event.submitter?.dataset.confirm ?? form.dataset.confirm;
+  if (question && !confirm(question)) return event.preventDefault();
+  if (event.defaultPrevented || !sends) return;
+  sent.add(form);
+  if (performance.now() - fresh >= RENEW_MS) {
+    event.preventDefault();
+    const { submitter } = event;
+    try {
+      const answer = await fetch(location.href, { headers: { accept: "text/html" }, credentials: "same-origin", signal: AbortSignal.timeout(5000) });
+      if (answer.ok) renew(new DOMParser().parseFromString(await answer.text(), "text/html"));
+    } catch {
+      // The host will say what is wrong.
+    }
+    renewed = form;
+    form.requestSubmit(submitter);
+    renewed = undefined;
+  }
+  // An answer replaces the page, unless the browser was told to stop.
+  setTimeout(() => sent.delete(form), SENT_MS);
 });
 
 /** Takes the token of forms from a page that was just read. */
@@ -192,14 +201,17 @@ const live = document.querySelector("[data-live]");
 const HERE_MS = 20000, AGAIN_MS = 3000, HUB_EVERY = "3";
 // Streams do not tell of instances that are purged, so that a page looks for itself now and then.
 const LOOK_MS = 15000;
-let stream, timer, reading, stale, wanted = true, connected = false, failed = false;
+const SILENT = "the host does not answer";
+let stream, timer, reading, stale, wanted = true, connected = false;
+// Why the last reading of the page failed, if it did.
+let failed = "";
 
 /** Says whether the page is up to date: it is while changes are told and the last reading of the page succeeded. */
 function state() {
   const [name, text] = live?.classList.contains("gone") ? ["lost", "gone"] : !wanted ? ["off", "live updates are off"]
-    : failed ? ["lost", "not up to date: the host could not show this page; trying again"]
+    : failed ? ["lost", `not up to date: ${failed}; trying again`]
     : connected ? ["on", "live"]
-    : stream?.lost ? ["lost", "not up to date: the host does not answer; trying again"]
+    : stream?.lost ? ["lost", `not up to date: ${SILENT}; trying again`]
     : ["wait", "connecting; not live yet"];
   for (const shown of document.querySelectorAll(".live")) {
     if (shown.dataset.state === name && shown.textContent === text) continue;
@@ -323,11 +335,11 @@ export async function refresh() {
     renew(page);
     const parts = [...document.querySelectorAll("[data-part]")];
     const isGone = answer.status === 404 && !page.querySelector("[data-part]");
-    failed = !answer.ok && !isGone;
+    failed = answer.ok || isGone ? "" : "the host could not show this page";
     gone(isGone ? page.querySelector("main .error")?.textContent || "What this page shows is no longer there." : "");
     if (!failed && !isGone) for (const part of parts) replace(part, page.querySelector(`[data-part="${CSS.escape(part.dataset.part)}"]`));
   } catch {
-    failed = true;
+    failed = SILENT;
   } finally {
     reading = false;
     state();
@@ -397,7 +409,12 @@ document.addEventListener("click", (event) => {
 
 // A page that is left, or kept for the way back, needs no stream.
 addEventListener("pagehide", close);
-addEventListener("pageshow", (event) => event.persisted && (open(), changed()));
+addEventListener("pageshow", (event) => {
+  sent.clear();
+  if (!event.persisted) return;
+  open();
+  changed();
+});
 
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) return close();

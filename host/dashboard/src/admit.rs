@@ -60,8 +60,14 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T>
         }
         // Such as a number that is none, or what is no text.
         let page = Page::from_request_parts(head, state).await?;
-        Err(Refused::no_page(head.uri.path()).on(&page))
+        Err(Refused::no_page(asked_path(head)).on(&page))
     }
+}
+
+/// The path that was asked for, as the browser has it.
+fn asked_path(head: &Parts) -> &str {
+    let original = head.extensions.get::<OriginalUri>();
+    original.map_or(head.uri.path(), |OriginalUri(uri)| uri.path())
 }
 
 fn hubs(visitor: &Visitor) -> Markup {
@@ -90,6 +96,6 @@ pub(crate) async fn nothing_there(page: Page, OriginalUri(uri): OriginalUri) -> 
 }
 
 pub(crate) async fn other_method(page: Page, head: Parts) -> Response {
-    let message = format!("{} {} does nothing here.", head.method, head.uri.path());
+    let message = format!("{} {} does nothing here.", head.method, asked_path(&head));
     Refused::new(StatusCode::METHOD_NOT_ALLOWED, message).on(&page)
 }

@@ -22,6 +22,9 @@ const KIND: &str = "told";
 /// How long a browser may take to follow a redirect, in seconds.
 const SECONDS: u64 = 60;
 
+/// Bytes of the path of a cookie: browsers ignore one of more than 1024, and an id may be longer when it is escaped.
+const PATH_BYTES: usize = 1_000;
+
 /// The fields of a form that a page of the visitor sent. Only requests that may change something have them: see [`crate::guard`].
 #[derive(Clone, Debug)]
 pub(crate) struct Sent(pub(crate) Fields);
@@ -86,7 +89,8 @@ impl Notices {
             && visitor.has_cookie(&head.headers, KIND)
         {
             // As the browser has it, also behind a proxy.
-            told_at = Some(format!("{}{}", base(visitor), head.uri.path()));
+            let path = format!("{}{}", base(visitor), head.uri.path());
+            told_at = Some(within_cookie(&path).to_owned());
             let text = visitor.cookie(&head.headers, KIND);
             if let Some(notice) = text.and_then(|text| Notice::of_text(&text)) {
                 head.extensions.insert(notice);
@@ -118,13 +122,23 @@ impl Notices {
                         .to_owned(),
                 };
                 let path = to.split(['?', '#']).next().unwrap_or_default();
-                visitor.set_cookie(KIND, &notice.to_text(), path, SECONDS)
+                visitor.set_cookie(KIND, &notice.to_text(), within_cookie(path), SECONDS)
             });
         for cookie in removed.into_iter().chain(told) {
             response.headers_mut().append(header::SET_COOKIE, cookie);
         }
         response
     }
+}
+
+/// The path of a cookie that comes back with a page: that of the page, or of a page above it if it is longer than browsers take.
+fn within_cookie(mut path: &str) -> &str {
+    while path.len() > PATH_BYTES
+        && let Some((above, _)) = path.rsplit_once('/')
+    {
+        path = above;
+    }
+    path
 }
 
 /// Whether a person looks at the answer, and not a script of another window that shows the same page.
@@ -149,4 +163,24 @@ pub(crate) fn notice(page: &Page) -> Markup {
 pub(crate) fn outdated(page: &Page, why: Refused, now: &str) -> Response {
     let again = html! { p { a.button href=(now) { "Look at it as it is now" } } };
     Refused::new(StatusCode::CONFLICT, why.message).with(page, &again)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_of_a_cookie_is_never_too_long() {
+        assert_eq!(
+            within_cookie("/ui/default/instances/a"),
+            "/ui/default/instances/a"
+        );
+        let long = format!("/ui/default/instances/{}", "%E6%97%A5".repeat(200));
+        assert_eq!(within_cookie(&long), "/ui/default/instances");
+        assert_eq!(
+            within_cookie(&format!("{long}/do/{long}")),
+            "/ui/default/instances"
+        );
+        assert_eq!(within_cookie(&"a".repeat(2_000)).len(), 2_000);
+    }
 }

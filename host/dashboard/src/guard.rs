@@ -2,13 +2,15 @@
 
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use maud::{Markup, html};
+use perennial::http::UnreadBody;
 
 use crate::change::Notices;
 use crate::fields::{FIELDS_MAX, Fields};
+use crate::show::sentence;
 use crate::visit::{SIGN_IN, SIGN_OUT, is_at, visitor};
 use crate::{layout, show, sign};
 
@@ -17,6 +19,17 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 
 /// The header with which scripts send the token of forms.
 const TOKEN_HEADER: &str = "x-form-token";
+
+/// The media type of forms.
+const FORM: &str = "application/x-www-form-urlencoded";
+
+/// Whether a body is a form, whatever the case and the parameters of its media type.
+fn is_form(headers: &HeaderMap) -> bool {
+    let media_type = headers.get(header::CONTENT_TYPE);
+    let text = media_type.and_then(|media_type| media_type.to_str().ok());
+    let kind = text.and_then(|text| text.split(';').next());
+    kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case(FORM))
+}
 
 /// Lets nothing pass that changes something and was not sent by a page of this visitor, and gives each page its policy. The fields of a form
 /// are among the extensions afterwards, and so is what an earlier change has to tell.
@@ -64,13 +77,16 @@ async fn admitted(request: Request) -> Result<Request, Response> {
         let why = html! { p { "This key may only read." } };
         return refused(StatusCode::FORBIDDEN, why);
     }
+    if let Some(unread) = head.extensions.get::<UnreadBody>() {
+        let why = html! { p { (sentence(unread.message())) " Nothing was changed." } };
+        return refused(unread.status(), why);
+    }
     // The host has bounded it.
     let Ok(bytes) = to_bytes(body, usize::MAX).await else {
         let why = html! { p { "The form did not arrive whole; send it again." } };
         return refused(StatusCode::BAD_REQUEST, why);
     };
-    let media_type = head.headers.get(header::CONTENT_TYPE);
-    let is_form = media_type.is_some_and(|kind| kind == "application/x-www-form-urlencoded");
+    let is_form = is_form(&head.headers);
     let fields = match is_form {
         true => Fields::parse_form(&bytes),
         false => Ok(Fields::default()),
@@ -89,6 +105,13 @@ async fn admitted(request: Request) -> Result<Request, Response> {
     let token = in_header
         .and_then(|token| token.to_str().ok())
         .or_else(|| fields.text("token"));
+    if token.is_none() && !is_form {
+        let why = html! {
+            p { "This needs the fields of a form of a page, of the media type " code { (FORM) } ". Nothing was changed." }
+            p { "Programs use the HTTP API instead." }
+        };
+        return refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, why);
+    }
     if !token.is_some_and(|token| visitor.is_form_token(token)) {
         let why = html! {
             p { "The form was made for another key, or before you signed in or out. Nothing was changed." }

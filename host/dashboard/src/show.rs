@@ -115,6 +115,20 @@ pub(crate) fn plural(number: u64, one: &str) -> String {
     format!("{} {one}{end}", count(number))
 }
 
+/// A message with a capital and a full stop, so that another sentence can follow it.
+pub(crate) fn sentence(message: &str) -> String {
+    let message = message.trim_end();
+    let mut rest = message.chars();
+    let begin = rest.next().map(char::to_uppercase);
+    let begin: String = begin.into_iter().flatten().collect();
+    let end = if message.is_empty() || message.ends_with(['.', '!', '?', '…']) {
+        ""
+    } else {
+        "."
+    };
+    format!("{begin}{}{end}", rest.as_str())
+}
+
 /// As [`cut`], but what is left out is in the middle: ids often differ at their ends only.
 pub(crate) fn cut_middle(text: &str, chars: usize) -> String {
     let all = text.chars().count();
@@ -193,6 +207,18 @@ mod tests {
         assert_eq!(span(90_061_000), "1 d 1 h");
         assert_eq!(count(1_234_567), "1\u{202f}234\u{202f}567");
         assert_eq!(utc(Timestamp(0)), "1970-01-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn another_sentence_can_follow_a_message() {
+        for (message, told) in [
+            ("an id is \"a\"", "An id is \"a\"."),
+            ("It is so. ", "It is so."),
+            ("éa!", "Éa!"),
+            ("", ""),
+        ] {
+            assert_eq!(sentence(message), told);
+        }
     }
 
     #[test]

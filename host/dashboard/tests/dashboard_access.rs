@@ -290,6 +290,12 @@ async fn pages_have_a_strict_policy_and_assets_are_kept() {
     }
     let nothing = get(&router, "/ui/default/nothing", "").await;
     assert_eq!(nothing.status, StatusCode::NOT_FOUND);
+    for path in ["/ui/default/nothing", "/ui/default/instances/a/history/x"] {
+        let nothing = get(&router, path, "").await;
+        assert_eq!(nothing.status, StatusCode::NOT_FOUND);
+        let told = format!("There is no page {path}.");
+        assert!(nothing.body.contains(&told), "{}", nothing.body);
+    }
     let nobody = get(&router, "/ui/nobody/", "").await;
     assert_eq!(nobody.status, StatusCode::NOT_FOUND);
     world.end().await;
@@ -316,6 +322,76 @@ async fn below_a_path_of_another_program_all_links_stay_below_it() {
             );
         }
         assert!(page.body.contains("data-live=\"/flows/api/v1/live"));
+    }
+    world.end().await;
+}
+
+/// Sends a body with the token of a page to a form of that page.
+async fn sent(router: &Router, media_type: &str, body: String) -> Answer {
+    let request = Request::post("/ui/default/start")
+        .header(header::HOST, "localhost")
+        .header(header::CONTENT_TYPE, media_type);
+    ask(router, request.body(Body::from(body)).unwrap()).await
+}
+
+#[tokio::test]
+async fn a_form_is_one_by_its_media_type_alone() {
+    let world = World::new().await;
+    let router = perennial_dashboard::router(world.client());
+    let page = get(&router, "/ui/default/", "").await;
+    let form = format!("token={}&name=Nobody", token(&page));
+    for media_type in [
+        "application/x-www-form-urlencoded;charset=UTF-8",
+        "Application/X-WWW-Form-Urlencoded",
+    ] {
+        let refused = sent(&router, media_type, form.clone()).await;
+        assert!(
+            refused.body.contains("Nobody"),
+            "{media_type}: {}",
+            refused.body
+        );
+        assert_eq!(refused.status, StatusCode::NOT_FOUND, "{media_type}");
+    }
+    for media_type in ["application/json", "multipart/form-data; boundary=x", ""] {
+        let refused = sent(&router, media_type, form.clone()).await;
+        assert_eq!(refused.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+        let why = "application/x-www-form-urlencoded";
+        assert!(refused.body.contains(why), "{media_type}: {}", refused.body);
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn people_are_told_as_people_what_is_not_taken() {
+    let world = World::new().await;
+    let api = Api::new(world.client()).this_machine_only();
+    let router = api.pages(perennial_dashboard::pages()).into_router();
+    let page = get(&router, "/ui/default/", "").await;
+    let form = format!("token={}&input={}", token(&page), "1".repeat(5 << 20));
+    let refused = sent(&router, "application/x-www-form-urlencoded", form).await;
+    assert_eq!(refused.status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert!(
+        refused
+            .header(header::CONTENT_TYPE)
+            .starts_with("text/html")
+    );
+    for told in ["The body is too large", "Nothing was changed."] {
+        assert!(refused.body.contains(told), "{}", refused.body);
+    }
+    for path in ["/", "/ui/default/"] {
+        let request = Request::get(path).header(header::HOST, "evil.example");
+        let refused = ask(&router, request.body(Body::empty()).unwrap()).await;
+        assert_eq!(refused.status, StatusCode::FORBIDDEN);
+        assert!(
+            refused
+                .header(header::CONTENT_TYPE)
+                .starts_with("text/plain")
+        );
+        assert!(
+            refused.body.starts_with("This server answers only to"),
+            "{}",
+            refused.body
+        );
     }
     world.end().await;
 }

@@ -58,7 +58,7 @@ async fn forms_do_what_they_say_and_lead_back_with_it() {
     let (to, page) = world.act("a", "suspend", "reason=closed").await;
     assert_eq!(to, "/ui/default/instances/a");
     assert!(
-        page.contains("<p class=\"done\" role=\"status\">It is suspended"),
+        page.contains("<p class=\"done\" role=\"status\">It was told to suspend"),
         "{page}"
     );
     assert!(
@@ -68,7 +68,7 @@ async fn forms_do_what_they_say_and_lead_back_with_it() {
             .contains("Mine")
     );
     let (_, page) = world.act("a", "resume", "").await;
-    assert!(page.contains("It goes on."), "{page}");
+    assert!(page.contains("It was told to go on."), "{page}");
     let (_, page) = world.act("a", "event", "name=Decision&data=%7B").await;
     assert!(
         page.contains("<p class=\"error\" role=\"alert\">"),
@@ -294,5 +294,58 @@ async fn a_family_is_a_list_and_a_graph() {
     assert!(child.contains("/instances/report/tree"), "{child}");
     let timeline = world.page("report", "/timeline").await;
     assert!(timeline.contains("/instances/report-North"), "{timeline}");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_done_is_told_for_an_id_of_any_length() {
+    let world = World::with(&["human-approval"]).await;
+    let id = "\u{65e5}".repeat(200);
+    world.approval(&id).await;
+    for (action, form, told) in [
+        ("suspend", "", "It was told to suspend."),
+        ("purge", "", "role=\"alert\""),
+    ] {
+        let form = world.form(&id, form).await;
+        let (status, head, body) = world.send(&id, action, form).await;
+        assert_eq!(status, StatusCode::SEE_OTHER, "{body}");
+        let cookie = head[header::SET_COOKIE].to_str().unwrap();
+        let path = cookie.split("; Path=").nth(1).unwrap();
+        let path = path.split(';').next().unwrap();
+        let to = head[header::LOCATION].to_str().unwrap();
+        // Browsers ignore a path of more than 1024 bytes, and a cookie is sent to what is below its path.
+        assert!(
+            path.len() <= 1024 && to.starts_with(&format!("{path}/")),
+            "{path} {to}"
+        );
+        let request = Request::get(to)
+            .header(header::HOST, "localhost")
+            .header(header::COOKIE, cookie.split(';').next().unwrap());
+        let (_, head, page) = world.answer(request.body(Body::empty()).unwrap()).await;
+        assert!(page.contains(told), "{page}");
+        let gone = head[header::SET_COOKIE].to_str().unwrap();
+        assert!(
+            gone.contains(&format!("; Path={path};")) && gone.contains("Max-Age=0"),
+            "{gone}"
+        );
+    }
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn why_an_instance_failed_is_told_first() {
+    let world = World::with(&["human-approval"]).await;
+    world
+        .client
+        .start("Approve")
+        .id("a")
+        .input(&1)
+        .await
+        .unwrap();
+    let limit = Duration::from_secs(20);
+    world.client.wait_for_completion("a", limit).await.unwrap();
+    let page = world.page("a", "").await;
+    let at = |part: &str| page.find(part).unwrap_or_else(|| panic!("{part}: {page}"));
+    assert!(at("id=\"failure\"") < at("id=\"module-title\""));
     world.end().await;
 }

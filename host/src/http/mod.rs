@@ -57,7 +57,7 @@ use crate::http::request_metrics::RequestMetrics;
 use crate::http::revoked::Revocations;
 use crate::limits::http as limits;
 
-pub use pages::Visitor;
+pub use pages::{UnreadBody, Visitor};
 pub use permits::Permission;
 pub use serve::serve;
 pub use tls::Tls;

@@ -67,6 +67,25 @@ impl std::fmt::Debug for Secret {
     }
 }
 
+/// Why the body of a request was not read. Pages find it among the extensions of the request, whose body is empty then, and say it.
+#[derive(Clone, Debug)]
+pub struct UnreadBody {
+    status: StatusCode,
+    message: String,
+}
+
+impl UnreadBody {
+    /// The status to answer with.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// What happened to the body, and what to do.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
 /// Bytes of a form that signs in or out.
 const DOOR_BYTES: usize = 64 << 10;
 
@@ -286,12 +305,23 @@ async fn front(State(api): State<Arc<Api>>, request: Request, _: Next) -> Respon
         return refused;
     }
     if let Some(refused) = guard::misplaced(&api, &head) {
-        return refused.into_response(head.uri.path());
+        return said(refused.status, refused.message);
     }
     // A path, so that no header decides to which host it leads.
     let to = format!("{}{BASE}/", mount_of(&origin(&api.urls, &head)));
     let response = wire::empty(StatusCode::SEE_OTHER);
     wire::with_header(response, header::LOCATION, &to)
+}
+
+/// Why there is no page, as a text: a person reads it.
+fn said(status: StatusCode, message: &str) -> Response {
+    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+    (
+        status,
+        [(header::CONTENT_TYPE, kind)],
+        format!("{message}\n"),
+    )
+        .into_response()
 }
 
 /// The path of an origin.
@@ -311,7 +341,7 @@ async fn admit(State(api): State<Arc<Api>>, request: Request, next: Next) -> Res
     let refused = guard::misplaced(&api, &head);
     let refused = refused.or_else(|| guard::foreign(&api, &head).filter(|_| !reads));
     if let Some(refused) = refused {
-        return refused.into_response(head.uri.path());
+        return said(refused.status, refused.message);
     }
     hide_key(&mut head);
     let visitor = match visitor(&api, &head).await {
@@ -319,7 +349,7 @@ async fn admit(State(api): State<Arc<Api>>, request: Request, next: Next) -> Res
         Err(error) => {
             tracing::error!(%error, "the keys of the task hub could not be read");
             let message = "The keys of the task hub cannot be read right now.";
-            return compat::problem(StatusCode::SERVICE_UNAVAILABLE, message);
+            return said(StatusCode::SERVICE_UNAVAILABLE, message);
         }
     };
     let is_door = is_door(&head.uri);
@@ -335,7 +365,11 @@ async fn admit(State(api): State<Arc<Api>>, request: Request, next: Next) -> Res
         };
         match native::read_body(&api, &head.headers, body, limit).await {
             Ok(bytes) => Body::from(bytes),
-            Err(unread) => return unread.into_response(),
+            Err(unread) => {
+                let (status, message) = unread.told();
+                head.extensions.insert(UnreadBody { status, message });
+                Body::empty()
+            }
         }
     };
     head.extensions.insert(visitor.clone());

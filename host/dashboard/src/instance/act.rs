@@ -72,8 +72,8 @@ async fn done(page: &Page, id: &str, action: &str, fields: &Fields) -> Result<Do
             told(
                 client.terminate(id, reason),
                 fields,
-                "It is being terminated.",
-                "It was being terminated already.",
+                "It was told to end at once.",
+                "It had been told to end before.",
             )
             .await?
         }
@@ -81,7 +81,7 @@ async fn done(page: &Page, id: &str, action: &str, fields: &Fields) -> Result<Do
             told(
                 client.suspend(id, reason),
                 fields,
-                "It is suspended.",
+                "It was told to suspend.",
                 "It was suspended already.",
             )
             .await?
@@ -117,6 +117,7 @@ fn grace(fields: &Fields) -> Result<Duration, Refused> {
     Ok(Duration::from_secs(seconds))
 }
 
+/// What a command did. It is durable by then, but may take effect a moment later: the sentence is true before and after.
 async fn told(
     command: InstanceCommand,
     fields: &Fields,
@@ -292,7 +293,7 @@ async fn resume(client: &Client, id: &str, fields: &Fields) -> Result<String, Re
         return told(
             client.resume(id, reason),
             fields,
-            "It goes on.",
+            "It was told to go on.",
             "It was not suspended.",
         )
         .await;

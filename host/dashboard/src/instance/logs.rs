@@ -38,7 +38,7 @@ fn lines(logs: &InstanceLogs) -> Markup {
             }
         } @else {
             div.card.scroll { table.log {
-                caption { (show::count(logs.lines.len() as u64)) " lines, the oldest first" }
+                caption { (show::plural(logs.lines.len() as u64, "line")) ", the oldest first" }
                 thead { tr { th scope="col" { "Time" } th scope="col" { "Level" } th scope="col" { "Line" } } }
                 tbody { @for one in &logs.lines { (line(one)) } }
             } }

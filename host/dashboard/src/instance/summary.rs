@@ -51,12 +51,13 @@ async fn shown(page: &Page, status: &InstanceStatus, answer: &Markup) -> Shown {
     let body = html! {
         div data-part="state" data-key=(actions::key(status)) {
             @if let Some(why) = &status.quarantine { (quarantine::card(page, why)) }
+            (failure(page, status, cause.as_ref()))
             (waits::card(page, status))
             (pending::card(page, status, &pending))
         }
         (takeover::card(page, status, &modules, answer))
         div.columns {
-            div data-part="payloads" { (failure(page, status, cause.as_ref())) (payloads::cards(page, status)) (answers(status, &requests)) (rewinds(status)) }
+            div data-part="payloads" { (payloads::cards(page, status)) (answers(status, &requests)) (rewinds(status)) }
             section.card data-part="facts" aria-labelledby="facts" { h2 #facts { "Facts" } (facts(page, status)) }
         }
         @if page.may_change() { (actions::section(page, status)) }

@@ -116,7 +116,31 @@ fn sentence(page: &Page, wait: &Wait, in_full: bool) -> Markup {
     } else {
         wait.short_words()
     };
-    html! { @for word in words { (part(page, word)) } }
+    html! {
+        @for (at, word) in words.iter().enumerate() {
+            @match (word, words.get(at + 1)) {
+                (WaitWord::Words(words), Some(WaitWord::Time(_))) => (before_time(words).0),
+                (WaitWord::Time(time), _) => @match words[..at].last() {
+                    Some(WaitWord::Words(words)) if before_time(words).1 => (show::lasting(*time)),
+                    _ => (show::ago(*time)),
+                },
+                (word, _) => (part(page, *word)),
+            }
+        }
+    }
+}
+
+/// The words before a time as they are before one that is told from now, `5 s ago` or `in 5 s`; and whether it is told how long it lasts.
+fn before_time(words: &str) -> (String, bool) {
+    if let Some(before) = words.strip_suffix(" since ") {
+        return (format!("{before} for "), true);
+    }
+    for last in [" at ", " for "] {
+        if let Some(before) = words.strip_suffix(last) {
+            return (format!("{before} "), false);
+        }
+    }
+    (words.to_owned(), false)
 }
 
 fn part(page: &Page, word: WaitWord<'_>) -> Markup {
@@ -134,5 +158,24 @@ fn part(page: &Page, word: WaitWord<'_>) -> Markup {
         WaitWord::Text(text) => html! { (cut(text, 1_000)) },
         // A word of a later version of the library says itself what it is.
         other => html! { (cut(&other.to_string(), 1_000)) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_that_is_told_from_now_fits_into_its_sentence() {
+        for (words, before, lasts) in [
+            (", running since ", ", running for ", true),
+            (", at a worker since ", ", at a worker for ", true),
+            (" at ", " ", false),
+            ("its start, scheduled for ", "its start, scheduled ", false),
+            ("; last heartbeat ", "; last heartbeat ", false),
+            (") due ", ") due ", false),
+        ] {
+            assert_eq!(before_time(words), (before.to_owned(), lasts), "{words}");
+        }
     }
 }

@@ -87,7 +87,7 @@ fn state(page: &Page, job: &Job, report: &Report) -> Markup {
             None => {
                 @match report.matched {
                     Some(matched) if matched > 0 => {
-                        label for="progress" { (show::count(handled.min(matched))) " of " (show::count(matched)) " instances" }
+                        label for="progress" { (show::count(handled.min(matched))) " of " (show::plural(matched, "instance")) }
                         progress #progress max=(matched) value=(handled.min(matched)) {}
                     }
                     _ => p role="status" { "The instances are being counted." },

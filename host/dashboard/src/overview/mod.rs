@@ -229,7 +229,7 @@ fn host(stats: Option<&HostStats>) -> Markup {
                         dt { "Turns" } dd { (show::count(stats.turns)) }
                         dt { "Commits" } dd { (show::count(stats.commits)) }
                         dt { "Activity attempts" } dd { (show::count(stats.activity_attempts)) }
-                        dt { "Queued work" } dd { (show::count(stats.work_queued as u64)) " turns, " (show::count(stats.writes_waiting as u64)) " writes" }
+                        dt { "Queued work" } dd { (show::plural(stats.work_queued as u64, "turn")) ", " (show::plural(stats.writes_waiting as u64, "write")) }
                         dt { "Guests in memory" } dd { (show::count(stats.resident as u64)) }
                         dt { "Workers" } dd { (show::count(stats.remote_workers as u64)) " connected" }
                     }

@@ -24,7 +24,7 @@ use crate::fields::Fields;
 use crate::page::Page;
 use crate::refused::OnPage as _;
 use crate::refused::{Refused, Shown};
-use crate::show::cut;
+use crate::show::{cut, sentence};
 use crate::{layout, link};
 use again::Again;
 use schema::Member;
@@ -314,7 +314,7 @@ fn shown(
         h1 { @if asked.again.is_some() { "Run again with another input" } @else { "Start an instance" } }
         (change::notice(page))
         @if let Some(again) = &asked.again { (again.says(page)) }
-        @if let Some(refused) = refused { p.error role="alert" { (refused.message) " Nothing was started." } }
+        @if let Some(refused) = refused { p.error role="alert" { (sentence(&refused.message)) " Nothing was started." } }
         @if asked.known.is_empty() && asked.name.is_none() {
             div.empty {
                 strong { "No orchestration is deployed" }

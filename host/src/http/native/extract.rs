@@ -59,6 +59,11 @@ impl Failed {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message)
     }
 
+    /// The status, and what happened.
+    pub(in crate::http) fn told(self) -> (StatusCode, String) {
+        (self.status, self.message)
+    }
+
     /// The instance does not exist.
     pub(super) fn no_instance(id: &str) -> Self {
         Self::not_found(format!("there is no instance {id:?}"))
