@@ -53,14 +53,28 @@ impl PostgresReader {
         limit: u32,
         bytes_max: usize,
     ) -> Result<(Vec<InstanceRow>, bool), StoreError> {
-        // Rows after so many bytes of payloads are not sent: they would not be read.
+        // Those that have ended are found by their index; all that live are looked at. Rows after so many bytes of payloads are not sent:
+        // they would not be read.
+        let of_ended = |status| {
+            format!(
+                "(SELECT * FROM instance WHERE status = {} AND ended_at IS NOT NULL AND (ended_at, key) > ($1, $2)
+                  ORDER BY ended_at, key LIMIT $3)",
+                status_number(status)
+            )
+        };
+        let ended = Status::ALL.into_iter().filter(|status| status.is_end());
+        let ended: Vec<String> = ended.map(of_ended).collect();
         let sql = format!(
             "SELECT {COLUMNS} FROM
                  (SELECT *, sum(coalesce(octet_length(output), 0) + coalesce(octet_length(custom_status), 0)) OVER
                       (ORDER BY updated_at, key ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before FROM
-                      (SELECT * FROM instance WHERE updated_at >= $1 AND (updated_at, key) > ($1, $2) ORDER BY updated_at, key LIMIT $3) AS f)
+                      (SELECT * FROM (
+                           (SELECT * FROM (SELECT * FROM instance WHERE status < 3 ORDER BY status, created_at, key OFFSET 0) AS live
+                            WHERE (updated_at, key) > ($1, $2) ORDER BY updated_at, key LIMIT $3)
+                           UNION ALL {}) AS c ORDER BY updated_at, key LIMIT $3) AS f)
                  AS i
-             WHERE coalesce(before, 0) < $4 ORDER BY updated_at, key"
+             WHERE coalesce(before, 0) < $4 ORDER BY updated_at, key",
+            ended.join(" UNION ALL ")
         );
         let (at, limit_of) = (int(after.0.0), i64::from(limit));
         let bytes_of = i64::try_from(bytes_max).unwrap_or(i64::MAX);
