@@ -1,14 +1,22 @@
 //! The address of a hub: a database, and the name of the hub in it.
 
+mod environment;
+mod passfile;
+#[cfg(test)]
+mod tests;
+mod url;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use percent_encoding::percent_decode_str;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
 
 use crate::store::StoreError;
+use crate::store::postgres::address::environment::Variables;
+use crate::store::postgres::address::url::{Parts, Roots};
+use crate::store::postgres::error::bad_address;
 use crate::store::postgres::tls::Trust;
 
 /// How long it may take to connect, unless the address says it.
@@ -27,9 +35,6 @@ const HUB_CHARS_MAX: usize = 53;
 /// What the name of a schema begins with that is a hub.
 pub(super) const PREFIX: &str = "perennial_";
 
-/// The hub that an address means if it names none.
-const DEFAULT_HUB: &str = "default";
-
 /// Where a hub is. Its text has no password.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Address {
@@ -43,79 +48,51 @@ pub(crate) struct Address {
 impl Address {
     /// Whether a text is an address of PostgreSQL, right or wrong.
     pub(crate) fn is_one(text: &str) -> bool {
-        ["postgres://", "postgresql://"]
-            .iter()
-            .any(|scheme| text.starts_with(scheme))
+        url::is_one(text)
     }
 
     /// Reads `postgres://user:password@host:port/database?hub=name`, with the parameters of libpq that tokio-postgres knows. A socket is
-    /// named by its directory: `postgres:///database?host=/var/run/postgresql`. Without a password, `PGPASSWORD` is it.
+    /// named by its directory: `postgres:///database?host=/var/run/postgresql`. What the address leaves out comes from the variables of
+    /// libpq (`PGHOST`, `PGPORT`, `PGDATABASE`, `PGUSER`, `PGPASSWORD`, `PGSSLMODE` and so on), and the password also from a
+    /// password file: `passfile`, `PGPASSFILE` or `~/.pgpass`.
     ///
     /// `sslmode` is `disable`; `prefer`, which encrypts if the server can, without a look at its certificate, and is the default;
     /// `require`, which always encrypts, and checks who issued the certificate if `sslrootcert` names a file; `verify-ca`, which always
     /// checks that; or `verify-full`, which also checks that the certificate is the server's. Without `sslrootcert`, the authorities are
-    /// those of the system and of Mozilla.
+    /// those of the system and of Mozilla. Over a socket none of this applies.
     ///
     /// # Errors
     /// [`StoreError::Address`] says what is wrong, without the text.
     pub(crate) fn parse(text: &str) -> Result<Self, StoreError> {
-        Self::parse_with(
-            text,
-            std::env::var_os("PGPASSWORD").map(|password| password.into_encoded_bytes()),
-        )
+        Self::parse_with(text, &|name| std::env::var_os(name))
     }
 
-    fn parse_with(text: &str, password: Option<Vec<u8>>) -> Result<Self, StoreError> {
-        let bad = |why: String| {
-            StoreError::Address(format!(
-                "the address of the PostgreSQL database cannot be used: {why}"
-            ))
-        };
-        if !Self::is_one(text) {
-            return Err(bad("it must begin with postgres://".to_owned()));
-        }
-        let (place, query) = text.split_once('?').unwrap_or((text, ""));
-        let (mut hub, mut mode, mut roots) = (DEFAULT_HUB.to_owned(), "prefer".to_owned(), None);
-        let mut rest = Vec::new();
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let decoded = percent_decode_str(value).decode_utf8_lossy().into_owned();
-            match name {
-                "hub" => hub = decoded,
-                "sslmode" => mode = decoded,
-                "sslrootcert" => {
-                    roots = Some(PathBuf::from(decoded)).filter(|file| file.as_os_str() != "system")
-                }
-                _ => rest.push(pair),
-            }
-        }
+    fn parse_with(text: &str, env: &Variables<'_>) -> Result<Self, StoreError> {
+        let Parts {
+            mut config,
+            hub,
+            mode,
+            roots,
+            passfile,
+        } = url::read(text, env)?;
         check_hub(&hub)?;
-        let (ssl, trust) = match mode.as_str() {
-            "disable" => (SslMode::Disable, Trust::Anyone),
-            "prefer" => (SslMode::Prefer, Trust::Anyone),
-            "require" if roots.is_none() => (SslMode::Require, Trust::Anyone),
-            "require" | "verify-ca" => (SslMode::Require, Trust::Issued),
-            "verify-full" => (SslMode::Require, Trust::Named),
-            _ => {
-                let known = "disable, prefer, require, verify-ca or verify-full";
-                return Err(bad(format!("sslmode must be {known}")));
-            }
-        };
-        let mut config: Config = match rest.is_empty() {
-            true => place.parse(),
-            false => format!("{place}?{}", rest.join("&")).parse(),
+        let (ssl, trust) = tls_of(mode.as_deref(), &roots)?;
+        let is_socket = |host: &Host| matches!(host, Host::Unix(_));
+        // No server encrypts what goes over a socket.
+        if !config.get_hosts().is_empty() && config.get_hosts().iter().all(is_socket) {
+            config.ssl_mode(SslMode::Disable);
+        } else {
+            config.ssl_mode(ssl);
         }
-        // Its causes name parameters, and never a value.
-        .map_err(|error: tokio_postgres::Error| {
-            bad(std::error::Error::source(&error)
-                .map_or_else(|| error.to_string(), ToString::to_string))
-        })?;
-        config.ssl_mode(ssl);
-        complete(&mut config, password);
+        complete(&mut config);
+        passfile::complete(&mut config, passfile, env)?;
         Ok(Self {
             config,
             trust,
-            roots,
+            roots: match roots {
+                Roots::File(file) => Some(file),
+                Roots::Unset | Roots::System => None,
+            },
             hub,
         })
     }
@@ -159,13 +136,40 @@ fn check_hub(hub: &str) -> Result<(), StoreError> {
     )))
 }
 
-/// Puts in what the address leaves out.
-fn complete(config: &mut Config, password: Option<Vec<u8>>) {
-    if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
-        config.host("localhost");
-    }
-    if let Some(password) = password.filter(|_| config.get_password().is_none()) {
-        config.password(password);
+/// What `sslmode` and `sslrootcert` ask for.
+fn tls_of(mode: Option<&str>, roots: &Roots) -> Result<(SslMode, Trust), StoreError> {
+    let is_system = *roots == Roots::System;
+    Ok(
+        match mode.unwrap_or(if is_system { "verify-full" } else { "prefer" }) {
+            "verify-full" => (SslMode::Require, Trust::Named),
+            // Anybody has a certificate of an authority that all know.
+            "disable" | "prefer" | "require" | "verify-ca" if is_system => {
+                return Err(bad_address("sslrootcert=system needs sslmode=verify-full"));
+            }
+            "disable" => (SslMode::Disable, Trust::Anyone),
+            "prefer" => (SslMode::Prefer, Trust::Anyone),
+            "require" if *roots == Roots::Unset => (SslMode::Require, Trust::Anyone),
+            "require" | "verify-ca" => (SslMode::Require, Trust::Issued),
+            _ => {
+                return Err(bad_address(
+                    "sslmode must be disable, prefer, require, verify-ca or verify-full",
+                ));
+            }
+        },
+    )
+}
+
+/// Puts in what neither the address nor a variable says.
+fn complete(config: &mut Config) {
+    if config.get_hosts().is_empty() {
+        let addresses = config.get_hostaddrs().to_vec();
+        if addresses.is_empty() {
+            config.host("localhost");
+        }
+        // The name of a server of which only the address is known: TLS needs one.
+        for address in addresses {
+            config.host(address.to_string());
+        }
     }
     if config.get_application_name().is_none() {
         config.application_name("perennial");
@@ -223,89 +227,5 @@ impl fmt::Display for Address {
 impl fmt::Debug for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(text: &str) -> Result<Address, StoreError> {
-        Address::parse_with(text, None)
-    }
-
-    #[test]
-    fn the_text_of_an_address_has_no_password() {
-        for (given, shown) in [
-            (
-                "postgres://me:s3cret@db.example.com:5433/app?hub=orders",
-                "postgres://me@db.example.com:5433/app?hub=orders",
-            ),
-            (
-                "postgresql://me@db/app?password=s3cret",
-                "postgres://me@db/app?hub=default",
-            ),
-            (
-                "postgres:///app?host=/var/run/postgresql&hub=a",
-                "postgres:///var/run/postgresql/app?hub=a",
-            ),
-            (
-                "postgres://me@a,b:5433/app",
-                "postgres://me@a,b:5433/app?hub=default",
-            ),
-            ("postgres:///app", "postgres://localhost/app?hub=default"),
-        ] {
-            let address = parse(given).unwrap();
-            assert_eq!(address.to_string(), shown);
-            assert_eq!(format!("{address:?}"), shown);
-        }
-        let of_environment =
-            Address::parse_with("postgres://me@db/app", Some(b"s3cret".to_vec())).unwrap();
-        assert_eq!(of_environment.config.get_password(), Some(&b"s3cret"[..]));
-        assert!(!format!("{of_environment:?}").contains("s3cret"));
-    }
-
-    #[test]
-    fn what_is_wrong_is_said_without_the_text() {
-        for bad in [
-            "mysql://me:s3cret@db",
-            "postgres://me:s3cret@db/app?hub=",
-            "postgres://me:s3cret@db/app?hub=a\"b",
-            "postgres://me:s3cret@db/app?hub=a_b",
-            "postgres://me:s3cret@db/app?sslmode=maybe",
-            "postgres://me:s3cret@db/app?passwort=s3cret",
-            "postgres://me:s3cret@db:many/app",
-        ] {
-            let Err(StoreError::Address(error)) = parse(bad) else {
-                panic!("{bad} was read")
-            };
-            assert!(!error.contains("s3cret"), "{error}");
-        }
-        let long = "a".repeat(HUB_CHARS_MAX + 1);
-        assert!(parse(&format!("postgres://db/app?hub={long}")).is_err());
-    }
-
-    #[test]
-    fn the_modes_of_tls_are_those_of_libpq() {
-        for (query, ssl, trust) in [
-            ("", SslMode::Prefer, Trust::Anyone),
-            ("?sslmode=disable", SslMode::Disable, Trust::Anyone),
-            ("?sslmode=require", SslMode::Require, Trust::Anyone),
-            (
-                "?sslmode=require&sslrootcert=/ca.pem",
-                SslMode::Require,
-                Trust::Issued,
-            ),
-            ("?sslmode=verify-ca", SslMode::Require, Trust::Issued),
-            (
-                "?sslmode=verify-full&sslrootcert=%2Fca.pem",
-                SslMode::Require,
-                Trust::Named,
-            ),
-        ] {
-            let address = parse(&format!("postgres://db/app{query}")).unwrap();
-            assert_eq!((address.config.get_ssl_mode(), address.trust), (ssl, trust));
-            assert_eq!(address.roots.is_some(), query.contains("sslrootcert"));
-        }
     }
 }

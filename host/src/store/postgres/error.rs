@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 use std::fmt::Display;
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use tokio_postgres::error::SqlState;
@@ -9,6 +10,7 @@ use tokio_postgres::error::SqlState;
 use crate::shortage::Resource;
 use crate::store::StoreError;
 use crate::store::error::DatabaseError;
+use crate::store::postgres::tls;
 
 impl From<tokio_postgres::Error> for StoreError {
     fn from(error: tokio_postgres::Error) -> Self {
@@ -47,6 +49,13 @@ fn database(what: String, resource: Resource, is_locked: bool, hint: &'static st
         hint,
         cause: what.into(),
     }))
+}
+
+/// An error that says what is wrong with the address of a database. It must have nothing of its text, which may have a password.
+pub(super) fn bad_address(why: impl Display) -> StoreError {
+    StoreError::Address(format!(
+        "the address of the PostgreSQL database cannot be used: {why}"
+    ))
 }
 
 /// Whether the connection is of no use any more.
@@ -96,15 +105,12 @@ fn in_chain(error: &tokio_postgres::Error) -> Resource {
 /// What to do about known causes.
 fn hint(error: &tokio_postgres::Error) -> &'static str {
     let Some(code) = error.code() else {
-        return "";
+        return hint_of_client(error);
     };
-    if [
-        SqlState::INVALID_PASSWORD,
-        SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
-    ]
-    .contains(code)
-    {
-        "; check the user and the password"
+    if *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION {
+        "; check the user, the database and sslmode, and pg_hba.conf of the server"
+    } else if *code == SqlState::INVALID_PASSWORD {
+        "; check the user, and the password in the address, in PGPASSWORD or in the password file"
     } else if *code == SqlState::INVALID_CATALOG_NAME {
         "; create the database, or name another one"
     } else if *code == SqlState::INSUFFICIENT_PRIVILEGE {
@@ -119,5 +125,33 @@ fn hint(error: &tokio_postgres::Error) -> &'static str {
         "; the statement took longer than it may"
     } else {
         ""
+    }
+}
+
+/// The same for what this side of a connection found.
+fn hint_of_client(error: &tokio_postgres::Error) -> &'static str {
+    let Some(cause) = error.source() else {
+        return "";
+    };
+    // An `io::Error` hides the error that it wraps.
+    let wrapped = cause
+        .downcast_ref::<std::io::Error>()
+        .and_then(|error| error.get_ref());
+    if let Some(error) = wrapped.and_then(|error| error.downcast_ref::<rustls::Error>()) {
+        return tls::hint(error);
+    }
+    let kind = cause.downcast_ref().map(std::io::Error::kind);
+    if let Some(ErrorKind::ConnectionRefused | ErrorKind::NotFound) = kind {
+        return "; check the host and the port, and that the server runs and listens there";
+    }
+    // These are texts of tokio-postgres; `tests/tls.rs` notices when they change.
+    match cause.to_string().as_str() {
+        "server does not support TLS" => {
+            "; turn on ssl in the server, or use sslmode=disable where nobody can listen"
+        }
+        "password missing" => {
+            "; the server asks for a password: put it into PGPASSWORD or into the password file, ~/.pgpass"
+        }
+        _ => "",
     }
 }

@@ -61,6 +61,28 @@ pub(super) fn connector(
     Ok(MakeRustlsConnect::new(config.with_no_client_auth()))
 }
 
+/// What to do about a handshake that failed.
+pub(super) fn hint(error: &Error) -> &'static str {
+    let Error::InvalidCertificate(error) = error else {
+        return "";
+    };
+    match error {
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "; name a file with the certificate of the authority that issued the server's by sslrootcert"
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "; use a host name of the certificate, or sslmode=verify-ca, which does not look at the name"
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "; renew the certificate of the server"
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "; check the clocks of this machine and of the server"
+        }
+        _ => "; check the certificate of the server",
+    }
+}
+
 fn authorities(file: Option<&Path>) -> Result<RootCertStore, StoreError> {
     let mut roots = RootCertStore::empty();
     if let Some(file) = file {
@@ -74,6 +96,9 @@ fn authorities(file: Option<&Path>) -> Result<RootCertStore, StoreError> {
         for certificate in CertificateDer::pem_file_iter(file).map_err(|error| bad(&error))? {
             let certificate = certificate.map_err(|error| bad(&error))?;
             roots.add(certificate).map_err(|error| bad(&error))?;
+        }
+        if roots.is_empty() {
+            return Err(bad(&"there is none in it"));
         }
         return Ok(roots);
     }
