@@ -1,5 +1,6 @@
 //! Fault injection for tests: makes chosen or random writes fail.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -33,6 +34,31 @@ pub(crate) struct Faults {
     dealt: AtomicU64,
     /// Counts down the checks until a statement is interrupted; 0 is never.
     pub(in crate::store) break_off: Arc<AtomicU64>,
+    /// Transactions that a writer sent to a server, and their statements, with those that begin, claim and end them.
+    pub(crate) sent: AtomicU64,
+    pub(crate) statements: AtomicU64,
+    /// How often such a writer waited for rows that it did not have.
+    pub(crate) round_trips: AtomicU64,
+}
+
+/// How often each kind of fault of a connection happened in this process.
+static OF_CONNECTIONS: Mutex<BTreeMap<&'static str, u64>> = Mutex::new(BTreeMap::new());
+
+/// Counts a fault of a connection.
+#[cfg(feature = "postgres")]
+pub(in crate::store) fn count_of_connection(kind: &'static str) {
+    let mut counts = OF_CONNECTIONS
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    *counts.entry(kind).or_insert(0) += 1;
+}
+
+/// The faults of connections so far, by kind.
+pub(crate) fn of_connections() -> BTreeMap<&'static str, u64> {
+    let counts = OF_CONNECTIONS
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    counts.clone()
 }
 
 /// The fate of each write, derived from a seed: the n-th write of a seed always has the same fate.
@@ -124,6 +150,9 @@ impl Faults {
             plan: Mutex::default(),
             dealt: AtomicU64::default(),
             break_off: Arc::default(),
+            sent: AtomicU64::default(),
+            statements: AtomicU64::default(),
+            round_trips: AtomicU64::default(),
         }
     }
 
@@ -190,6 +219,12 @@ impl Faults {
                 result
             }
         }
+    }
+
+    /// Whether the job that runs is to be interrupted.
+    #[cfg(feature = "postgres")]
+    pub(in crate::store) fn breaks_off(&self) -> bool {
+        self.break_off.load(Ordering::Acquire) > 0
     }
 
     /// What becomes of the commit that is about to be made.

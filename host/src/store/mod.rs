@@ -46,7 +46,7 @@ pub(crate) use codec::{decode, encode};
 pub(crate) use counts::WriterCounts;
 pub(crate) use error::StoreError;
 #[cfg(test)]
-pub(crate) use faults::Faults;
+pub(crate) use faults::{Faults, of_connections as faults_of_connections};
 pub(crate) use flight::{FlightRecorder, boot};
 #[cfg(test)]
 pub(crate) use memory::shared::MemoryHub;
@@ -90,11 +90,11 @@ pub use types::{CollectedModule, Definition, DefinitionKind, UpdatedName};
 pub(crate) use write::{Outcome, Write};
 pub(crate) use writer::Writer;
 
-/// A new place of a hub on the server of the tests.
+/// A new place of a hub on the server of the tests. `None` if there is no server, which is said.
 #[cfg(all(test, feature = "postgres"))]
-pub(crate) fn postgres_place(dir: &std::path::Path) -> Place {
-    let server = postgres::testing::server().expect("PERENNIAL_TEST_STORE=postgres needs initdb");
-    Place::Postgres(Box::new(server.fresh()), dir.join("running"))
+pub(crate) fn postgres_place(dir: &std::path::Path) -> Option<Place> {
+    let address = postgres::testing::server()?.fresh();
+    Some(Place::Postgres(Box::new(address), dir.join("running")))
 }
 
 /// The address of a copy of a hub as it is now, on the server of the tests.

@@ -110,21 +110,17 @@ fn an_attempt_that_a_crash_cut_off_is_not_followed_by_another() {
 #[test]
 fn no_attempt_begins_twice_whenever_the_host_dies() {
     let world = World::with("Pay", calls("Echo", 60, None, ONCE));
-    let mut images = Vec::new();
-    {
+    let images = {
         let host = world.open();
-        (0..3).for_each(|n| host.start("Pay", &format!("p{n}")));
-        while !(0..3).all(|n| host.row(&format!("p{n}")).unwrap().status.is_end()) {
-            // What began before the image was taken had its start on the disk.
-            let began = world.activities.began();
-            images.push((began, world.crash_image()));
-        }
+        // What began before the image was taken had its start on the disk.
+        let began = || world.activities.began();
+        let images = host.images(3, |n| format!("p{n}"), |id| host.start("Pay", id), began);
         host.check_histories();
-    }
-    assert!(images.len() > 1);
-    for (began, image) in images.into_iter().take(10) {
+        images
+    };
+    for (count, began, image) in images.into_iter().take(10) {
         let host = image.open();
-        for n in 0..3 {
+        for n in 0..count {
             let end = host.end(&format!("p{n}"));
             let unknown = end.matches("OutcomeUnknown").count();
             assert!(unknown <= 1, "only one ran: {end}");

@@ -38,6 +38,8 @@ mod restart;
 mod rewind;
 mod sdk;
 mod seeds;
+#[cfg(feature = "postgres")]
+mod sent;
 mod shortages;
 mod simulation;
 mod timers;

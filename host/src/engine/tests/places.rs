@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 
 use perennial_core::Timestamp;
 
-use super::world::World;
+use super::world::{Host, World};
 use crate::engine::clock::Clock;
+#[cfg(feature = "postgres")]
+use crate::store::postgres_place as in_postgres;
 use crate::store::{MemoryHub, Place, with_suffix};
 
 /// The store of a new world: SQLite, or the one that `PERENNIAL_TEST_STORE` names.
@@ -14,8 +16,20 @@ pub(super) fn a_place(dir: &Path, now: Timestamp) -> Place {
         Err(_) | Ok("sqlite") => Place::File(dir.join("hub.db")),
         Ok("memory") => in_memory(dir, now),
         #[cfg(feature = "postgres")]
-        Ok("postgres") => crate::store::postgres_place(dir),
+        Ok("postgres") => in_postgres(dir).expect("PERENNIAL_TEST_STORE=postgres needs initdb"),
         Ok(other) => panic!("PERENNIAL_TEST_STORE={other}: there are sqlite, memory and postgres"),
+    }
+}
+
+/// How often a test of random programs runs usually, or with `PERENNIAL_LONG`. On PostgreSQL each run takes several times as long, and so
+/// do the images of the hub after a crash: a long run does what is usual elsewhere, and a usual one a tenth of that.
+pub(super) fn runs((usual, long): (u64, u64)) -> u64 {
+    let is_long = std::env::var_os("PERENNIAL_LONG").is_some();
+    let on_server = std::env::var("PERENNIAL_TEST_STORE").is_ok_and(|store| store == "postgres");
+    match (on_server, is_long) {
+        (false, true) => long,
+        (false, false) | (true, true) => usual,
+        (true, false) => usual.div_ceil(10),
     }
 }
 
@@ -29,7 +43,7 @@ pub(super) fn like(place: &Place, dir: &Path, now: Timestamp) -> Place {
         Place::File(_) => Place::File(dir.join("hub.db")),
         Place::Memory(..) => in_memory(dir, now),
         #[cfg(feature = "postgres")]
-        Place::Postgres(..) => crate::store::postgres_place(dir),
+        Place::Postgres(..) => in_postgres(dir).expect("there is a server already"),
     }
 }
 
@@ -84,9 +98,43 @@ impl World {
         self
     }
 
+    /// The same world with a hub in PostgreSQL. `None` if there is no server.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn in_postgres(mut self) -> Option<Self> {
+        self.place = in_postgres(self.dir())?;
+        Some(self)
+    }
+
     /// The same world with a hub in memory.
     pub(crate) fn in_memory(mut self) -> Self {
         self.place = in_memory(self.dir(), self.clock.now());
         self
+    }
+}
+
+impl Host<'_> {
+    /// Images of the hub while instances run, each with how many were started by then, and with what `mark` told before it. `start` starts
+    /// an instance: `count` of them at once, and more until there are two images, because a store may take longer for an image than an
+    /// instance takes for all it does.
+    pub(crate) fn images<T>(
+        &self,
+        mut count: usize,
+        id: impl Fn(usize) -> String,
+        start: impl Fn(&str),
+        mark: impl Fn() -> T,
+    ) -> Vec<(usize, T, World)> {
+        let has_ended = |n: usize| self.row(&id(n)).unwrap().status.is_end();
+        let mut images = Vec::new();
+        (0..count).for_each(|n| start(&id(n)));
+        loop {
+            if (0..count).all(has_ended) {
+                if images.len() > 1 {
+                    return images;
+                }
+                start(&id(count));
+                count += 1;
+            }
+            images.push((count, mark(), self.world.crash_image()));
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use perennial_core::Failure;
 use perennial_sdk::{Orchestration, OrchestrationFn};
 
+use super::places::runs;
 use super::sdk::Native;
 use super::world::*;
 use crate::engine::Request;
@@ -161,20 +162,15 @@ fn check_by(seed: u64, executor: Arc<dyn Executor>, remote: bool) {
     host.check_histories();
 }
 
+/// Number of seeds in a usual run, and in a long one.
+const SEEDS: (u64, u64) = (40, 2_000);
+
 #[test]
 fn random_programs_of_the_sdk_end_as_the_model_says_whatever_happens() {
-    let seeds = match std::env::var_os("PERENNIAL_LONG") {
-        Some(_) => 2_000,
-        None => 40,
-    };
-    (0..seeds).for_each(|seed| check_on(seed, native()));
+    (0..runs(SEEDS)).for_each(|seed| check_on(seed, native()));
 }
 
 #[test]
 fn random_programs_of_a_worker_end_as_the_model_says_whatever_happens() {
-    let seeds = match std::env::var_os("PERENNIAL_LONG") {
-        Some(_) => 2_000,
-        None => 40,
-    };
-    (0..seeds).for_each(|seed| check_by(seed, native(), true));
+    (0..runs(SEEDS)).for_each(|seed| check_by(seed, native(), true));
 }

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use super::places::runs;
 use super::random::{Dice, Input, Op, world};
 use super::world::*;
 use crate::engine::Request;
@@ -20,15 +21,20 @@ const PROGRAMS: u64 = 3;
 /// Number of disturbed hosts before the one in which everything ends.
 const LIVES: u64 = 3;
 
-/// The seeds to run: the one in `PERENNIAL_SEED`, or a default number.
-pub(super) fn seeds((usual, long): (u64, u64)) -> Range<u64> {
+/// The seeds to run: the one in `PERENNIAL_SEED`, those of `PERENNIAL_SEED=from..to`, or a default number.
+pub(super) fn seeds(counts: (u64, u64)) -> Range<u64> {
     match std::env::var("PERENNIAL_SEED") {
         Ok(seed) => {
-            let seed = seed.parse().expect("PERENNIAL_SEED is a number");
-            seed..seed + 1
+            let number = |text: &str| {
+                text.parse::<u64>()
+                    .expect("PERENNIAL_SEED is a number, or two")
+            };
+            match seed.split_once("..") {
+                Some((from, to)) => number(from)..number(to),
+                None => number(&seed)..number(&seed) + 1,
+            }
         }
-        Err(_) if std::env::var_os("PERENNIAL_LONG").is_some() => 0..long,
-        Err(_) => 0..usual,
+        Err(_) => 0..runs(counts),
     }
 }
 
@@ -64,6 +70,10 @@ pub(super) fn each_of(what: &str, seeds: Range<u64>, check: fn(u64) -> u64) -> u
         counted.map(|counted| counted.expect("a seed failed")).sum()
     });
     eprintln!("{count} seeds, {counted} {what}, {:?}", begun.elapsed());
+    let of_connections = crate::store::faults_of_connections();
+    if !of_connections.is_empty() {
+        eprintln!("faults of connections until now: {of_connections:?}");
+    }
     counted
 }
 

@@ -3,7 +3,9 @@
 //! The server ends with the test process, however that ends, and its directory is removed then: a shell waits for the end of a pipe that
 //! the process holds.
 
-use std::io::{BufRead, BufReader};
+pub(in crate::store) mod plans;
+
+use std::io::{BufRead, BufReader, Read as _};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -24,9 +26,9 @@ const DIRS: [&str; 3] = [
 ];
 
 /// What the shell does: makes the cluster, runs the server, says when it is up, and ends it when its input ends. `$1` are the programs,
-/// `$2` is the directory, `$3` sync or not, and `$4` what the server runs under.
+/// `$2` is the directory, `$3` sync or not, `$4` what the server runs under, `$5` its port, and `$6` more of its configuration.
 const KEEPER: &str = r#"
-bin=$1 dir=$2 sync=$3 as=$4
+bin=$1 dir=$2 sync=$3 as=$4 port=$5 more=$6
 finish() { trap - EXIT; [ -n "$server" ] && kill -QUIT $server 2>/dev/null; wait; rm -rf "$dir"; exit; }
 trap finish EXIT TERM INT HUP
 if [ ! -d "$dir/pg/data" ]; then
@@ -34,17 +36,19 @@ if [ ! -d "$dir/pg/data" ]; then
     { cat "$dir/pg/initdb.log"; exit 1; }
   cat >> "$dir/pg/data/postgresql.conf" <<CONF
 listen_addresses = ''
+port = $port
 unix_socket_directories = '$dir/pg'
 fsync = $sync
 full_page_writes = $sync
 max_connections = 300
 shared_buffers = 32MB
 log_min_messages = warning
+$more
 CONF
 fi
 start() {
   tries=0
-  until "$bin/pg_isready" -q -h "$dir/pg"; do
+  until "$bin/pg_isready" -q -h "$dir/pg" -p $port; do
     # After a kill, the memory of the former server may still be in use for a moment.
     if [ -z "$server" ] || ! kill -0 $server 2>/dev/null; then
       tries=$((tries + 1))
@@ -74,7 +78,18 @@ pub(in crate::store) struct Server {
 impl Server {
     /// Starts a server; one that syncs is for tests that kill it. `None` if there are no programs.
     pub(in crate::store) fn start(sync: bool) -> Option<Self> {
-        let bin = programs()?;
+        let server = Self::configured(&programs()?, sync, 5432, "", &[]);
+        Some(server.unwrap_or_else(|said| panic!("PostgreSQL did not start: {said}")))
+    }
+
+    /// Starts a server with these files in the directory of its sockets, `{dir}`, and this configuration. Says why if it does not start.
+    fn configured(
+        bin: &Path,
+        sync: bool,
+        port: u16,
+        more: &str,
+        files: &[(&str, &[u8])],
+    ) -> Result<Self, String> {
         let dir = tempfile::Builder::new()
             .prefix("pgt.")
             .tempdir_in("/tmp")
@@ -83,16 +98,27 @@ impl Server {
         std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755)).unwrap();
         let pg = dir.join("pg");
         std::fs::create_dir(&pg).unwrap();
+        let more = more.replace("{dir}", &pg.display().to_string());
+        let is_root = rustix::process::geteuid().is_root();
+        for (name, text) in files {
+            let file = pg.join(name);
+            std::fs::write(&file, text).unwrap();
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+            if is_root {
+                std::os::unix::fs::chown(&file, Some(65_534), Some(65_534)).unwrap();
+            }
+        }
         // The server refuses to run as root.
         let mut under = String::from("setpriv --pdeathsig QUIT");
-        if rustix::process::geteuid().is_root() {
+        if is_root {
             std::os::unix::fs::chown(&pg, Some(65_534), Some(65_534)).unwrap();
             under += " --reuid=65534 --regid=65534 --clear-groups";
         }
         let mut keeper = Command::new("sh")
             .args(["-c", KEEPER, "keeper"])
-            .args([&bin, &dir])
+            .args([bin, &dir])
             .args([if sync { "on" } else { "off" }, &under])
+            .args([port.to_string(), more])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .current_dir("/")
@@ -105,32 +131,65 @@ impl Server {
             orders,
             answers: BufReader::new(answers),
         };
-        server.wait();
-        Some(server)
+        server.wait().map(|()| server)
     }
 
     /// Waits until the server is up.
-    fn wait(&mut self) {
+    fn wait(&mut self) -> Result<(), String> {
         let mut line = String::new();
         self.answers.read_line(&mut line).unwrap();
-        assert!(line.starts_with("up "), "PostgreSQL did not start: {line}");
+        if line.starts_with("up ") {
+            return Ok(());
+        }
+        self.answers.read_to_string(&mut line).unwrap();
+        Err(line)
     }
 
     /// Ends the server by this signal, and starts it again.
     pub(in crate::store) fn restart(&mut self, signal: &str) {
         use std::io::Write as _;
         writeln!(self.orders.as_ref().unwrap(), "{signal}").unwrap();
-        self.wait();
+        self.wait().unwrap();
     }
 
     /// The address of a hub, which is not made yet.
     pub(in crate::store) fn address(&self, hub: &str) -> Address {
-        let dir = self.dir.join("pg");
+        let dir = self.sockets();
         Address::parse(&format!(
             "postgres://perennial@/postgres?host={}&hub={hub}",
             dir.display()
         ))
         .unwrap()
+    }
+
+    /// Starts a server that speaks TLS with this certificate and key, and asks the user `secretive` for a password over TCP. Returns its
+    /// port too. `None` if there are no programs.
+    pub(in crate::store) fn with_tls(certificate: &[u8], key: &[u8]) -> Option<(Self, u16)> {
+        let bin = programs()?;
+        let more = "listen_addresses = '127.0.0.1'
+            hba_file = '{dir}/hba'
+            ssl = on
+            ssl_cert_file = '{dir}/certificate'
+            ssl_key_file = '{dir}/key'";
+        let hba: &[u8] = b"local all all trust
+            hostssl all secretive 127.0.0.1/32 scram-sha-256
+            host all perennial 127.0.0.1/32 trust\n";
+        let files = [("certificate", certificate), ("key", key), ("hba", hba)];
+        let start = || {
+            let free = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+            let port = free.local_addr().unwrap().port();
+            drop(free);
+            let server = Self::configured(&bin, false, port, more, &files)?;
+            Ok((server, port))
+        };
+        // A port that is free now may be taken a moment later.
+        let started: Result<_, String> = start().or_else(|_| start());
+        Some(started.unwrap_or_else(|said| panic!("PostgreSQL did not start: {said}")))
+    }
+
+    /// The directory of its sockets, where its log is too.
+    pub(in crate::store) fn sockets(&self) -> PathBuf {
+        self.dir.join("pg")
     }
 
     /// The address of a hub that no other test has, made.

@@ -1,7 +1,9 @@
 //! Hubs on a server: made, checked, listed, dropped.
 
 mod crashes;
+mod plans;
 mod rows;
+mod tls;
 mod writing;
 
 use perennial_core::Timestamp;

@@ -33,6 +33,8 @@ use crate::store::live::LiveCounts;
 use crate::store::postgres::address::Address;
 use crate::store::postgres::lease::Lease;
 use crate::store::postgres::session::Session;
+#[cfg(test)]
+pub(super) use crate::store::postgres::writer::commit::COUNT_LIVE;
 use crate::store::postgres::writer::commit::State;
 use crate::store::postgres::writer::shared::Shared;
 use crate::store::space::SpaceUsed;

@@ -12,6 +12,8 @@ mod overlay;
 mod overviews;
 mod plans;
 #[cfg(feature = "postgres")]
+mod postgres_plans;
+#[cfg(feature = "postgres")]
 mod postgres_reads;
 #[cfg(feature = "postgres")]
 mod postgres_rows;

@@ -59,7 +59,7 @@ pub(super) fn hex<T: serde::Serialize>(value: &T) -> String {
 }
 
 #[expect(clippy::too_many_lines, reason = "it is a table of filters")]
-fn filters() -> Vec<(&'static str, InstanceFilter)> {
+pub(super) fn filters() -> Vec<(&'static str, InstanceFilter)> {
     let tag = |key: &str, value: &str| vec![(key.to_owned(), value.to_owned())];
     let day = |day: u64| Some(Timestamp(day * 86_400_000));
     let ended = || vec![Status::Completed, Status::Failed, Status::Terminated];

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use super::lists::filter;
 use super::postgres_rows::{Random, copied, key_of, mixed_hub};
 use super::*;
+use crate::store::postgres::reads::PostgresReader;
 use crate::store::postgres::reads::testing::Filled;
 use crate::store::sqlite::rows::reader::FileReader;
 use crate::store::types::OldVersions;
@@ -118,7 +119,7 @@ fn some_filter(random: &mut Random) -> InstanceFilter {
     found
 }
 
-fn some_list(random: &mut Random) -> ListQuery {
+pub(super) fn some_list(random: &mut Random) -> ListQuery {
     ListQuery {
         filter: some_filter(random),
         order: *random.of(&[Order::NewestFirst, Order::OldestFirst, Order::EndedFirst]),
@@ -150,6 +151,10 @@ fn lists_agree(of: (&FileReader, &Filled), rounds: u64) {
             }
         }
     }
+    overviews_agree(of);
+}
+
+pub(super) fn overviews_agree(of: (&FileReader, &PostgresReader)) {
     for kind in WaitKind::ALL {
         same!(of, counts(&filter(|f| f.waits_for = Some(kind.into()))));
     }
@@ -171,7 +176,10 @@ fn lists_agree(of: (&FileReader, &Filled), rounds: u64) {
     same!(of, live_names(3));
 }
 
-fn reads_of_instances_agree(of: (&FileReader, &Filled), keys: impl Iterator<Item = u64>) {
+pub(super) fn reads_of_instances_agree(
+    of: (&FileReader, &Filled),
+    keys: impl Iterator<Item = u64>,
+) {
     let of = (of.0, &of.1.reader);
     for key in keys.map(key_of).map(InstanceKey) {
         let Some(row) = of.0.instance_by_key(key).unwrap() else {
@@ -232,7 +240,7 @@ fn reads_of_instances_agree(of: (&FileReader, &Filled), keys: impl Iterator<Item
     }
 }
 
-fn reads_of_the_hub_agree(of: (&FileReader, &Filled)) {
+pub(super) fn reads_of_the_hub_agree(of: (&FileReader, &Filled)) {
     let of = (of.0, &of.1.reader);
     let none = ("no\0", "such");
     same!(of, instance(none.0));

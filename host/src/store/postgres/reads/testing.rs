@@ -1,8 +1,11 @@
 //! A hub on a server for tests of its reads.
 
+use std::collections::BTreeMap;
+
 use crate::store::postgres::pool::Pool;
 use crate::store::postgres::reads::PostgresReader;
 use crate::store::postgres::session::{Purpose, Session};
+use crate::store::postgres::testing::plans::{PREPARED, Plans, plans, texts_of};
 use crate::store::postgres::testing::server;
 
 /// A hub that a test fills by SQL.
@@ -32,5 +35,17 @@ impl Filled {
     /// The plans of all statements that the reader has prepared, as its own session makes them.
     pub(in crate::store) fn plans(&self) -> Vec<(String, String)> {
         self.reader.pool.read(|conn| Ok(conn.plans())).unwrap()
+    }
+
+    /// All statements that the reader has prepared and not forgotten, and how many parameters they have.
+    pub(in crate::store) fn prepared(&self) -> Vec<(String, usize)> {
+        let texts = self.reader.pool.read(|conn| conn.query(PREPARED, &[]));
+        texts_of(&texts.unwrap())
+    }
+
+    /// The plans of statements as a reader's connection makes them.
+    pub(in crate::store) fn plans_of(&self, statements: &BTreeMap<String, usize>) -> Plans {
+        let session = Session::open(self.reader.pool.address(), Purpose::Read).unwrap();
+        plans(&session, statements)
     }
 }

@@ -13,13 +13,13 @@ use crate::store::types::{
     TaskRowKind, ValueRow,
 };
 
-const BOUND: Bound = Bound {
+pub(super) const BOUND: Bound = Bound {
     instances: 0,
     bytes: 0,
 };
 
 /// Numbers and texts that follow from a seed.
-struct Dice(u64);
+pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
     fn next(&mut self) -> u64 {
@@ -236,7 +236,7 @@ fn mail(dice: &mut Dice) -> Mail {
 }
 
 /// Puts rows of this seed into all tables; those that are there already are replaced, so that some change and some stay.
-fn fill(memory: &mut Memory, dice: &mut Dice) {
+pub(super) fn fill(memory: &mut Memory, dice: &mut Dice) {
     for key in [1, 2, 1 << 53, i64::MAX] {
         fill_instance(memory, dice, key);
     }
@@ -362,6 +362,26 @@ fn fill_hub(memory: &mut Memory, dice: &mut Dice, byte: u8) {
     memory.keys.insert(name, key);
 }
 
+/// Deletes some rows of each table.
+pub(super) fn thin_out(memory: &mut Memory) {
+    let of = InstanceKey(2);
+    memory.take_instance(of);
+    memory.inbox.retain(|key, _| key.0 != of);
+    memory.tasks.retain(|key, _| key.0 != of);
+    memory.values.retain(|key, _| key.0 != of);
+    memory.requests.retain(|key, _| key.0 != of);
+    memory.turns.retain(|key, _| key.2 > 0);
+    memory.cut_turns.retain(|key, _| key.3 > 0);
+    memory.rewinds.retain(|key, _| key.1 > 0);
+    memory.garbage.retain(|key, ()| key.1.is_none());
+    memory.modules.retain(|digest, _| digest.0[0] > 0);
+    memory.names.retain(|name, _| name != "m7");
+    memory.definitions.retain(|(_, name), _| name != "m7");
+    memory.versions.retain(|(name, _), _| name != "m7");
+    memory.settings.retain(|name, _| name != "m7");
+    memory.keys.retain(|name, _| name != "m7");
+}
+
 #[test]
 fn rows_with_hostile_values_are_read_as_they_were_written() {
     let mut memory = Memory::default();
@@ -371,22 +391,7 @@ fn rows_with_hostile_values_are_read_as_they_were_written() {
     for seed in 0..12 {
         fill(&mut memory, &mut Dice(seed));
         if seed % 4 == 3 {
-            memory.take_instance(InstanceKey(2));
-            let of = InstanceKey(2);
-            memory.inbox.retain(|key, _| key.0 != of);
-            memory.tasks.retain(|key, _| key.0 != of);
-            memory.values.retain(|key, _| key.0 != of);
-            memory.requests.retain(|key, _| key.0 != of);
-            memory.turns.retain(|key, _| key.2 > 0);
-            memory.cut_turns.retain(|key, _| key.3 > 0);
-            memory.rewinds.retain(|key, _| key.1 > 0);
-            memory.garbage.retain(|key, ()| key.1.is_none());
-            memory.modules.retain(|digest, _| digest.0[0] > 0);
-            memory.names.retain(|name, _| name != "m7");
-            memory.definitions.retain(|(_, name), _| name != "m7");
-            memory.versions.retain(|(name, _), _| name != "m7");
-            memory.settings.retain(|name, _| name != "m7");
-            memory.keys.retain(|name, _| name != "m7");
+            thin_out(&mut memory);
         }
         copy.write(&memory.take_delta());
         let differences = copy.load().differences(&memory);

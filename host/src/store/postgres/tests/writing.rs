@@ -108,10 +108,10 @@ pub(super) fn raise(key: i64, data: &str) -> Change {
 fn a_batch_is_one_transaction_of_a_few_statements_and_no_reads() {
     let Some(server) = server() else { return };
     let hub = Hub::new(server);
-    let faults = hub.owned.writer.watched();
+    let faults = hub.owned.writer.faults();
     let spent = || {
         (
-            faults.reads.load(Ordering::Relaxed),
+            faults.round_trips.load(Ordering::Relaxed),
             faults.sent.load(Ordering::Relaxed),
             faults.statements.load(Ordering::Relaxed),
         )

@@ -17,7 +17,9 @@ use crate::store::postgres::lease::{self, Lease, Standing};
 use crate::store::postgres::session::{Purpose, Session};
 use crate::store::postgres::source::{Link, big, maybe_digest};
 use crate::store::postgres::writer::delta;
-use crate::store::postgres::writer::pipeline::{Sent, Transaction, send};
+#[cfg(not(test))]
+use crate::store::postgres::writer::pipeline::send;
+use crate::store::postgres::writer::pipeline::{Sent, Transaction};
 use crate::store::postgres::writer::shared::Shared;
 use crate::store::write::Write;
 
@@ -29,6 +31,10 @@ const KEPT: Bound = Bound {
     instances: 16 * TRANSACTION_CHANGES,
     bytes: 4 * TRANSACTION_BYTES,
 };
+
+/// Counts live instances by module. Reads all of them, by whichever index of theirs.
+pub(in crate::store::postgres) const COUNT_LIVE: &str =
+    "SELECT module, count(*) FROM instance WHERE status < 3 GROUP BY module";
 
 /// The results of the changes of a batch.
 type Results = Vec<Result<(), StoreError>>;
@@ -225,7 +231,14 @@ impl State {
             #[cfg(test)]
             let result = {
                 let faults = std::sync::Arc::clone(&self.shared.common);
-                faults.run(|| job.run(&mut self.overlay))
+                faults.run(|| {
+                    if faults.breaks_off()
+                        && let Ok(session) = self.overlay.source().session()
+                    {
+                        super::faults::kill(&self.address, session);
+                    }
+                    job.run(&mut self.overlay)
+                })
             };
             #[cfg(not(test))]
             let result = job.run(&mut self.overlay);
@@ -240,8 +253,8 @@ impl State {
         let delta = self.overlay.take_delta();
         #[cfg(test)]
         self.shared
-            .faults
-            .reads
+            .common
+            .round_trips
             .store(self.overlay.round_trips(), Ordering::Relaxed);
         if results.iter().all(Result::is_err) {
             self.overlay.committed();
@@ -307,35 +320,31 @@ impl State {
         }
     }
 
+    #[cfg(not(test))]
     fn send_once(&mut self, transaction: &Transaction) -> Sent {
-        #[cfg(test)]
-        let faults = std::sync::Arc::clone(&self.shared.faults);
+        match self.overlay.source().session() {
+            Ok(session) => send(session, transaction),
+            Err(error) => Sent::Unknown(error),
+        }
+    }
+
+    #[cfg(test)]
+    fn send_once(&mut self, transaction: &Transaction) -> Sent {
+        use crate::store::faults::Commit;
+        let Shared { common, faults, .. } = self.shared.clone();
         let session = match self.overlay.source().session() {
             Ok(session) => session,
             Err(error) => return Sent::Unknown(error),
         };
-        #[cfg(test)]
-        {
-            use super::faults::take;
-            use crate::store::faults::Commit;
-            faults.sent.fetch_add(1, Ordering::Relaxed);
-            faults
-                .statements
-                .fetch_add(transaction.statements.len() as u64 + 3, Ordering::Relaxed);
-            let fate = self.shared.common.commit();
-            if fate == Commit::Lost {
-                return Sent::Refused(self.shared.common.failure());
-            }
-            let is_unsent = take(&faults.unsent);
-            if is_unsent || take(&faults.unanswered) || fate == Commit::Unheard {
-                let sent = (!is_unsent).then(|| send(session, transaction));
-                session.lose();
-                return Sent::Unknown(crate::store::postgres::error::failed(format!(
-                    "lost: {sent:?}"
-                )));
-            }
+        common.sent.fetch_add(1, Ordering::Relaxed);
+        let statements = transaction.statements.len() as u64 + 3;
+        common.statements.fetch_add(statements, Ordering::Relaxed);
+        let fate = common.commit();
+        if fate == Commit::Lost {
+            return Sent::Refused(common.failure());
         }
-        send(session, transaction)
+        let is_uncertain = fate == Commit::Unheard;
+        faults.send(&self.address, session, transaction, is_uncertain)
     }
 
     /// The row of this owner is not as it should be before a transaction: finds out why.
@@ -404,9 +413,9 @@ impl State {
         if self.counts_live || !self.shared.live.is_wanted() {
             return Ok(());
         }
-        let sql = "SELECT module, count(*) FROM instance WHERE status < 3 GROUP BY module";
         let mut counted = HashMap::new();
-        for row in self.overlay.source().session()?.query(sql, &[])? {
+        let rows = self.overlay.source().session()?.query(COUNT_LIVE, &[])?;
+        for row in rows {
             counted.insert(maybe_digest(&row, 0)?, big(&row, 1)?);
         }
         self.shared.live.set(counted);

@@ -1,0 +1,99 @@
+//! The plan of each statement of a writer.
+
+use std::collections::BTreeMap;
+
+use perennial_core::{Digest, Timestamp};
+
+use crate::store::memory::Memory;
+use crate::store::overlay::source::{Source as _, Wanted};
+use crate::store::postgres::copy::Copy;
+use crate::store::postgres::session::Session;
+use crate::store::postgres::testing::plans::{
+    CROWD, Excused, PREPARED, Plans, check, plans, same, texts_of,
+};
+use crate::store::postgres::tests::rows::{BOUND, Dice, fill, thin_out};
+use crate::store::postgres::writer::COUNT_LIVE;
+use crate::store::types::InstanceKey;
+
+/// Statements that may do what others must not. No index serves them: each turn would pay for what happens seldom.
+const EXCUSED: &Excused = &[
+    (
+        "SELECT module FROM instance WHERE status IN (0, 1, 2, 4)",
+        "it looks at all open tasks, when modules are collected",
+    ),
+    (
+        "UPDATE task SET cut = cut + 1",
+        "it looks at all open tasks, once after a power failure",
+    ),
+];
+
+/// Reads whatever a writer may read.
+fn read_all(copy: &mut Copy) {
+    let keys = vec![InstanceKey(1), InstanceKey(2)];
+    let source = copy.overlay.source();
+    let wanted = Wanted {
+        keys: keys.clone(),
+        ids: vec!["a".to_owned()],
+        parents_of: keys.clone(),
+        live_children_of: keys.clone(),
+        ended_children_of: keys.clone(),
+        asked_by: keys.clone(),
+        tokens: vec!["t".to_owned()],
+        hub: true,
+    };
+    source.load(&wanted).unwrap();
+    source.history(keys[0], 0, 0).unwrap();
+    let left = source.garbage(100).unwrap();
+    source.garbage_of(&left, 100).unwrap();
+    let digest = Digest([7; 32]);
+    source.live_on(digest, &keys).unwrap();
+    source.used_modules(&[digest], &keys).unwrap();
+}
+
+/// Adds, changes and deletes rows of each table.
+fn write_all(memory: &mut Memory, copy: &mut Copy) {
+    for seed in 0..4 {
+        fill(memory, &mut Dice(seed));
+        copy.write(&memory.take_delta());
+    }
+    thin_out(memory);
+    let mut delta = memory.take_delta();
+    delta.delete_turns = vec![InstanceKey(2)];
+    delta.count_unknown = vec![Timestamp(5)];
+    delta.delete_answered = Some(Timestamp(5));
+    copy.write(&delta);
+}
+
+fn session(copy: &mut Copy) -> &Session {
+    copy.overlay.source().session().unwrap()
+}
+
+fn plans_now(copy: &mut Copy, statements: &BTreeMap<String, usize>) -> Plans {
+    plans(session(copy), statements)
+}
+
+#[test]
+fn a_writer_finds_rows_by_the_same_indexes_whether_there_are_none_or_many() {
+    let mut memory = Memory::default();
+    let Some(mut copy) = Copy::of(&memory, BOUND) else {
+        return;
+    };
+    read_all(&mut copy);
+    let prepared = |copy: &mut Copy| texts_of(&session(copy).query(PREPARED, &[]).unwrap());
+    session(&mut copy).query(COUNT_LIVE, &[]).unwrap();
+    let reads = prepared(&mut copy);
+    write_all(&mut memory, &mut copy);
+    read_all(&mut copy);
+    let statements: BTreeMap<_, _> = reads.into_iter().chain(prepared(&mut copy)).collect();
+    assert!(statements.len() > 60, "{} statements", statements.len());
+    let few = plans_now(&mut copy, &statements);
+    let Some(mut empty) = Copy::of(&Memory::default(), BOUND) else {
+        return;
+    };
+    let none = plans_now(&mut empty, &statements);
+    session(&mut copy).batch(CROWD).unwrap();
+    let many = plans_now(&mut copy, &statements);
+    check(&many, EXCUSED);
+    same("of few and of many rows", &few, &many);
+    same("of none and of many rows", &none, &many);
+}
