@@ -1,5 +1,5 @@
 # Thin: every target says what it does and how long each step took. The work is in .ci/.
-.PHONY: help setup build guests demo how-long test test-postgres test-ways test-all test-clients test-browser setup-browser screenshots test-examples test-package soak fuzz bench bench-long bench-peers bench-dashboard lint clean
+.PHONY: help setup build guests demo how-long test test-postgres test-ways test-all test-clients test-browser setup-browser setup-postgres screenshots test-examples test-package soak fuzz bench bench-long bench-peers bench-dashboard lint clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -24,14 +24,15 @@ test: build guests ## every test that fits fifteen minutes
 	@.ci/step "test" cargo test --release --locked --workspace --no-fail-fast
 	@PERENNIAL_TEST_STORE=memory .ci/step "test the engine on a store in memory" cargo test --release --locked --workspace --lib engine::tests
 
-test-postgres: build guests ## the tests of the engine with hubs in PostgreSQL, where its programs are there; 10 minutes
-	@PERENNIAL_TEST_STORE=postgres .ci/step "test the engine on PostgreSQL" cargo test --release --locked --workspace --lib engine::tests
+test-postgres: build guests ## the tests of the engine with hubs in PostgreSQL, where its programs are there; 3 minutes
+	@.ci/step "test the engine on PostgreSQL" .ci/postgres
 
 test-ways: build guests ## what depends on how a guest was built, once more by each other way to build that this machine has
 	@.ci/step "test the ways to build guests" .ci/ways
 
 test-all: build guests ## every test, the long ones too
 	@PERENNIAL_LONG=1 .ci/step "test, all" cargo test --release --locked --workspace --no-fail-fast
+	@PERENNIAL_LONG=1 .ci/step "test the engine on PostgreSQL, all" .ci/postgres
 	@.ci/step "mutations" .ci/mutations
 
 test-clients: build guests ## the published clients of Durable Functions and the Durable Task SDKs against a running host, where Python or Node is there
@@ -42,6 +43,9 @@ test-browser: build guests ## a browser over the dashboard of a running host, wh
 
 screenshots: build guests ## the pictures of the README, made anew
 	@.ci/step "screenshots" .ci/browser screenshots
+
+setup-postgres: ## install PostgreSQL on Debian, for the tests of hubs in it
+	@.ci/step "install PostgreSQL" .ci/setup-postgres
 
 setup-browser: ## install Chromium on Debian, for test-browser
 	@.ci/step "install Chromium" .ci/setup-browser

@@ -35,9 +35,12 @@ pub(crate) struct Faults {
     /// Counts down the checks until a statement is interrupted; 0 is never.
     pub(in crate::store) break_off: Arc<AtomicU64>,
     /// Transactions that a writer sent to a server, and their statements, with those that begin, claim and end them.
+    #[cfg(feature = "postgres")]
     pub(crate) sent: AtomicU64,
+    #[cfg(feature = "postgres")]
     pub(crate) statements: AtomicU64,
     /// How often such a writer waited for rows that it did not have.
+    #[cfg(feature = "postgres")]
     pub(crate) round_trips: AtomicU64,
 }
 
@@ -150,8 +153,11 @@ impl Faults {
             plan: Mutex::default(),
             dealt: AtomicU64::default(),
             break_off: Arc::default(),
+            #[cfg(feature = "postgres")]
             sent: AtomicU64::default(),
+            #[cfg(feature = "postgres")]
             statements: AtomicU64::default(),
+            #[cfg(feature = "postgres")]
             round_trips: AtomicU64::default(),
         }
     }

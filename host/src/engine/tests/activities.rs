@@ -112,7 +112,10 @@ fn an_activity_that_panics_in_the_host_fails_its_attempt() {
     let host = world.open();
     host.start("Call", "a");
     assert_eq!(host.end("a"), "\"Panic\"");
-    assert_eq!(host.engine.activities.counts(), (0, 0));
+    // An attempt gives its slot back after its outcome was passed on.
+    while host.engine.activities.counts() != (0, 0) {
+        std::thread::yield_now();
+    }
 }
 
 #[test]

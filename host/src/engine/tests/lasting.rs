@@ -110,27 +110,14 @@ fn an_attempt_that_a_crash_cut_off_is_not_followed_by_another() {
 #[test]
 fn no_attempt_begins_twice_whenever_the_host_dies() {
     let world = World::with("Pay", calls("Echo", 60, None, ONCE));
-    let (mut images, mut count) = (Vec::new(), 3);
-    {
+    let images = {
         let host = world.open();
-        let start = |n: usize| host.start("Pay", &format!("p{n}"));
-        (0..count).for_each(start);
-        let has_ended = |n: usize| host.row(&format!("p{n}")).unwrap().status.is_end();
-        loop {
-            if (0..count).all(has_ended) {
-                if images.len() > 1 {
-                    break;
-                }
-                // A store may take longer for an image than an instance for all of its calls.
-                start(count);
-                count += 1;
-            }
-            // What began before the image was taken had its start on the disk.
-            let began = world.activities.began();
-            images.push((count, began, world.crash_image()));
-        }
+        // What began before the image was taken had its start on the disk.
+        let began = || world.activities.began();
+        let images = host.images(3, |n| format!("p{n}"), |id| host.start("Pay", id), began);
         host.check_histories();
-    }
+        images
+    };
     for (count, began, image) in images.into_iter().take(10) {
         let host = image.open();
         for n in 0..count {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use perennial_core::Timestamp;
 
-use super::world::World;
+use super::world::{Host, World};
 use crate::engine::clock::Clock;
 #[cfg(feature = "postgres")]
 use crate::store::postgres_place as in_postgres;
@@ -109,5 +109,32 @@ impl World {
     pub(crate) fn in_memory(mut self) -> Self {
         self.place = in_memory(self.dir(), self.clock.now());
         self
+    }
+}
+
+impl Host<'_> {
+    /// Images of the hub while instances run, each with how many were started by then, and with what `mark` told before it. `start` starts
+    /// an instance: `count` of them at once, and more until there are two images, because a store may take longer for an image than an
+    /// instance takes for all it does.
+    pub(crate) fn images<T>(
+        &self,
+        mut count: usize,
+        id: impl Fn(usize) -> String,
+        start: impl Fn(&str),
+        mark: impl Fn() -> T,
+    ) -> Vec<(usize, T, World)> {
+        let has_ended = |n: usize| self.row(&id(n)).unwrap().status.is_end();
+        let mut images = Vec::new();
+        (0..count).for_each(|n| start(&id(n)));
+        loop {
+            if (0..count).all(has_ended) {
+                if images.len() > 1 {
+                    return images;
+                }
+                start(&id(count));
+                count += 1;
+            }
+            images.push((count, mark(), self.world.crash_image()));
+        }
     }
 }

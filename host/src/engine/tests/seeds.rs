@@ -21,12 +21,18 @@ const PROGRAMS: u64 = 3;
 /// Number of disturbed hosts before the one in which everything ends.
 const LIVES: u64 = 3;
 
-/// The seeds to run: the one in `PERENNIAL_SEED`, or a default number.
+/// The seeds to run: the one in `PERENNIAL_SEED`, those of `PERENNIAL_SEED=from..to`, or a default number.
 pub(super) fn seeds(counts: (u64, u64)) -> Range<u64> {
     match std::env::var("PERENNIAL_SEED") {
         Ok(seed) => {
-            let seed = seed.parse().expect("PERENNIAL_SEED is a number");
-            seed..seed + 1
+            let number = |text: &str| {
+                text.parse::<u64>()
+                    .expect("PERENNIAL_SEED is a number, or two")
+            };
+            match seed.split_once("..") {
+                Some((from, to)) => number(from)..number(to),
+                None => number(&seed)..number(&seed) + 1,
+            }
         }
         Err(_) => 0..runs(counts),
     }

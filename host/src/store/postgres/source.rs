@@ -39,12 +39,14 @@ impl Link {
     }
 }
 
-/// The keys of wanted instances.
+/// The keys of wanted instances. Whether children have parents is asked outside of the subquery: within it, PostgreSQL would walk the
+/// index of all children while the hub is new.
 macro_rules! of_wanted {
     ($select:literal, $of:literal) => {
         concat!(
             "WITH wanted AS (SELECT key FROM instance WHERE key = ANY($1) UNION SELECT key FROM instance WHERE id = ANY($2)
-               UNION SELECT parent_key FROM instance WHERE key = ANY($3) AND parent_key IS NOT NULL
+               UNION SELECT parent_key FROM (SELECT parent_key FROM instance WHERE key = ANY($3) OFFSET 0) AS child
+                   WHERE parent_key IS NOT NULL
                UNION SELECT key FROM instance WHERE parent_key = ANY($4) AND status < 3
                UNION SELECT instance FROM request WHERE asker = ANY($5) AND asker IS NOT NULL)
              SELECT ",

@@ -9,7 +9,7 @@ use super::postgres_reads::{
 use super::postgres_rows::{Random, copied, key_of, mixed_hub};
 use super::*;
 use crate::store::postgres::reads::testing::Filled;
-use crate::store::postgres::testing::plans::{CROWD, EMPTIED, Excused, check, same};
+use crate::store::postgres::testing::plans::{CROWD, Excused, check, same};
 use crate::store::sqlite::rows::reader::FileReader;
 use crate::store::{InstanceFilter, ListQuery, Order};
 
@@ -20,7 +20,7 @@ const EXCUSED: &Excused = &[
         "it looks at all open tasks, for a person who asks which modules could be collected",
     ),
     (
-        "FROM instance WHERE status < 3 AND (updated_at, key) > ($1, $2) ORDER BY updated_at, key LIMIT $3)",
+        "AS live\n                            WHERE (updated_at, key) > ($1, $2) ORDER BY updated_at, key LIMIT $3)",
         "it looks at all that live, for followers that were disconnected: an index would cost each turn more",
     ),
     (
@@ -100,8 +100,8 @@ fn a_read_finds_rows_by_the_same_indexes_whether_there_are_none_or_many() {
     let statements = all_reads((hub.file_reader(), &filled));
     assert!(statements.len() > 300, "{} statements", statements.len());
     let few = filled.plans_of(&statements);
-    filled.sql(EMPTIED);
-    let none = filled.plans_of(&statements);
+    let Some(empty) = Filled::new() else { return };
+    let none = empty.plans_of(&statements);
     filled.sql(CROWD);
     let many = filled.plans_of(&statements);
     check(&many, EXCUSED);

@@ -27,7 +27,8 @@ fn names_in(dir: &std::path::Path) -> Vec<String> {
 
 /// Whether a schema exists.
 fn exists(at: &Filled, address: &Address) -> bool {
-    let hub = address.hub();
+    let text = address.to_string();
+    let hub = text.rsplit('#').next().unwrap();
     let sql = format!("SELECT count(*) FROM pg_namespace WHERE nspname = 'perennial_{hub}'");
     at.number(&sql) > 0
 }

@@ -16,7 +16,8 @@ use crate::store::postgres::testing::server;
 use crate::store::schema;
 use crate::store::sqlite::rows::load::load;
 use crate::store::transfer::{Copied, CopyFrom, CopyTo, copy};
-use crate::store::{open_reader, postgres_place, take_over_existing, with_suffix};
+use crate::store::sqlite::owned::{open_reader, take_over};
+use crate::store::{postgres_place, with_suffix};
 
 /// A hub with rows of all kinds, each of which can be read.
 pub(super) fn sound_hub(many: u64) -> Hub {
@@ -135,8 +136,8 @@ fn a_hub_goes_from_a_file_over_two_schemas_to_a_file_with_all_its_rows() {
     assert!(memory.commands.is_empty());
     let readers = [
         open_reader(&back).unwrap(),
-        postgres::owned::open_reader(&first),
-        postgres::owned::open_reader(&second),
+        postgres::owned::open_reader(&first, Path::new("none")).unwrap(),
+        postgres::owned::open_reader(&second, Path::new("none")).unwrap(),
     ];
     for reader in &readers {
         for dice in 0..6 {
@@ -177,7 +178,7 @@ fn a_copy_has_no_owner_and_its_first_one_gives_no_key_that_is_in_use() {
         64
     );
     assert_eq!(database.number("SELECT commits FROM hub"), commits);
-    let owned = take_over_existing(&back, Timestamp(9_000)).unwrap();
+    let owned = take_over(&back, Timestamp(9_000)).unwrap();
     assert!(owned.reader.last_key().unwrap().0 > gone);
     let ahead: i64 = Connection::open(&back)
         .unwrap()
@@ -186,7 +187,7 @@ fn a_copy_has_no_owner_and_its_first_one_gives_no_key_that_is_in_use() {
     // Values that are set now have a higher version than any before.
     assert!(ahead > commits + (1 << 39));
     let place = crate::store::Place::Postgres(Box::new(address), hub.dir.path().join("running"));
-    let owned = place.take_over(Timestamp(9_000)).unwrap();
+    let owned = place.take_over(Timestamp(9_000), "a test", &|_| false).unwrap();
     assert!(owned.reader.last_key().unwrap().0 > gone);
 }
 
@@ -224,10 +225,8 @@ fn a_copy_is_the_hub_at_one_moment_while_its_owner_writes() {
     let Some(address) = nowhere("copy-at-work") else {
         return;
     };
-    let (file, work) = (
-        hub.dir.path().join("copy.db"),
-        postgres_place(hub.dir.path()),
-    );
+    let file = hub.dir.path().join("copy.db");
+    let work = postgres_place(hub.dir.path()).unwrap();
     let crate::store::Place::Postgres(source, _) = &work else {
         panic!("it is in PostgreSQL")
     };
@@ -243,7 +242,9 @@ fn a_copy_is_the_hub_at_one_moment_while_its_owner_writes() {
     assert_eq!(there.number("SELECT count(*) FROM inbox"), 2_500);
     assert_eq!(hub.count("SELECT count(*) FROM instance"), 2_540);
 
-    let owned = work.take_over(Timestamp(1_000)).unwrap();
+    let owned = work
+        .take_over(Timestamp(1_000), "a test", &|_| false)
+        .unwrap();
     let module: String = MODULE.0.iter().map(|byte| format!("{byte:02x}")).collect();
     let database = Filled::at((**source).clone());
     database.sql(&format!(

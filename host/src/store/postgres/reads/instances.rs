@@ -69,7 +69,8 @@ impl PostgresReader {
                  (SELECT *, sum(coalesce(octet_length(output), 0) + coalesce(octet_length(custom_status), 0)) OVER
                       (ORDER BY updated_at, key ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before FROM
                       (SELECT * FROM (
-                           (SELECT * FROM instance WHERE status < 3 AND (updated_at, key) > ($1, $2) ORDER BY updated_at, key LIMIT $3)
+                           (SELECT * FROM (SELECT * FROM instance WHERE status < 3 ORDER BY status, created_at, key OFFSET 0) AS live
+                            WHERE (updated_at, key) > ($1, $2) ORDER BY updated_at, key LIMIT $3)
                            UNION ALL {}) AS c ORDER BY updated_at, key LIMIT $3) AS f)
                  AS i
              WHERE coalesce(before, 0) < $4 ORDER BY updated_at, key",

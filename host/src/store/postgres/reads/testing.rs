@@ -12,6 +12,7 @@ use crate::store::postgres::testing::server;
 /// A hub that a test fills by SQL.
 pub(in crate::store) struct Filled {
     pub(in crate::store) reader: PostgresReader,
+    address: Address,
     session: Session,
 }
 
@@ -25,7 +26,8 @@ impl Filled {
     pub(in crate::store) fn at(address: Address) -> Self {
         let session = Session::open(&address, Purpose::Manage).unwrap();
         Self {
-            reader: PostgresReader::new(Pool::new(address), None),
+            reader: PostgresReader::new(Pool::new(address.clone()), None),
+            address,
             session,
         }
     }
@@ -55,7 +57,7 @@ impl Filled {
 
     /// The plans of statements as a reader's connection makes them.
     pub(in crate::store) fn plans_of(&self, statements: &BTreeMap<String, usize>) -> Plans {
-        let session = Session::open(self.reader.pool.address(), Purpose::Read).unwrap();
+        let session = Session::open(&self.address, Purpose::Read).unwrap();
         plans(&session, statements)
     }
 }

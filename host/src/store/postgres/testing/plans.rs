@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use tokio_postgres::{Row, SimpleQueryMessage};
 
 use crate::store::postgres::session::Session;
+use crate::store::postgres::writer::COUNT_LIVE;
 
 /// Statements with their plans.
 pub(in crate::store) type Plans = BTreeMap<String, String>;
@@ -129,8 +130,8 @@ impl<'a> Node<'a> {
         self.below.iter().filter(is_input)
     }
 
-    /// Whether there is a bound for its rows that does not grow with the hub: a limit, given values, tables of the hub itself, rows of given
-    /// instances, which are asked for as a whole, or a range that the reader takes only after it has counted that it has few.
+    /// Whether there is a bound for its rows that does not grow with the hub: a limit, given values, tables of the hub itself, rows of
+    /// given instances, which are asked for as a whole, or a range that the reader takes only after it has counted that it has few.
     fn is_bounded(&self) -> bool {
         if self.what.starts_with("Limit") || self.what == "Aggregate" {
             return true;
@@ -140,8 +141,9 @@ impl<'a> Node<'a> {
                 let starts = [format!("({column} = "), format!("(({column} = ")];
                 starts.iter().any(|start| self.condition.starts_with(start))
             };
-            let of_given = ["key", "id", "instance", "asker", "parent_key"];
+            let of_given = ["id", "instance", "asker", "parent_key"];
             return !GROWING.contains(&table)
+                || self.what.contains("using instance_pkey ") && is_given(&"key")
                 || of_given.iter().any(|column| is_given(&column))
                 || self.is_counted_range();
         }
@@ -202,10 +204,16 @@ pub(in crate::store) fn check(plans: &Plans, excused: &Excused) {
     );
 }
 
-/// Checks that statements have the same plans.
+/// Checks that statements have the same plans, other than those that read nothing that grows: the hub itself has few rows of anything.
+/// One that counts all that live may choose any index that has all of them, and only them.
 pub(in crate::store) fn same(what: &str, before: &Plans, now: &Plans) {
+    let reads = |plan: &str| {
+        let of = |table: &&str| plan.contains(&format!(" on {table}"));
+        GROWING.iter().any(of)
+    };
     let differ: Vec<String> = before
         .iter()
+        .filter(|(text, plan)| reads(plan) && **text != *COUNT_LIVE)
         .filter(|(text, plan)| now[*text] != **plan)
         .map(|(text, plan)| format!("{text}\n{plan}\nnow:\n{}", now[text]))
         .collect();
@@ -218,36 +226,38 @@ pub(in crate::store) fn same(what: &str, before: &Plans, now: &Plans) {
     );
 }
 
-/// Rows of all tables that grow, 100,000 of most.
+/// Rows of all tables that grow, 100,000 of most, in the place of those that are there.
 pub(in crate::store) const CROWD: &str = "
+    TRUNCATE instance, instance_tag, instance_value, turn, cut_turn, rewind, task, inbox, request, garbage, command;
     INSERT INTO instance (key, id, name, version, module, status, execution, execution_id, generation, next_event, turns, history_bytes,
         inbox_next, returned, deliveries, created_at, started_at, updated_at, parent_id, parent_key, when_dropped, tags)
     SELECT ((n % 64)::bigint << 53) | n, 'order-' || n, 'Flow' || n % 7, CASE WHEN n % 3 > 0 THEN 'v' || n % 5 END,
         CASE WHEN n % 2 > 0 THEN decode(repeat('0' || n % 8, 32), 'hex') END,
         CASE n % 1000 WHEN 1 THEN 4 WHEN 2 THEN 1 WHEN 3 THEN 2 WHEN 4 THEN 0 WHEN 5 THEN 5 ELSE 3 END,
         0, 'e', 0, 9, 3, 500, 5, false, 0, n * 60000, n * 60000, n * 60000 + 5000,
-        CASE WHEN n % 10 = 0 THEN 'p' END, CASE WHEN n % 10 = 0 THEN (((n / 10) % 64)::bigint << 53) | (n / 10) END, CASE WHEN n % 20 = 0 THEN 1 END,
+        CASE WHEN n % 10 = 0 THEN 'p' END, CASE WHEN n % 10 = 0 THEN (((n / 10) % 64)::bigint << 53) | (n / 10) END,
+        CASE WHEN n % 20 = 0 THEN 1 END,
         '{\"team\":\"t\"}'
     FROM generate_series(100000::bigint, 199999) AS n;
-    INSERT INTO instance_tag SELECT 'team', 't' || n % 11, n * 60000, ((n % 64)::bigint << 53) | n FROM generate_series(100000::bigint, 199999) AS n;
+    INSERT INTO instance_tag SELECT 'team', 't' || n % 11, n * 60000, ((n % 64)::bigint << 53) | n
+        FROM generate_series(100000::bigint, 199999) AS n;
     INSERT INTO instance_value SELECT ((n % 64)::bigint << 53) | n, 'v', '1', 1, 1 FROM generate_series(100000::bigint, 199999) AS n;
     INSERT INTO turn SELECT ((n % 64)::bigint << 53) | n, 0, t, t * 3, 5, NULL, '\\x00', '\\x00'
         FROM generate_series(100000::bigint, 149999) AS n, generate_series(0, 2) AS t;
-    INSERT INTO cut_turn SELECT ((n % 64)::bigint << 53) | n, 0, 0, n % 4, 0, 5, NULL, '\\x00', '\\x00' FROM generate_series(100000::bigint, 199999) AS n;
+    INSERT INTO cut_turn SELECT ((n % 64)::bigint << 53) | n, 0, 0, n % 4, 0, 5, NULL, '\\x00', '\\x00'
+        FROM generate_series(100000::bigint, 199999) AS n;
     INSERT INTO rewind SELECT ((n % 64)::bigint << 53) | n, 0, 0, 5, NULL, 1 FROM generate_series(100000::bigint, 199999) AS n;
     INSERT INTO task (instance, task, kind, execution, generation, turn, scheduled_in, due, attempt, deliveries)
-        SELECT ((n % 64)::bigint << 53) | n, 0, n % 7, 0, 0, 0, 0, CASE WHEN n % 2 = 0 THEN n * 60 END, 1, 0 FROM generate_series(100000::bigint, 199999) AS n;
-    INSERT INTO inbox SELECT ((n % 64)::bigint << 53) | n, 1, CASE WHEN n % 100 = 0 THEN '\\x010700'::bytea ELSE '\\x010d00'::bytea END, 5, 3
+        SELECT ((n % 64)::bigint << 53) | n, 0, n % 7, 0, 0, 0, 0, CASE WHEN n % 2 = 0 THEN n * 60 END, 1, 0
         FROM generate_series(100000::bigint, 199999) AS n;
-    INSERT INTO request SELECT ((n % 64)::bigint << 53) | n, 'r', 'Price', 5, CASE WHEN n % 2 = 0 THEN 6 END, CASE WHEN n % 2 = 0 THEN '\\x00'::bytea END,
+    INSERT INTO inbox
+        SELECT ((n % 64)::bigint << 53) | n, 1, CASE WHEN n % 100 = 0 THEN '\\x010700'::bytea ELSE '\\x010d00'::bytea END, 5, 3
+        FROM generate_series(100000::bigint, 199999) AS n;
+    INSERT INTO request
+        SELECT ((n % 64)::bigint << 53) | n, 'r', 'Price', 5, CASE WHEN n % 2 = 0 THEN 6 END, CASE WHEN n % 2 = 0 THEN '\\x00'::bytea END,
         CASE WHEN n % 3 = 0 THEN ((n % 64)::bigint << 53) | n END, 0, 0, 0 FROM generate_series(100000::bigint, 199999) AS n;
     INSERT INTO garbage SELECT ((n % 64)::bigint << 53) | n, -1 FROM generate_series(100000::bigint, 199999) AS n;
     INSERT INTO command (token, at, body, answer) SELECT 't' || n, n, '\\x01', CASE WHEN n % 100 > 0 THEN '\\x01'::bytea END
         FROM generate_series(100000::bigint, 199999) AS n;
     ANALYZE instance, instance_tag, instance_value, turn, cut_turn, rewind, task, inbox, request, garbage, command;
 ";
-
-/// Deletes those rows again, and lets the planner know that there are none.
-pub(in crate::store) const EMPTIED: &str =
-    "TRUNCATE instance, instance_tag, instance_value, turn, cut_turn, rewind, task, inbox, request, garbage, command;
-    ANALYZE instance, instance_tag, instance_value, turn, cut_turn, rewind, task, inbox, request, garbage, command;";
