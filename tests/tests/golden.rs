@@ -356,7 +356,7 @@ async fn record(name: &str) {
     };
     let host = host.start().await.unwrap();
     // Executions that were continued as new stay where they are.
-    let path = host.path().to_owned();
+    let path = host.path().unwrap().to_owned();
     let db = rusqlite::Connection::open(&path).unwrap();
     db.execute_batch("CREATE TRIGGER kept BEFORE DELETE ON turn BEGIN SELECT RAISE(IGNORE); END")
         .unwrap();

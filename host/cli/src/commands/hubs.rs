@@ -168,6 +168,13 @@ fn place(hub: &HubInfo) -> String {
     file.or_else(|| hub.database.clone()).unwrap_or_default()
 }
 
+fn kind_of_place(hub: &HubInfo) -> &'static str {
+    match &hub.path {
+        Some(_) => "file",
+        None => "database",
+    }
+}
+
 async fn create(hubs: &Hubs, name: &str, session: &Session) -> anyhow::Result<Exit> {
     let made = hubs.create(name).await.map_err(|error| {
         if error.is_already_exists() {
@@ -204,14 +211,7 @@ async fn show(name: &str, session: &Session) -> anyhow::Result<Exit> {
     let all: u64 = stats.instances.iter().map(|(_, count)| count).sum();
     let mut fields = vec![
         ("task hub", hub.name.clone()),
-        (
-            if hub.path.is_some() {
-                "file"
-            } else {
-                "database"
-            },
-            place(hub),
-        ),
+        (kind_of_place(hub), place(hub)),
         (
             "size",
             format!(

@@ -99,7 +99,9 @@ mod tests {
             .unwrap();
         let found = of_caller.block_on(async {
             let (tell, told) = tokio::sync::oneshot::channel();
-            runtime.spawn(async { drop(tell.send(3)) });
+            runtime.spawn(async {
+                let _ = tell.send(3);
+            });
             let run = wait(Duration::from_secs(60), told).unwrap().ok();
             // More than the budget of a task of tokio.
             let (send, mut receive) = tokio::sync::mpsc::channel(1_000);

@@ -145,6 +145,7 @@ fn a_panic_of_who_is_told_of_the_progress_leaves_nothing() {
     .unwrap();
 }
 
+#[expect(clippy::too_many_lines, reason = "a list of kinds of damage")]
 #[test]
 fn a_row_that_the_target_cannot_hold_or_that_is_damaged_is_named() {
     let hub = sound_hub(50);

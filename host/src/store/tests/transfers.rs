@@ -14,9 +14,9 @@ use crate::store::postgres::address::Address;
 use crate::store::postgres::reads::testing::Filled;
 use crate::store::postgres::testing::server;
 use crate::store::schema;
+use crate::store::sqlite::owned::{open_reader, take_over};
 use crate::store::sqlite::rows::load::load;
 use crate::store::transfer::{Copied, CopyFrom, CopyTo, copy};
-use crate::store::sqlite::owned::{open_reader, take_over};
 use crate::store::{postgres_place, with_suffix};
 
 /// A hub with rows of all kinds, each of which can be read.
@@ -187,7 +187,9 @@ fn a_copy_has_no_owner_and_its_first_one_gives_no_key_that_is_in_use() {
     // Values that are set now have a higher version than any before.
     assert!(ahead > commits + (1 << 39));
     let place = crate::store::Place::Postgres(Box::new(address), hub.dir.path().join("running"));
-    let owned = place.take_over(Timestamp(9_000), "a test", &|_| false).unwrap();
+    let owned = place
+        .take_over(Timestamp(9_000), "a test", &|_| false)
+        .unwrap();
     assert!(owned.reader.last_key().unwrap().0 > gone);
 }
 
