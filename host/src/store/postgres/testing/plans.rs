@@ -74,7 +74,7 @@ pub(in crate::store) type Excused = [(&'static str, &'static str)];
 struct Node<'a> {
     what: &'a str,
     condition: &'a str,
-    below: Vec<Node<'a>>,
+    below: Vec<Self>,
 }
 
 impl<'a> Node<'a> {
@@ -144,7 +144,7 @@ impl<'a> Node<'a> {
             let of_given = ["id", "instance", "asker", "parent_key"];
             return !GROWING.contains(&table)
                 || self.what.contains("using instance_pkey ") && is_given(&"key")
-                || of_given.iter().any(|column| is_given(&column))
+                || of_given.iter().any(is_given)
                 || self.is_counted_range();
         }
         let is_source = ["Result", "Function Scan", "Values Scan", "ProjectSet"]

@@ -228,20 +228,7 @@ impl State {
         let mut results = Vec::with_capacity(batch.len());
         for job in batch.iter_mut() {
             self.overlay.mark();
-            #[cfg(test)]
-            let result = {
-                let faults = std::sync::Arc::clone(&self.shared.common);
-                faults.run(|| {
-                    if faults.breaks_off()
-                        && let Ok(session) = self.overlay.source().session()
-                    {
-                        super::faults::kill(&self.address, session);
-                    }
-                    job.run(&mut self.overlay)
-                })
-            };
-            #[cfg(not(test))]
-            let result = job.run(&mut self.overlay);
+            let result = self.run(job);
             if let Err(error) = &result {
                 if !self.overlay.source().is_up() {
                     return Err(Failed::Lost(error.clone()));
@@ -291,6 +278,24 @@ impl State {
         counts.rows.fetch_add(rows as u64 + 1, Ordering::Relaxed);
         counts.commits.fetch_add(1, Ordering::Relaxed);
         Ok(results)
+    }
+
+    #[cfg(not(test))]
+    fn run(&mut self, job: &mut Write) -> Result<(), StoreError> {
+        job.run(&mut self.overlay)
+    }
+
+    #[cfg(test)]
+    fn run(&mut self, job: &mut Write) -> Result<(), StoreError> {
+        let faults = std::sync::Arc::clone(&self.shared.common);
+        faults.run(|| {
+            if faults.breaks_off()
+                && let Ok(session) = self.overlay.source().session()
+            {
+                super::faults::kill(&self.address, session);
+            }
+            job.run(&mut self.overlay)
+        })
     }
 
     fn of_read(&mut self, error: StoreError) -> Failed {
