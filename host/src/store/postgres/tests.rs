@@ -86,7 +86,7 @@ fn a_server_that_is_not_there_is_told_with_its_address() {
     };
     let said = error.to_string();
     assert!(
-        said.contains("could not connect to postgres://me@/nowhere/app?hub=default")
+        said.contains("could not connect to postgres://me@/nowhere/app#default")
             && !said.contains("s3cret"),
         "{said}"
     );

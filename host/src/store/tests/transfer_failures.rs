@@ -94,7 +94,7 @@ fn a_connection_that_is_cut_leaves_nothing_and_the_next_try_succeeds() {
     let there = CopyTo::Database(&address);
     let lost = copy(CopyFrom::File(&from), there, &mut cut.clone()).unwrap_err();
     assert!(
-        lost.shortage().is_some() && lost.to_string().contains("hub=cut"),
+        lost.shortage().is_some() && lost.to_string().contains("#cut"),
         "{lost}"
     );
     assert!(!exists(&others, &address));
