@@ -25,12 +25,6 @@ impl Cli {
         }
     }
 
-    /// With hubs in files, whatever store the other tests are run on: for tests that look at files.
-    pub(crate) fn in_files(mut self) -> Self {
-        self.database = None;
-        self
-    }
-
     /// With the guest `workloads` deployed.
     pub(crate) fn deployed() -> Self {
         let cli = Self::new();
