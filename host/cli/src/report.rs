@@ -185,9 +185,20 @@ fn hint(error: &perennial::Error, session: &Session) -> Option<String> {
     if let Some(hint) = http_hint(error, session) {
         return Some(hint);
     }
-    if error.is_not_found() && session.url().is_none() && !session.may_have_hub() {
-        let others = suggest::hubs(session);
-        return Some(others.unwrap_or_else(|| "`perennial deploy FILE.wasm` or `perennial serve` makes it; --data-dir and --task-hub say where it is".to_owned()));
+    // In a database, the error alone says whether there is a hub.
+    let has_no_hub = match session.has_database() {
+        true => error.is_unknown_hub(),
+        false => error.is_not_found() && !session.may_have_hub(),
+    };
+    if has_no_hub && session.url().is_none() {
+        let place = match session.has_database() {
+            true => "--store",
+            false => "--data-dir",
+        };
+        let made = format!(
+            "`perennial deploy FILE.wasm` or `perennial serve` makes it; {place} and --task-hub say where it is"
+        );
+        return Some(suggest::hubs(session).unwrap_or(made));
     }
     if error.is_unknown_orchestration() {
         return Some("`perennial deploy FILE.wasm` deploys what a file defines, `perennial modules` lists what is deployed".to_owned());
