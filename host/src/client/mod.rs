@@ -438,6 +438,7 @@ impl Client {
     }
 
     /// The store that the hub is in, unless that is a remote host.
+    #[cfg(feature = "grpc")]
     pub(crate) fn store(&self) -> Option<Store> {
         Store::of(self.place()?)
     }

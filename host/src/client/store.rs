@@ -78,6 +78,7 @@ impl Store {
     }
 
     /// The store that a hub is in.
+    #[cfg(feature = "grpc")]
     pub(crate) fn of(place: &Place) -> Option<Self> {
         let store = Self::dir(place.data_dir()?);
         match place {
@@ -126,9 +127,10 @@ impl Store {
 
     /// As [`place`](Self::place), without following a symbolic link.
     pub(crate) fn place_as_named(&self, hub: &str) -> Result<Place> {
-        Ok(match self.place(hub)? {
-            Place::File(_) => Place::File(self.file(hub)),
-            other => other,
+        let place = self.place(hub)?;
+        Ok(match place.path() {
+            Some(_) => Place::File(self.file(hub)),
+            None => place,
         })
     }
 

@@ -35,6 +35,10 @@ pub(crate) enum Place {
 }
 
 impl Place {
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(unused_variables, reason = "the owner of a file says who it is later")
+    )]
     /// Takes over a hub; creates it if it does not exist. While another process owns it, asks `waits`, with that process, whether to go on
     /// waiting. `what` describes this process to people.
     ///
