@@ -266,6 +266,8 @@ fn named(module: NewModule) -> NewModule {
 
 /// The limits in the start event of an instance.
 fn limits_of(host: &Host<'_>, id: &str) -> perennial_core::Limits {
+    // One that another instance starts may be on its way.
+    host.until(id, |row| row.turns > 0);
     let mut events = host.events(id).into_iter();
     let limits = events.find_map(|event| {
         let perennial_core::Event::ExecutionStarted(start) = event else {
