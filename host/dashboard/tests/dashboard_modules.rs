@@ -194,7 +194,9 @@ async fn what_is_refused_is_said_and_nothing_is_lost() {
         "{}",
         unnamed.text
     );
-    let without_token = Request::post("/ui/default/collect").header(header::HOST, "localhost");
+    let without_token = Request::post("/ui/default/collect")
+        .header(header::HOST, "localhost")
+        .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
     let without_token = site.ask(without_token.body(Body::empty()).unwrap()).await;
     assert_eq!(without_token.status, StatusCode::FORBIDDEN);
 }
@@ -407,7 +409,9 @@ async fn a_module_is_rolled_back_after_a_preview_and_a_check() {
         "{}",
         again.text
     );
-    let forged = Request::post(format!("/ui/default{to}")).header(header::HOST, "localhost");
+    let forged = Request::post(format!("/ui/default{to}"))
+        .header(header::HOST, "localhost")
+        .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
     let forged = site.ask(forged.body(Body::empty()).unwrap()).await;
     assert_eq!(forged.status, StatusCode::FORBIDDEN);
 

@@ -326,7 +326,7 @@ fn durable_says_what_is_wrong_with_exit_code_1() {
 "durable get-instances --connection-string-setting NOT_SET_ANYWHERE",
         expect![[r#"
             ! error: No storage connection string found.
-            !   hint: the environment variable NOT_SET_ANYWHERE, which --connection-string-setting names, must hold the data directory
+            !   hint: the environment variable NOT_SET_ANYWHERE, which --connection-string-setting names, must hold the data directory, or the address of a PostgreSQL database
             exit code Some(1)
         "#]],
     );
