@@ -18,7 +18,7 @@ use crate::store::{Place, StoreError, hubs_in, real};
 ///
 /// let client = Client::open(".perennial", "default")?;
 /// let client = Client::open(Store::dir("/var/lib/perennial"), "billing")?;
-/// # perennial::Result::Ok(())
+/// # Ok::<(), perennial::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct Store {
