@@ -37,7 +37,7 @@ impl Store {
         }
     }
 
-    /// A database of PostgreSQL, version 12 or later, such as `postgres://user:password@host:5432/database`. Each hub is a schema of its own,
+    /// A database of PostgreSQL (12 or later; tested with 15), such as `postgres://user:password@host:5432/database`. Each hub is a schema of its own,
     /// which is made when the hub is: the user needs the right to create schemas in the database, or must own the schema
     /// `perennial_NAME` already.
     ///

@@ -59,6 +59,8 @@ pub(super) async fn converse(
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits::STREAMS)
+        // A client may give up all of its requests at once, without losing the connection for those that it makes next.
+        .max_pending_accept_reset_streams(limits::STREAMS as usize)
         .max_header_list_size(limits::STREAM_HEAD_BYTES)
         .initial_stream_window_size(REQUEST_WINDOW)
         .initial_connection_window_size(limits::CONNECTION_WINDOW)

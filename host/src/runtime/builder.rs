@@ -281,7 +281,7 @@ impl HostBuilder {
             Engine::start(&place, config, parts).map_err(failed)
         };
         let engine = on_own_thread(&hub, start).await?;
-        let listener = listener::listen(&engine).await;
+        let listener = listener::listen(&engine);
         Ok(Host {
             engine,
             hub,
@@ -319,11 +319,22 @@ fn waits(standby: Option<OnStandby>, gone: Gone) -> Box<dyn Fn(&str) -> bool + S
     })
 }
 
-/// Opens a hub on a new thread instead of one of tokio, which panics if the system has no thread.
-async fn on_own_thread<T: Send + 'static>(
+/// An engine on its way to whoever starts it. If nobody waits for it any more, it ends, and leaves the hub to others.
+struct Started(Option<Arc<Engine>>);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        if let Some(engine) = self.0.take() {
+            engine.shut_down();
+        }
+    }
+}
+
+/// Starts an engine on a new thread instead of one of tokio, which panics if the system has no thread.
+async fn on_own_thread(
     hub: &str,
-    open: impl FnOnce(Gone) -> Result<T> + Send + 'static,
-) -> Result<T> {
+    open: impl FnOnce(Gone) -> Result<Arc<Engine>> + Send + 'static,
+) -> Result<Arc<Engine>> {
     let (tell, told) = tokio::sync::oneshot::channel();
     let waiting = Waiting(Arc::default());
     let gone = Arc::clone(&waiting.0);
@@ -331,14 +342,16 @@ async fn on_own_thread<T: Send + 'static>(
     let opening = std::thread::Builder::new().name("perennial-open".to_owned());
     let begun = opening.spawn(move || {
         let _runtime = handle.enter();
+        let opened = open(Box::new(move || gone.load(Ordering::Acquire)));
         // Sending fails if the future was dropped.
-        let _ = tell.send(open(Box::new(move || gone.load(Ordering::Acquire))));
+        let _ = tell.send(opened.map(|engine| Started(Some(engine))));
     });
     begun.map_err(|error| {
         let why = format!("there is no thread to open the task hub with: {error}");
         Error::store(hub, Shortage::new(Resource::Threads, why).into())
     })?;
-    told.await.map_err(|_| Error::panicked())?
+    let mut started = told.await.map_err(|_| Error::panicked())??;
+    started.0.take().ok_or_else(Error::panicked)
 }
 
 /// Reads modules from the hub for the wasm executor, which does not use the store.

@@ -26,7 +26,7 @@ const SOCKET_PATH_MAX: usize = 107;
 const RECONNECT_DELAY: Duration = Duration::from_millis(500);
 
 /// Starts to listen for commands of other processes.
-pub(crate) async fn listen(engine: &Arc<Engine>) -> Option<(oneshot::Sender<()>, JoinHandle<()>)> {
+pub(crate) fn listen(engine: &Arc<Engine>) -> Option<(oneshot::Sender<()>, JoinHandle<()>)> {
     match engine.place() {
         Place::File(path) => listen_at(engine, path),
         #[cfg(test)]

@@ -80,7 +80,7 @@ impl std::fmt::Debug for Verify {
 }
 
 impl Client {
-    /// Checks the integrity of the hub: the file, with SQLite's check; every history, against the rules and the instance's row; and every
+    /// Checks the integrity of the hub: the file, with SQLite's check, or in PostgreSQL that the rows of all tables agree; every history, against the rules and the instance's row; and every
     /// live instance, by a replay on the module that it is pinned to; an instance of a remote worker has none. Uses all processors and writes nothing; a host may run the hub
     /// meanwhile. Await the returned value.
     ///

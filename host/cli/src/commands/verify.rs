@@ -59,7 +59,7 @@ pub(super) async fn check(session: &Session) -> anyhow::Result<Exit> {
             problems: found.problems.iter().map(ProblemJson::from).collect(),
         })?;
     } else {
-        for line in lines_of(&found, session.task_hub()) {
+        for line in lines_of(&found, session) {
             output.line(&line)?;
         }
     }
@@ -70,10 +70,15 @@ pub(super) async fn check(session: &Session) -> anyhow::Result<Exit> {
     })
 }
 
-fn lines_of(found: &HubCheck, hub: &str) -> Vec<String> {
+fn lines_of(found: &HubCheck, session: &Session) -> Vec<String> {
+    let hub = session.task_hub();
+    let (whole, of) = match session.has_database() {
+        true => ("its rows agree", "the rows"),
+        false => ("the file is whole", "the file"),
+    };
     let mut lines = Vec::new();
     for problem in &found.file_problems {
-        lines.push(format!("the file: {}", plain(problem)));
+        lines.push(format!("{of}: {}", plain(problem)));
     }
     for problem in &found.problems {
         lines.extend(lines_of_problem(problem));
@@ -88,11 +93,11 @@ fn lines_of(found: &HubCheck, hub: &str) -> Vec<String> {
         }
     );
     lines.push(if found.is_sound() {
-        format!("task hub {hub:?} is sound: the file is whole, {looked}")
+        format!("task hub {hub:?} is sound: {whole}, {looked}")
     } else {
         let (file, instances) = (found.file_problems.len(), found.problems.len());
         format!(
-            "task hub {hub:?} is not sound: {} of the file, {} of instances; {looked}. A backup from before can be made a hub \
+            "task hub {hub:?} is not sound: {} of {of}, {} of instances; {looked}. A backup from before can be made a hub \
              of its own by `perennial --task-hub NEW restore FILE`",
             count(file as u64, "problem"),
             count(instances as u64, "problem"),

@@ -156,6 +156,11 @@ fn tls_of(mode: Option<&str>, roots: &Roots) -> Result<(SslMode, Trust), StoreEr
             "disable" => (SslMode::Disable, Trust::Anyone),
             "prefer" => (SslMode::Prefer, Trust::Anyone),
             "require" if *roots == Roots::Unset => (SslMode::Require, Trust::Anyone),
+            "verify-ca" if *roots == Roots::Unset => {
+                return Err(bad_address(
+                    "sslmode=verify-ca needs sslrootcert, a file with the authority; verify-full also takes those that all know",
+                ));
+            }
             "require" | "verify-ca" => (SslMode::Require, Trust::Issued),
             _ => {
                 return Err(bad_address(

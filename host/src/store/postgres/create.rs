@@ -54,14 +54,7 @@ pub(super) fn create_in(
     if check(session, address)? {
         return Ok(false);
     }
-    let taken = "SELECT 1 FROM pg_class WHERE relnamespace = to_regnamespace($1) LIMIT 1";
     let schema = address.schema();
-    if session
-        .query_opt(taken, &[&address.quoted_schema()])?
-        .is_some()
-    {
-        return Err(StoreError::NotAHubSchema { schema });
-    }
     let exists = "SELECT 1 FROM pg_namespace WHERE nspname = $1";
     let mut sql = SCHEMA.replace("{schema}", &address.quoted_schema());
     if session.query_opt(exists, &[&schema])?.is_some() {
@@ -106,12 +99,11 @@ fn check(session: &Session, address: &Address) -> Result<bool, StoreError> {
         None => 0,
     };
     if columns < 2 {
-        let tables = "SELECT 1 FROM pg_class WHERE relnamespace = to_regnamespace($1) LIMIT 1";
-        return match session.query_opt(tables, &[&address.quoted_schema()])? {
-            Some(_) => Err(StoreError::NotAHubSchema {
+        return match has_anything(session, address)? {
+            true => Err(StoreError::NotAHubSchema {
                 schema: address.schema(),
             }),
-            None => Ok(false),
+            false => Ok(false),
         };
     }
     let row = session.query_opt(
@@ -152,7 +144,10 @@ fn check(session: &Session, address: &Address) -> Result<bool, StoreError> {
 
 /// Whether there is a schema of this name with anything in it.
 pub(in crate::store) fn exists(address: &Address) -> Result<bool, StoreError> {
-    let session = Session::open(address, Purpose::Manage)?;
+    has_anything(&Session::open(address, Purpose::Manage)?, address)
+}
+
+fn has_anything(session: &Session, address: &Address) -> Result<bool, StoreError> {
     let anything = "SELECT 1 FROM pg_class WHERE relnamespace = to_regnamespace($1) LIMIT 1";
     let found = session.query_opt(anything, &[&address.quoted_schema()])?;
     Ok(found.is_some())
@@ -177,13 +172,13 @@ fn bytes_in(session: &Session, address: &Address) -> Result<u64, StoreError> {
 pub(in crate::store) fn compact(address: &Address) -> Result<(u64, u64), StoreError> {
     let session = Session::open(address, Purpose::Manage)?;
     check_format(&session, address)?;
+    // A table of many gigabytes takes longer than a statement of a host may.
+    session.batch("SET statement_timeout = 0")?;
     let before = bytes_in(&session, address)?;
     let tables = "SELECT quote_ident(relname) FROM pg_class WHERE relnamespace = to_regnamespace($1) AND relkind = 'r'";
     for row in session.query(tables, &[&address.quoted_schema()])? {
         let table: String = row.try_get(0)?;
         let schema = address.quoted_schema();
-        // A table of many gigabytes takes longer than a statement of a host may.
-        session.batch("SET statement_timeout = 0")?;
         session.batch_of_any_length(&format!("VACUUM (FULL, ANALYZE) {schema}.{table}"))?;
     }
     Ok((before, bytes_in(&session, address)?))

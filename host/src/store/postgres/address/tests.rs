@@ -79,6 +79,8 @@ fn what_is_wrong_is_said_without_the_text() {
         "postgres://me:s3cret@db:1/app?port=2",
         "postgres://me:s3cret@db/app?port=1,2",
         "postgres://me:s3cret@db/app?sslrootcert=system&sslmode=require",
+        // Anybody has a certificate of an authority that all know.
+        "postgres://me:s3cret@db/app?sslmode=verify-ca",
     ] {
         let error = error(parse(bad));
         assert!(!error.contains("3cret"), "{error}");
@@ -100,7 +102,11 @@ fn the_modes_of_tls_are_those_of_libpq() {
             SslMode::Require,
             Trust::Issued,
         ),
-        ("?sslmode=verify-ca", SslMode::Require, Trust::Issued),
+        (
+            "?sslmode=verify-ca&sslrootcert=/ca.pem",
+            SslMode::Require,
+            Trust::Issued,
+        ),
         (
             "?sslmode=verify-full&sslrootcert=%2Fca.pem",
             SslMode::Require,

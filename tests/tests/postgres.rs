@@ -1,0 +1,182 @@
+//! Hubs in PostgreSQL, as users meet them: by commands, by hosts that stand by, and by copies.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot be set up has failed"
+)]
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use perennial::{Client, Host, HostBuilder, Hubs, Store};
+use perennial_tests::{DataDir, Serve, binary, guest, module, postgres};
+
+/// A database whose address has a password, which no server asks for here and no output may show.
+fn database() -> Option<String> {
+    let database = postgres::database()?;
+    Some(database.replacen("perennial@", "perennial:s3cret@", 1))
+}
+
+/// What a command prints, and whether it succeeds.
+fn told(database: &str, dir: &Path, args: &[&str]) -> (String, bool) {
+    let output = Command::new(binary())
+        .args(args)
+        .env("PERENNIAL_STORE", database)
+        .env("PERENNIAL_DATA_DIR", dir)
+        .env_remove("PERENNIAL_URL")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    let text = text.concat();
+    assert!(!text.contains("s3cret"), "{args:?}: {text}");
+    (text, output.status.success())
+}
+
+fn serve(database: &str, dir: &Path) -> Serve {
+    Serve::start(dir, &["--store", database, "--log", "warn"])
+}
+
+#[test]
+fn a_host_that_stands_by_takes_over_from_one_that_is_killed() {
+    let Some(database) = database() else { return };
+    let dirs = [DataDir::new(), DataDir::new()];
+    let [first, second] = [dirs[0].path(), dirs[1].path()];
+    let run = |args: &[&str]| {
+        let (text, succeeds) = told(&database, first, args);
+        assert!(succeeds, "{args:?}: {text}");
+        text
+    };
+    run(&["deploy", "-q", guest("hello-sequence").to_str().unwrap()]);
+    // Without a host the command applies its change itself.
+    run(&["start", "HelloSequence", "--id", "a"]);
+    let host = serve(&database, first);
+    assert!(host.ready().contains("/t") && host.ready().contains("#default"));
+    run(&["wait", "a"]);
+    let (refused, succeeds) = told(&database, first, &["delete-task-hub", "default", "--yes"]);
+    assert!(
+        !succeeds && refused.contains("in use by perennial serve"),
+        "{refused}"
+    );
+    let next = std::thread::scope(|scope| {
+        let next = scope.spawn(|| serve(&database, second));
+        // Through the host, by a command in the database.
+        run(&["start", "HelloSequence", "--id", "b"]);
+        run(&["wait", "b"]);
+        host.kill();
+        next.join().unwrap()
+    });
+    run(&["start", "HelloSequence", "--id", "c"]);
+    assert!(run(&["wait", "c"]).contains("Hello Tokyo!"));
+    assert!(run(&["check"]).contains("is sound: its rows agree, 3 instances"));
+    assert!(run(&["doctor"]).contains("runs; 0 instances live"));
+
+    // A hub that is deleted under its host ends the host.
+    run(&["delete-task-hub", "default", "--yes", "--force"]);
+    assert_eq!(next.ended(), Some(1));
+    let (gone, succeeds) = told(&database, first, &["list"]);
+    assert!(
+        !succeeds && gone.contains("there is no task hub at"),
+        "{gone}"
+    );
+}
+
+#[test]
+fn hubs_are_copied_backed_up_and_restored_by_commands() {
+    let Some(database) = database() else { return };
+    let (dir, files) = (DataDir::new(), tempfile::tempdir().unwrap());
+    let run = |args: &[&str]| {
+        let (text, succeeds) = told(&database, dir.path(), args);
+        assert!(succeeds, "{args:?}: {text}");
+        text
+    };
+    run(&["deploy", "-q", guest("hello-sequence").to_str().unwrap()]);
+    run(&["start", "HelloSequence", "--id", "a"]);
+    let (copies, backup) = (files.path().join("hubs"), files.path().join("backup.db"));
+    let (copies, backup) = (copies.to_str().unwrap(), backup.to_str().unwrap());
+    run(&["hubs", "copy", "--to", copies]);
+    let (again, succeeds) = told(&database, dir.path(), &["hubs", "copy", "--to", copies]);
+    assert!(
+        !succeeds && again.contains("there is a task hub \"default\" already"),
+        "{again}"
+    );
+    let back = told(
+        "",
+        Path::new(copies),
+        &["hubs", "copy", "--to", &database, "--as", "back"],
+    );
+    assert!(back.1, "{}", back.0);
+    run(&["backup", backup]);
+    run(&["--task-hub", "restored", "restore", backup]);
+    for hub in ["back", "restored"] {
+        let checked = run(&["--task-hub", hub, "check"]);
+        assert!(checked.contains("1 instance"), "{checked}");
+        assert!(run(&["--task-hub", hub, "status", "a"]).contains("a host that runs it"));
+    }
+    let hubs = run(&["hubs"]);
+    let named = |hub: &&str| hubs.lines().any(|line| line.starts_with(hub));
+    assert!(["default", "back", "restored"].iter().all(named), "{hubs}");
+}
+
+#[tokio::test]
+async fn the_library_waits_for_a_hub_and_reaches_its_host_through_the_database() {
+    let Some(database) = database() else { return };
+    let (dirs, store) = (
+        [DataDir::new(), DataDir::new()],
+        Store::postgres(&database).unwrap(),
+    );
+    let builder = |at: usize| -> HostBuilder {
+        Host::builder().store(store.clone().data_dir(dirs[at].path()))
+    };
+    let first = builder(0).start().await.unwrap();
+    let refused = builder(1).start().await.unwrap_err();
+    assert!(refused.is_owned(), "{refused}");
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let waits = builder(1).standby(move |owner| tell.send(owner.to_owned()).unwrap());
+    let next = tokio::spawn(waits.start());
+    let owner = told.recv().await.unwrap();
+    assert!(owner.starts_with("a host (process "), "{owner}");
+
+    let client = Client::open(&store, "default").unwrap();
+    client.deploy(module("hello-sequence")).await.unwrap();
+    let id = client.start("HelloSequence").await.unwrap();
+    let waited = client.wait_for_completion(&id, Duration::from_secs(60));
+    assert!(waited.await.unwrap().reached().is_some());
+    assert_eq!(client.owner().await.unwrap().unwrap().name, "a host");
+    first.shut_down().await;
+    let next = next.await.unwrap().unwrap();
+    assert!(next.path().is_none() && !next.place().contains("s3cret"));
+    let id = client.start("HelloSequence").await.unwrap();
+    let own = next.client();
+    let waited = own.wait_for_completion(&id, Duration::from_secs(60));
+    assert!(waited.await.unwrap().reached().is_some());
+    next.shut_down().await;
+
+    assert_eq!(Hubs::new(&store).names().unwrap(), ["default"]);
+}
+
+#[tokio::test]
+async fn whoever_gives_a_start_up_leaves_the_hub_to_others() {
+    let Some(database) = database() else { return };
+    let dir = DataDir::new();
+    let stores = [
+        Store::dir(dir.path()),
+        Store::postgres(&database).unwrap().data_dir(dir.path()),
+    ];
+    for store in stores {
+        let builder = || Host::builder().store(&store);
+        for millis in [0, 1, 2, 4, 8, 16, 32, 64, 128] {
+            let given_up = builder().standby(|_| {}).start();
+            // It may be there in time.
+            let within = tokio::time::timeout(Duration::from_millis(millis), given_up);
+            drop(within.await);
+        }
+        let owner = builder().standby(|_| {}).start().await.unwrap();
+        let waits = builder().standby(|_| {}).start();
+        let given_up = tokio::time::timeout(Duration::from_millis(1), waits);
+        assert!(given_up.await.is_err());
+        owner.shut_down().await;
+        let last = builder().standby(|_| {}).start().await.unwrap();
+        last.shut_down().await;
+    }
+}
