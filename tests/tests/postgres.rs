@@ -171,7 +171,9 @@ async fn whoever_gives_a_start_up_leaves_the_hub_to_others() {
             let within = tokio::time::timeout(Duration::from_millis(millis), given_up);
             drop(within.await);
         }
-        let owner = builder().standby(|_| {}).start().await.unwrap();
+        let owner = builder().standby(|_| {}).start();
+        let owner = tokio::time::timeout(Duration::from_secs(60), owner).await;
+        let owner = owner.expect("a host that nobody has owns the hub").unwrap();
         let waits = builder().standby(|_| {}).start();
         let given_up = tokio::time::timeout(Duration::from_millis(1), waits);
         assert!(given_up.await.is_err());
