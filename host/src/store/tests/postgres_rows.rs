@@ -6,29 +6,10 @@ use rusqlite::types::Value;
 use super::plans::hex;
 use super::*;
 use crate::store::postgres::reads::testing::Filled;
+use crate::store::schema;
 
 /// Columns that are no numbers in PostgreSQL.
 const FLAGS: [&str; 2] = ["returned", "has_requests"];
-
-const TABLES: [&str; 17] = [
-    "setting",
-    "module",
-    "module_name",
-    "definition",
-    "definition_version",
-    "instance",
-    "instance_tag",
-    "instance_value",
-    "turn",
-    "rewind",
-    "cut_turn",
-    "task",
-    "inbox",
-    "request",
-    "garbage",
-    "command",
-    "access_key",
-];
 
 /// Random numbers of a test, the same each time.
 pub(super) struct Random(pub(super) u64);
@@ -85,7 +66,7 @@ fn bytes(bytes: &[u8]) -> String {
 /// The same rows in PostgreSQL. `None` if there is no server.
 pub(super) fn copied(hub: &Hub) -> Option<Filled> {
     let to = Filled::new()?;
-    for table in TABLES {
+    for table in schema::all().map(|table| table.name).chain(["command"]) {
         copy(hub, &to, table);
     }
     let db = hub.other();

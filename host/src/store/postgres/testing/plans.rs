@@ -6,6 +6,7 @@ use tokio_postgres::{Row, SimpleQueryMessage};
 
 use crate::store::postgres::session::Session;
 use crate::store::postgres::writer::COUNT_LIVE;
+use crate::store::schema::{OF_INSTANCES, TAG};
 
 /// Statements with their plans.
 pub(in crate::store) type Plans = BTreeMap<String, String>;
@@ -52,19 +53,15 @@ pub(in crate::store::postgres) fn plans(
 }
 
 /// Tables that grow without a bound. Those of the hub itself (modules, names, keys, settings) do not.
-const GROWING: [&str; 11] = [
-    "instance",
-    "instance_tag",
-    "instance_value",
-    "turn",
-    "rewind",
-    "cut_turn",
-    "task",
-    "inbox",
-    "request",
-    "garbage",
-    "command",
-];
+fn growing() -> impl Iterator<Item = &'static str> {
+    let of_instances = OF_INSTANCES.into_iter().chain([&TAG]);
+    of_instances.map(|table| table.name).chain(["command"])
+}
+
+/// Whether a table grows without a bound.
+fn grows(table: &str) -> bool {
+    growing().any(|growing| growing == table)
+}
 
 /// Statements that do what others must not, by a part of their text, and why.
 pub(in crate::store) type Excused = [(&'static str, &'static str)];
@@ -142,7 +139,7 @@ impl<'a> Node<'a> {
                 starts.iter().any(|start| self.condition.starts_with(start))
             };
             let of_given = ["id", "instance", "asker", "parent_key"];
-            return !GROWING.contains(&table)
+            return !grows(table)
                 || self.what.contains("using instance_pkey ") && is_given(&"key")
                 || of_given.iter().any(is_given)
                 || self.is_counted_range();
@@ -167,8 +164,7 @@ impl<'a> Node<'a> {
 
     /// What is wrong with it or with a node below.
     fn fault(&self) -> Option<String> {
-        if self.what.starts_with("Seq Scan") && self.table().is_some_and(|of| GROWING.contains(&of))
-        {
+        if self.what.starts_with("Seq Scan") && self.table().is_some_and(grows) {
             return Some(format!("{} reads a whole table", self.what));
         }
         let keeps_all = ["Sort", "Hash"].contains(&self.what);
@@ -208,8 +204,8 @@ pub(in crate::store) fn check(plans: &Plans, excused: &Excused) {
 /// One that counts all that live may choose any index that has all of them, and only them.
 pub(in crate::store) fn same(what: &str, before: &Plans, now: &Plans) {
     let reads = |plan: &str| {
-        let of = |table: &&str| plan.contains(&format!(" on {table}"));
-        GROWING.iter().any(of)
+        let of = |table: &'static str| plan.contains(&format!(" on {table}"));
+        growing().any(of)
     };
     let differ: Vec<String> = before
         .iter()
