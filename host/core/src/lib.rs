@@ -93,6 +93,7 @@ pub use value::{
     Digest, InvalidId, InvalidName, Json, Millis, Parent, Tags, TaskId, TaskRef, Timestamp,
     check_instance_id, check_known_id, check_name, set_tag,
 };
+pub use xxh64::xxh64;
 
 /// The version of the rules in this crate, recorded in every [`Start`], so that a later fix never changes what a running execution does.
 ///

@@ -19,7 +19,7 @@ fn u64_at(bytes: &[u8]) -> u64 {
 }
 
 /// XXH64 with seed 0, as its specification defines it.
-pub(crate) fn xxh64(input: &[u8]) -> u64 {
+pub fn xxh64(input: &[u8]) -> u64 {
     let mut rest = input;
     let mut hash = if input.len() >= 32 {
         let mut lanes = [P1.wrapping_add(P2), P2, 0, 0u64.wrapping_sub(P1)];

@@ -13,7 +13,7 @@ use crate::engine::clock::{Clock, SystemClock};
 use crate::engine::remote::report::RemoteWorkers;
 use crate::engine::{NameTable, Owner, Preparation, Request, carry_out, fresh_execution};
 use crate::store::{
-    self, InstanceKey, Outside, Owned, OwnerNote, Place, Reader, Reply, StoreError, Write,
+    self, Outside, Owned, OwnerNote, Partition, Place, Reader, Reply, StoreError, Write,
 };
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -261,7 +261,8 @@ impl Owner for Momentary<'_> {
             Default::default(),
             Limits::default(),
         );
-        let next_key = || InstanceKey(self.next_key.replace(self.next_key.get() + 1));
+        let number = || self.next_key.replace(self.next_key.get() + 1);
+        let next_key = |id: &str| self.owned.partitions.key(id, number());
         Ok(make(&Preparation {
             names: &names,
             now: SystemClock.now(),
@@ -275,6 +276,15 @@ impl Owner for Momentary<'_> {
             // Quotas apply only to hosts.
             full: &|_| None,
         }))
+    }
+
+    fn elsewhere(&self, _: &str) -> Option<Partition> {
+        // It takes over all of the hub.
+        None
+    }
+
+    fn pass_on(&self, _: Partition, _: Request) -> Result<Reply, StoreError> {
+        Err(StoreError::Closed)
     }
 }
 

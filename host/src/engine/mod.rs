@@ -51,6 +51,7 @@ use crate::engine::tasks::activities::Activities;
 use crate::engine::tasks::backoff::Backoff;
 use crate::engine::tasks::timers::Timers;
 use crate::engine::turn::load;
+use crate::engine::turn::receive::Receiving;
 use crate::engine::upkeep::counts::Counts;
 use crate::engine::upkeep::durations::ActivityDurations;
 use crate::engine::upkeep::retention::Retention;
@@ -61,8 +62,8 @@ use crate::guest_lines::GuestLines;
 use crate::outage::Outage;
 use crate::shortage::Shortages;
 use crate::store::{
-    self, Change, FlightRecorder, InstanceKey, Outcome, OwnerNote, Ownership, Place, Reader,
-    StoreError, WasRunning, Write, Writer, WriterCounts,
+    self, Change, FlightRecorder, InstanceKey, Outcome, OwnerNote, Ownership, Partition,
+    Partitions, Place, Reader, Reply, StoreError, WasRunning, Write, Writer, WriterCounts,
 };
 
 pub(crate) use memory::waiters::Until;
@@ -121,8 +122,16 @@ pub(crate) struct EngineParts {
     pub(crate) runtime: tokio::runtime::Handle,
     /// Incremented when a module is deployed or its grants change.
     pub(crate) deployments: Arc<AtomicU64>,
+    /// The owners of the other partitions.
+    pub(crate) peers: Option<Arc<dyn Peers>>,
     /// Asked, while another process owns the hub, whether to go on waiting for it. Its argument is that process.
     pub(crate) waits: Box<dyn Fn(&str) -> bool + Send>,
+}
+
+/// The owners of other partitions of the hub.
+pub(crate) trait Peers: Send + Sync {
+    /// Passes a request on to the owner of a partition; blocks until that has answered.
+    fn submit(&self, to: Partition, request: Request) -> Result<Reply, StoreError>;
 }
 
 /// Work for a worker.
@@ -135,6 +144,8 @@ pub(crate) enum Work {
     Collect,
     /// Delete instances whose retention time is over.
     Retain,
+    /// Receive what other partitions sent.
+    Receive,
 }
 
 /// The writer's answer to a change, for [`Work::Committed`].
@@ -150,6 +161,7 @@ pub(crate) struct Engine {
     runtime: tokio::runtime::Handle,
     pub(crate) clock: Arc<dyn Clock>,
     hub: Hub,
+    peers: Option<Arc<dyn Peers>>,
     code: Code,
     memory: Memory,
     timers: Timers,
@@ -174,6 +186,8 @@ struct Hub {
     owner: OrderedMutex<Option<Box<dyn Ownership>>, { rank::OWNER }>,
     writer: Writer,
     reader: Reader,
+    /// The partitions that this engine runs.
+    partitions: Partitions,
     next_key: AtomicI64,
     flight: FlightRecorder,
 }
@@ -205,6 +219,7 @@ struct WorkQueue {
     there: Condvar,
     /// Whether [`Work::Collect`] is already queued.
     collecting: AtomicBool,
+    receiving: Receiving,
 }
 
 /// Shortages and failures. Only `backoff` has a ranked lock; the locks of the others come after all ranked locks.
@@ -246,7 +261,8 @@ impl Hub {
         }
         let hub = Self {
             place: place.clone(),
-            next_key: AtomicI64::new(owned.reader.last_key()?.0 + 1),
+            partitions: owned.partitions,
+            next_key: AtomicI64::new(owned.first_key),
             owner: OrderedMutex::new(Some(owned.owner)),
             writer: owned.writer,
             reader: owned.reader,
@@ -299,6 +315,7 @@ impl Engine {
             lines: parts.lines,
             keys: tokio::sync::watch::Sender::new(()),
             end: End::default(),
+            peers: parts.peers,
             clock,
             config,
             hub,
@@ -307,6 +324,12 @@ impl Engine {
         engine.hub.writer.when_fenced(move || {
             if let Some(engine) = weak.upgrade() {
                 engine.fenced(&StoreError::Fenced);
+            }
+        });
+        let weak = Arc::downgrade(&engine);
+        engine.hub.writer.when_sent(move || {
+            if let Some(engine) = weak.upgrade() {
+                engine.sent();
             }
         });
         // Queue interrupted work before any thread runs: otherwise it could end meanwhile and be queued a second time.
@@ -345,6 +368,7 @@ impl Engine {
     /// Queues everything that was unfinished when the last owner stopped.
     fn recover(self: &Arc<Self>, seen: Timestamp) -> Result<(), StoreError> {
         self.load_worker_names()?;
+        self.receive_all()?;
         self.timers.load(&self.hub.reader, seen)?;
         let mut after = (InstanceKey(i64::MIN), i64::MIN);
         loop {
@@ -460,8 +484,15 @@ impl Engine {
         }
     }
 
-    pub(crate) fn next_key(&self) -> InstanceKey {
-        InstanceKey(self.hub.next_key.fetch_add(1, Ordering::Relaxed))
+    /// The key of a new instance with this id.
+    pub(crate) fn next_key(&self, id: &str) -> InstanceKey {
+        let number = self.hub.next_key.fetch_add(1, Ordering::Relaxed);
+        self.hub.partitions.key(id, number)
+    }
+
+    /// The partitions that this engine runs.
+    pub(crate) fn partitions(&self) -> &Partitions {
+        &self.hub.partitions
     }
 
     /// Returns the id and the seed of a new execution. Ids begin with the time, so that rows written together are near each other.

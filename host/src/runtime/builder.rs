@@ -276,6 +276,7 @@ impl HostBuilder {
                 native,
                 runtime,
                 deployments,
+                peers: None,
                 waits: waits(self.standby, gone),
             };
             Engine::start(&place, config, parts).map_err(failed)

@@ -122,6 +122,7 @@ impl Change {
             Self::All(changes) => changes.iter().map(Self::bytes).sum(),
             Self::IfRun { then, .. } => then.bytes(),
             Self::Purge(keys) => keys.len() * ROW_BYTES,
+            Self::Receive(sent) => sent.iter().map(|one| row(one.message.size())).sum(),
             _ => 0,
         };
         row(content)

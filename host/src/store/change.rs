@@ -2,6 +2,7 @@
 
 use perennial_core::{Command, Digest, Envelope, Message, Quarantine, Status, TaskRef, Timestamp};
 
+use crate::store::outbox::Sent;
 use crate::store::reply::Reply;
 use crate::store::rules::{NewRequest, RestartCommit, RewindCommit, Run};
 use crate::store::types::{
@@ -115,6 +116,8 @@ pub(crate) enum Change {
         run: Run,
         then: Box<Self>,
     },
+    /// Receives messages of other partitions from the outbox, in this order.
+    Receive(Vec<Sent>),
     /// Only records the answer to a command.
     Answer(Reply),
 }

@@ -20,11 +20,13 @@ mod live;
 #[allow(dead_code, reason = "PostgreSQL, which builds on it, is not there yet")]
 mod memory;
 mod numbers;
+mod outbox;
 mod outside;
 #[cfg(any(test, feature = "postgres"))]
 #[allow(dead_code, reason = "PostgreSQL, which builds on it, is not there yet")]
 mod overlay;
 mod owned;
+mod partition;
 mod place;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -57,6 +59,7 @@ pub(crate) use flight::{FlightRecorder, boot};
 pub(crate) use memory::shared::MemoryHub;
 pub(crate) use outside::Outside;
 pub(crate) use owned::{Owned, OwnerNote, Ownership};
+pub(crate) use partition::{Partition, Partitions};
 pub(crate) use place::Place;
 #[cfg(feature = "postgres")]
 pub(crate) use postgres::{address::Address, create::hubs as hubs_in_postgres, outside::Told};

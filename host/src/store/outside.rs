@@ -41,7 +41,7 @@ impl Outside {
             commands: match &place {
                 Place::File(path) => Commands::File(path.clone()),
                 #[cfg(test)]
-                Place::Memory(hub, _) => Commands::Memory(hub.clone()),
+                Place::Memory(hub, ..) => Commands::Memory(hub.clone()),
                 #[cfg(feature = "postgres")]
                 Place::Postgres(address, _) => {
                     let outside = postgres::outside::Outside::new((**address).clone());

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::store::flight::FlightRecorder;
+use crate::store::partition::Partitions;
 use crate::store::reads::Reader;
 use crate::store::types::WasRunning;
 use crate::store::writer::Writer;
@@ -72,6 +73,10 @@ pub(crate) trait Ownership: Send + Sync {
 pub(crate) struct Owned {
     /// What makes this process the owner.
     pub(crate) owner: Box<dyn Ownership>,
+    /// The partitions that this process runs.
+    pub(crate) partitions: Partitions,
+    /// The number of the first key for a new instance; those after it are free too.
+    pub(crate) first_key: i64,
     pub(crate) writer: Writer,
     pub(crate) reader: Reader,
     /// Records what runs, for the next owner.

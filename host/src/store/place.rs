@@ -10,6 +10,8 @@ use crate::store::StoreError;
 #[cfg(test)]
 use crate::store::memory::shared::MemoryHub;
 use crate::store::owned::Owned;
+#[cfg(test)]
+use crate::store::partition::Partitions;
 #[cfg(feature = "postgres")]
 use crate::store::postgres::{self, address::Address, create};
 use crate::store::reads::Reader;
@@ -26,9 +28,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 pub(crate) enum Place {
     /// In a file of SQLite.
     File(PathBuf),
-    /// In memory; what runs is recorded in this file.
+    /// In memory; what runs is recorded in this file. An owner runs these partitions.
     #[cfg(test)]
-    Memory(MemoryHub, PathBuf),
+    Memory(MemoryHub, PathBuf, Partitions),
     /// In PostgreSQL; what runs on this machine is recorded in this file.
     #[cfg(feature = "postgres")]
     Postgres(Box<Address>, PathBuf),
@@ -58,7 +60,7 @@ impl Place {
                 }
             },
             #[cfg(test)]
-            Self::Memory(hub, running) => hub.owned(running),
+            Self::Memory(hub, running, own) => hub.owned(running, *own),
             #[cfg(feature = "postgres")]
             Self::Postgres(address, running) => {
                 postgres::owned::owned(address, running, now, what, waits)
@@ -143,7 +145,7 @@ impl Place {
         match self {
             Self::File(path) => sqlite::owned::open_reader(path),
             #[cfg(test)]
-            Self::Memory(hub, _) => Ok(hub.reader()),
+            Self::Memory(hub, ..) => Ok(hub.reader()),
             #[cfg(feature = "postgres")]
             Self::Postgres(address, running) => postgres::owned::open_reader(address, running),
         }
@@ -299,7 +301,7 @@ impl Place {
         match self {
             Self::File(path) => path.parent(),
             #[cfg(test)]
-            Self::Memory(_, running) => running.parent(),
+            Self::Memory(_, running, _) => running.parent(),
             #[cfg(feature = "postgres")]
             Self::Postgres(_, running) => running.parent(),
         }

@@ -11,6 +11,7 @@ pub(in crate::store) mod types {
     };
 
     pub(in crate::store) use crate::store::StoreError;
+    pub(in crate::store) use crate::store::outbox::Sent;
     pub(in crate::store) use crate::store::queries::filter::{InstanceFilter, ListQuery};
     pub(in crate::store) use crate::store::queries::found::{
         BriefPage, BucketCounts, FoundRequest, FoundValue, ListPage, LiveChild, Named,
@@ -211,6 +212,9 @@ reads! {
 
     /// How many hosts crashed while they ran a turn of the instance.
     fn deliveries(&self, key: InstanceKey) -> u32;
+
+    /// The first messages for the partitions of this owner, in the order in which they were sent.
+    fn outbox(&self, limit: u32) -> Vec<Sent>;
 
     /// Whether rows of deleted instances are still to be removed.
     fn has_garbage(&self) -> bool;

@@ -16,7 +16,9 @@ pub use hub::{CollectedModule, Definition, DefinitionKind, UpdatedName};
 use crate::store::live::LiveChange;
 
 /// The internal key of an instance in its hub. Assigned by the owner, never reused, and never shown to users.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub(crate) struct InstanceKey(pub(crate) i64);
 
 /// The position of an instance when a turn began; the commit of the turn fails if it has changed.
@@ -39,7 +41,7 @@ impl Position {
 }
 
 /// An instance to be created.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub(crate) struct NewInstance {
     pub(crate) key: InstanceKey,
     /// The parent, if it is a child.
@@ -428,7 +430,7 @@ pub(crate) struct ValueRow {
 pub(crate) type RequestAnswer = Result<Option<Json>, Failure>;
 
 /// The instance that made a request, and its task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Asker {
     pub(crate) key: InstanceKey,
     pub(crate) task: TaskRef,

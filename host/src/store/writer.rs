@@ -1,6 +1,5 @@
 //! The one way to change a hub.
 
-#[cfg(test)]
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -29,6 +28,11 @@ pub(crate) trait Writes: Send + Sync {
 
     /// Calls `told` when the writer finds, without a change to commit, that another owner took over. Most stores do not look.
     fn when_fenced(&self, told: Box<dyn FnOnce() + Send>) {
+        drop(told);
+    }
+
+    /// Calls `told` whenever something may have been sent to the partitions of this owner. A hub that is not divided has no such messages.
+    fn when_sent(&self, told: Arc<dyn Fn() + Send + Sync>) {
         drop(told);
     }
 
@@ -93,6 +97,11 @@ impl Writer {
     /// See [`Writes::when_fenced`].
     pub(crate) fn when_fenced(&self, told: impl FnOnce() + Send + 'static) {
         self.0.when_fenced(Box::new(told));
+    }
+
+    /// See [`Writes::when_sent`].
+    pub(crate) fn when_sent(&self, told: impl Fn() + Send + Sync + 'static) {
+        self.0.when_sent(Arc::new(told));
     }
 
     /// The counts of live instances, once enabled.

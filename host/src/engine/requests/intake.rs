@@ -16,7 +16,7 @@ use crate::engine::workers::threads::UnderWay;
 use crate::engine::{Engine, Work, fresh_execution};
 use crate::foreign::guarded;
 use crate::shortage::{Resource, Shortage};
-use crate::store::{self, Change, Outcome, Reader, Reply, StoreError, Write};
+use crate::store::{self, Change, Outcome, Partition, Reader, Reply, StoreError, Write};
 
 /// Tries of a start whose module was collected meanwhile: each needs another deployment and collection in between.
 const TRIES_MAX: usize = 10;
@@ -217,7 +217,7 @@ impl Engine {
             names: &self.names(),
             now: self.clock.now(),
             limits: self.config.limits,
-            next_key: &|| self.next_key(),
+            next_key: &|id| self.next_key(id),
             fresh: &fresh_execution,
             running: &|| self.activities.running(),
             full: &|module| self.no_room(module),
@@ -343,6 +343,18 @@ impl Owner for Arc<Engine> {
 
     fn prepared<T>(&self, make: impl FnOnce(&Preparation<'_>) -> T) -> Result<T, StoreError> {
         Ok(self.preparing(make))
+    }
+
+    fn elsewhere(&self, id: &str) -> Option<Partition> {
+        let partition = self.partitions().of_id(id);
+        (!self.partitions().has(partition)).then_some(partition)
+    }
+
+    fn pass_on(&self, to: Partition, request: Request) -> Result<Reply, StoreError> {
+        match &self.peers {
+            Some(peers) => peers.submit(to, request),
+            None => Err(StoreError::Closed),
+        }
     }
 }
 

@@ -3,8 +3,8 @@
 use perennial_core::{Command, Rejection, decide};
 
 use crate::engine::requests::refused::{self, refused};
-use crate::engine::requests::request::Preparation;
-use crate::store::{Change, InstanceRow, Reader, Reply, Run, StoreError};
+use crate::engine::requests::request::{Preparation, Request};
+use crate::store::{Change, InstanceRow, Partition, Reader, Reply, Run, StoreError};
 
 /// Maximum number of retries of a request whose instance changes meanwhile.
 pub(crate) const TRIES_MAX: u32 = 20;
@@ -20,6 +20,12 @@ pub(crate) trait Owner {
 
     /// Calls `make` with the names and everything else that is needed to start something.
     fn prepared<T>(&self, make: impl FnOnce(&Preparation<'_>) -> T) -> Result<T, StoreError>;
+
+    /// The partition of an id, if another owner runs it.
+    fn elsewhere(&self, id: &str) -> Option<Partition>;
+
+    /// Passes a request on to the owner of another partition; blocks until that has answered.
+    fn pass_on(&self, to: Partition, request: Request) -> Result<Reply, StoreError>;
 }
 
 /// Answers a request without a change.

@@ -179,7 +179,7 @@ pub(crate) struct Preparation<'a> {
     pub(crate) names: &'a NameTable,
     pub(crate) now: Timestamp,
     pub(crate) limits: Limits,
-    pub(crate) next_key: &'a dyn Fn() -> InstanceKey,
+    pub(crate) next_key: &'a dyn Fn(&str) -> InstanceKey,
     pub(crate) fresh: &'a dyn Fn() -> (String, u64),
     /// Lists instances with a running attempt.
     pub(crate) running: &'a dyn Fn() -> Vec<InstanceKey>,
@@ -483,7 +483,7 @@ pub(crate) fn prepare_start(
         scheduled_for: scheduled_for.filter(|at| *at > with.now),
     };
     Ok(NewInstance {
-        key: (with.next_key)(),
+        key: (with.next_key)(&start.instance_id),
         parent: None,
         start: Box::new(start),
         reuse,

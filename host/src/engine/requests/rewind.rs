@@ -8,7 +8,7 @@ use perennial_core::{
 
 use crate::engine::requests::owner::{Owner, TRIES_MAX, answer, look_up};
 use crate::engine::requests::refused::{self, refused};
-use crate::engine::requests::request::{Preparation, RewindRequest, has_room};
+use crate::engine::requests::request::{Preparation, Request, RewindRequest, has_room};
 use crate::engine::turn::load::find_start;
 use crate::engine::turn::turn_commit::{ChildStart, child_start, module_of};
 use crate::store::{
@@ -39,6 +39,19 @@ impl How {
 
     pub(crate) fn of_run(self, run: Option<Run>) -> Self {
         Self { run, ..self }
+    }
+
+    /// The request for such a rewind of any run.
+    fn request(self, rewind: RewindRequest) -> Request {
+        let all_failures = self.scope == Scope::AllFailures;
+        match (self.forget_completed, all_failures) {
+            (true, _) => Request::RewindForgetting {
+                rewind,
+                all_failures,
+            },
+            (false, true) => Request::RewindAll(rewind),
+            (false, false) => Request::Rewind(rewind),
+        }
     }
 }
 
@@ -101,7 +114,7 @@ fn put_back(
                         module: None,
                     };
                     // A child that is no longer failed needs no rewind. The next iteration reads its status again.
-                    if let Reply::Rewound(done) = put_back(owner, &child, how.of_run(None), None)? {
+                    if let Reply::Rewound(done) = rewind_child(owner, child, how.of_run(None))? {
                         all.extend(done.rewound);
                         events.extend(done.dropped_events);
                         all.push(id.clone());
@@ -128,6 +141,14 @@ fn put_back(
         request.id
     );
     answer(owner, refused(refused::INVALID, message), token)
+}
+
+/// Rewinds a failed child, wherever it is run.
+fn rewind_child(owner: &impl Owner, child: RewindRequest, how: How) -> Result<Reply, StoreError> {
+    match owner.elsewhere(&child.id) {
+        Some(partition) => owner.pass_on(partition, how.request(child)),
+        None => put_back(owner, &child, how, None),
+    }
 }
 
 /// Refuses a rewind that would forget work that completed after the failure of the instance, or of a child to be rewound with it (such as
@@ -408,7 +429,7 @@ fn started_again(
         new,
         (start, row.generation + 1),
         with.now,
-        (with.next_key)(),
+        (with.next_key)(&id),
         (with.fresh)(),
         with.names.limits_of(module_of(&target)),
     );

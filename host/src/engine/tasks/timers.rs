@@ -48,6 +48,8 @@ pub(crate) enum Due {
     Wake,
     /// The next deletion by retention. It belongs to no instance.
     Retain,
+    /// Another try to receive what other partitions sent. It belongs to no instance.
+    Receive,
 }
 
 impl Due {
@@ -59,6 +61,7 @@ impl Due {
             | Self::Limit(_)
             | Self::Activity(_)
             | Self::Child(..)
+            | Self::Receive
             | Self::Wake => true,
             Self::TimerAt(_) | Self::Start | Self::Retain => false,
         }
@@ -75,12 +78,16 @@ impl Due {
             | Self::Child(task, _) => i64::from(task.task.0),
             Self::Start => START,
             Self::Wake | Self::Retain => WAKE,
+            Self::Receive => RECEIVE,
         }
     }
 }
 
 /// Stands for [`Due::Wake`] in place of a task number.
 const WAKE: i64 = -1;
+
+/// Stands for [`Due::Receive`] in place of a task number.
+const RECEIVE: i64 = -2;
 
 /// Stands for [`Due::Start`] in place of a task number.
 const START: i64 = u32::MAX as i64;

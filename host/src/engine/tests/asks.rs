@@ -117,7 +117,7 @@ fn each_request_is_answered_once_and_its_answer_stays() {
     let other = host.submit(ask("c", "r1", "No", 0)).unwrap();
     assert_eq!(other, Reply::OtherRequest("Add".to_owned()));
     assert_eq!(received(&host, "c"), 3);
-    host.engine.evict_all();
+    host.evict_all();
     asks(&host, "c", "open", "Keep", 0);
     host.raise("c", "end", 0);
     assert_eq!(host.end("c"), "7");

@@ -388,7 +388,7 @@ fn what_is_left_below_an_instance_that_has_ended_is_stopped() {
     for held in held {
         held.ends(Ok("1"));
     }
-    while host.engine.activity_counts() != (0, 0) {
+    while host.activity_counts() != (0, 0) {
         std::thread::yield_now();
     }
     let over = Reply::Rejected(Rejection::NotRunning(Status::Terminated));

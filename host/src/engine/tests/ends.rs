@@ -7,7 +7,7 @@ use perennial_core::Status;
 
 /// The notification of a waiter that was registered before `end` ran.
 fn told(host: &Host<'_>, id: &str, end: impl FnOnce()) -> News {
-    let watch = host.engine.watch(id, Until::Ended);
+    let watch = host.of(id).watch(id, Until::Ended);
     end();
     let what = format!("the end of {id}");
     host.world.block_on(&what, watch.told).unwrap()
@@ -26,7 +26,7 @@ fn an_end_is_told_with_what_the_hub_says_of_it() {
     let terminated = told(&host, "b", || host.terminate("b")).unwrap();
     assert_eq!(terminated.status, Status::Terminated);
     // An evicted instance is loaded again, and its waiter is notified too.
-    host.engine.evict_all();
+    host.evict_all();
     let woken = told(&host, "c", || host.raise("c", "Go", "3")).unwrap();
     assert_eq!(woken.turns, host.row("c").unwrap().turns);
 }
@@ -36,8 +36,8 @@ fn one_is_told_the_end_and_the_others_that_there_is_one() {
     let world = World::with("Listen", listens(1));
     let host = world.open();
     host.start("Listen", "a");
-    let change = host.engine.watch("a", Until::Changed);
-    let second = host.engine.watch("a", Until::Ended);
+    let change = host.of("a").watch("a", Until::Changed);
+    let second = host.of("a").watch("a", Until::Ended);
     assert!(told(&host, "a", || host.raise("a", "Go", "1")).is_none());
     assert!(
         host.world
@@ -52,18 +52,18 @@ fn one_is_told_the_end_and_the_others_that_there_is_one() {
             .is_none()
     );
     // A later waiter has to read the hub.
-    assert!(!host.engine.watch("a", Until::Ended).lives);
+    assert!(!host.of("a").watch("a", Until::Ended).lives);
 }
 
 #[test]
 fn who_starts_an_instance_knows_that_it_lives_until_it_ends() {
     let world = World::with("Listen", listens(1));
     let host = world.open();
-    assert!(!host.engine.watch("a", Until::Ended).lives);
+    assert!(!host.of("a").watch("a", Until::Ended).lives);
     host.start("Listen", "a");
-    assert!(host.engine.watch("a", Until::Ended).lives);
+    assert!(host.of("a").watch("a", Until::Ended).lives);
     host.suspend("a");
-    assert!(host.engine.watch("a", Until::Ended).lives);
+    assert!(host.of("a").watch("a", Until::Ended).lives);
     drop(told(&host, "a", || host.terminate("a")));
-    assert!(!host.engine.watch("a", Until::Ended).lives);
+    assert!(!host.of("a").watch("a", Until::Ended).lives);
 }

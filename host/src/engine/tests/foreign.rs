@@ -33,7 +33,7 @@ fn a_sink_that_panics_loses_its_spans_and_nothing_else() {
         assert_eq!(host.end(&format!("c{n}")), "4");
     }
     host.idle();
-    assert_eq!(host.engine.activity_counts(), (0, 0));
+    assert_eq!(host.activity_counts(), (0, 0));
     host.check_histories();
     drop(host);
     assert_eq!(sink.0.load(Ordering::Acquire), 8 * 6);
@@ -55,6 +55,7 @@ fn a_sink_that_does_not_return_holds_nobody_up() {
     let sink = Arc::new(Holds(Mutex::new(held), AtomicU64::new(0)));
     let mut world = World::with("Chain", chain("Echo", 5));
     world.spans = Some(sink.clone());
+    let world = world.with_one_engine();
     let host = world.open();
     for n in 0..8 {
         host.start("Chain", &format!("c{n}"));
@@ -174,7 +175,7 @@ fn an_attempt_ends_though_the_log_of_its_thread_panics() {
     }
     host.idle();
     // An attempt gives its slot back after its outcome was passed on.
-    while host.engine.activity_counts() != (0, 0) {
+    while host.activity_counts() != (0, 0) {
         std::thread::yield_now();
     }
     // Each attempt ran once: none was repeated because its log line failed.

@@ -217,7 +217,7 @@ fn a_guest_that_asks_for_anything_harms_only_its_own_instance() {
         }
         host.advance(1_000);
         match round % 5 {
-            0 => drop(host.engine.evict_all()),
+            0 => drop(host.evict_all()),
             3 => {
                 drop(host);
                 host = world.open();

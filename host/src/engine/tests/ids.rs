@@ -91,6 +91,7 @@ fn the_id_of_an_instance_that_lives_is_its_own() {
     assert_eq!(host.end("p"), "InstanceExists");
     host.start("Starts", "s");
     assert_eq!(host.end("s"), "1");
+    host.idle();
     let [(id, reason)] = &skipped(&host, "s")[..] else {
         panic!("{:?}", host.events("s"));
     };
@@ -165,6 +166,7 @@ fn what_was_not_started_stands_in_the_history_however_the_starter_goes_on() {
     })
     .and("Kid", completing("5"))
     .and("Listen", listens(1));
+    let world = world.with_one_engine();
     let host = world.open();
     host.start("Listen", "taken");
     for (input, id, end) in [(0, "completes", "1"), (1, "fails", "Gone")] {
@@ -282,7 +284,7 @@ fn the_custom_status_stays_over_continue_as_new_until_it_is_set_again() {
     // The status stays after any reload, and in turns without a guest.
     host.suspend("a");
     assert_eq!(shown(&host).as_deref(), Some("\"early\""));
-    host.engine.evict_all();
+    host.evict_all();
     host.resume("a");
     host.until("a", |row| row.status == Status::Running);
     assert_eq!(shown(&host).as_deref(), Some("\"early\""));

@@ -10,6 +10,11 @@ use super::world::*;
 use crate::engine::executor::HeartbeatError;
 use crate::store::{TaskRow, with_suffix};
 
+/// The tests here look at the engine that runs the instance.
+fn one_engine(name: &str, make: impl Fn() -> Logic + Send + Sync + 'static) -> World {
+    World::with(name, make).with_one_engine()
+}
+
 const ONCE: CallOptions = CallOptions {
     heartbeat_timeout: None,
     at_most_once: true,
@@ -87,7 +92,7 @@ fn until(what: &str, is_so: impl Fn() -> bool) {
 
 #[test]
 fn an_attempt_that_a_crash_cut_off_is_not_followed_by_another() {
-    let mut world = World::with("Pay", calls("Hold", 1, tries(9), ONCE));
+    let mut world = one_engine("Pay", calls("Hold", 1, tries(9), ONCE));
     let host = world.open();
     host.start("Pay", "a");
     let first = world.held();
@@ -109,7 +114,7 @@ fn an_attempt_that_a_crash_cut_off_is_not_followed_by_another() {
 
 #[test]
 fn no_attempt_begins_twice_whenever_the_host_dies() {
-    let world = World::with("Pay", calls("Echo", 60, None, ONCE));
+    let world = one_engine("Pay", calls("Echo", 60, None, ONCE));
     let images = {
         let host = world.open();
         // What began before the image was taken had its start on the disk.
@@ -136,7 +141,7 @@ fn no_attempt_begins_twice_whenever_the_host_dies() {
 
 #[test]
 fn a_start_that_could_not_be_recorded_did_not_happen() {
-    let world = World::with("Pay", calls("Hold", 1, None, ONCE));
+    let world = one_engine("Pay", calls("Hold", 1, None, ONCE));
     let host = world.open();
     host.start("Pay", "first");
     world.held().ends(Ok("1"));
@@ -164,7 +169,7 @@ fn a_start_that_could_not_be_recorded_did_not_happen() {
 
 #[test]
 fn a_failure_that_is_known_is_tried_again() {
-    let world = World::with("Pay", calls("Hold", 1, tries(3), ONCE));
+    let world = one_engine("Pay", calls("Hold", 1, tries(3), ONCE));
     let mut host = world.open();
     host.start("Pay", "a");
     world.held().ends(Err(Failure::retryable("Busy", "")));
@@ -184,7 +189,7 @@ fn a_failure_that_is_known_is_tried_again() {
 
 #[test]
 fn an_attempt_that_took_too_long_is_not_followed_by_another() {
-    let world = World::with("Pay", || {
+    let world = one_engine("Pay", || {
         let mut called = false;
         Box::new(move |seen, out| {
             if !std::mem::replace(&mut called, true) {
@@ -204,7 +209,7 @@ fn an_attempt_that_took_too_long_is_not_followed_by_another() {
 
 #[test]
 fn a_shortage_of_the_host_is_no_start() {
-    let world = World::with("Pay", calls("Hold", 1, None, ONCE));
+    let world = one_engine("Pay", calls("Hold", 1, None, ONCE));
     let host = world.open();
     host.start("Pay", "a");
     world
@@ -225,7 +230,7 @@ fn a_shortage_of_the_host_is_no_start() {
 #[test]
 fn only_what_runs_at_most_once_pays_for_it() {
     for (options, commits) in [(CallOptions::default(), 11), (ONCE, 21)] {
-        let world = World::with("Pay", calls("Echo", 10, None, options));
+        let world = one_engine("Pay", calls("Echo", 10, None, options));
         let host = world.open();
         host.idle();
         let before = host.commits();
@@ -237,7 +242,7 @@ fn only_what_runs_at_most_once_pays_for_it() {
 
 #[test]
 fn a_lost_worker_leaves_an_unknown_outcome() {
-    let world = World::with("Pay", calls("Elsewhere", 2, tries(9), ONCE));
+    let world = one_engine("Pay", calls("Elsewhere", 2, tries(9), ONCE));
     let host = world.open();
     let (connection, mut items) = host.engine.connect(everything(1, 1));
     host.start("Pay", "a");
@@ -255,7 +260,7 @@ fn a_lost_worker_leaves_an_unknown_outcome() {
 
 #[test]
 fn the_next_attempt_goes_on_from_the_last_heartbeat() {
-    let world = World::with("Copy", calls("Hold", 1, tries(3), CallOptions::default()));
+    let world = one_engine("Copy", calls("Hold", 1, tries(3), CallOptions::default()));
     let host = world.open();
     host.start("Copy", "a");
     let first = world.held();
@@ -285,7 +290,7 @@ fn the_next_attempt_goes_on_from_the_last_heartbeat() {
 
 #[test]
 fn heartbeats_outlive_a_crash_of_the_host() {
-    let mut world = World::with("Copy", calls("Hold", 1, None, CallOptions::default()));
+    let mut world = one_engine("Copy", calls("Hold", 1, None, CallOptions::default()));
     let host = world.open();
     host.start("Copy", "a");
     let first = world.held();
@@ -302,7 +307,7 @@ fn heartbeats_outlive_a_crash_of_the_host() {
 
 #[test]
 fn many_heartbeats_are_few_commits() {
-    let world = World::with("Copy", calls("Hold", 1, None, CallOptions::default()));
+    let world = one_engine("Copy", calls("Hold", 1, None, CallOptions::default()));
     let host = world.open();
     host.start("Copy", "a");
     let held = world.held();
@@ -320,7 +325,7 @@ fn many_heartbeats_are_few_commits() {
 
 #[test]
 fn large_details_are_an_error_of_the_caller() {
-    let world = World::with("Copy", calls("Hold", 1, None, CallOptions::default()));
+    let world = one_engine("Copy", calls("Hold", 1, None, CallOptions::default()));
     let host = world.open();
     host.start("Copy", "a");
     let held = world.held();
@@ -339,7 +344,7 @@ fn a_silent_attempt_fails_and_another_follows() {
         heartbeat_timeout: Some(Millis(30)),
         at_most_once: false,
     };
-    let world = World::with("Copy", calls("Hold", 1, tries(2), options));
+    let world = one_engine("Copy", calls("Hold", 1, tries(2), options));
     let host = world.open();
     host.start("Copy", "a");
     let silent = world.held();
@@ -362,7 +367,7 @@ fn a_silent_attempt_fails_and_another_follows() {
 
 #[test]
 fn a_heartbeat_says_that_nobody_waits_any_more() {
-    let world = World::with("Copy", calls("Hold", 1, None, CallOptions::default()));
+    let world = one_engine("Copy", calls("Hold", 1, None, CallOptions::default()));
     let host = world.open();
     host.start("Copy", "a");
     let held = world.held();
@@ -380,7 +385,7 @@ fn a_heartbeat_says_that_nobody_waits_any_more() {
 
 #[test]
 fn a_host_that_drains_lets_attempts_end_and_starts_none() {
-    let mut world = World::with("Copy", calls("Hold", 2, None, CallOptions::default()));
+    let mut world = one_engine("Copy", calls("Hold", 2, None, CallOptions::default()));
     world.config.activities_max = 1;
     let host = world.open();
     host.start("Copy", "a");
@@ -413,7 +418,7 @@ fn a_host_that_drains_lets_attempts_end_and_starts_none() {
 #[test]
 fn an_attempt_that_stops_with_its_host_has_not_failed() {
     for options in [CallOptions::default(), ONCE] {
-        let world = World::with("Copy", calls("Hold", 1, None, options));
+        let world = one_engine("Copy", calls("Hold", 1, None, options));
         let host = world.open();
         host.start("Copy", "a");
         let first = world.held();
@@ -440,7 +445,7 @@ fn an_attempt_that_stops_with_its_host_has_not_failed() {
 
 #[test]
 fn a_drain_ends_with_its_time() {
-    let world = World::with("Copy", calls("Hold", 1, None, CallOptions::default()));
+    let world = one_engine("Copy", calls("Hold", 1, None, CallOptions::default()));
     let host = world.open();
     host.start("Copy", "a");
     let first = world.held();
@@ -456,7 +461,7 @@ fn a_drain_ends_with_its_time() {
 
 #[test]
 fn an_attempt_that_a_shutdown_cut_off_counts_and_is_seen() {
-    let world = World::with("Copy", calls("Hold", 1, None, CallOptions::default()));
+    let world = one_engine("Copy", calls("Hold", 1, None, CallOptions::default()));
     let mut host = world.open();
     host.start("Copy", "a");
     for number in 1..=3 {
@@ -478,7 +483,7 @@ fn an_attempt_that_a_shutdown_cut_off_counts_and_is_seen() {
 
 #[test]
 fn an_attempt_to_run_at_most_once_that_a_shutdown_cut_off_is_not_followed() {
-    let world = World::with("Pay", calls("Hold", 1, tries(9), ONCE));
+    let world = one_engine("Pay", calls("Hold", 1, tries(9), ONCE));
     let host = world.open();
     host.start("Pay", "a");
     let running = world.held();
@@ -490,7 +495,7 @@ fn an_attempt_to_run_at_most_once_that_a_shutdown_cut_off_is_not_followed() {
 
 #[test]
 fn after_a_power_failure_no_number_is_told_twice() {
-    let mut world = World::with("Copy", calls("Hold", 1, None, CallOptions::default())).in_file();
+    let mut world = one_engine("Copy", calls("Hold", 1, None, CallOptions::default())).in_file();
     for (boots_anew, number) in [(true, 2), (false, 2)] {
         let host = world.open();
         host.start("Copy", "a");

@@ -70,6 +70,7 @@ fn asks(
 fn fickle_world() -> World {
     let moods = Arc::new(AtomicU32::new(0));
     World::with("Fickle", asks(move || moods.fetch_add(1, Ordering::AcqRel)))
+        .with_one_engine()
         .and("Fickle#8", asks(|| 0))
         .and("Fickle#9", asks(|| 77))
 }
@@ -81,7 +82,7 @@ fn quarantined(host: &Host<'_>) -> Held {
     deploy(host, other(WORSE, "Fickle"));
     deploy(host, other(MENDED, "Fickle"));
     host.idle();
-    assert_eq!(host.engine.evict_all(), 1);
+    assert_eq!(host.evict_all(), 1);
     host.raise("a", "go", 1);
     host.until("a", |row| row.quarantine.is_some());
     held
@@ -299,6 +300,7 @@ fn executions_begin_with_the_limits_of_their_module_wherever_they_come_from() {
     let world = World::with("Parent", calls)
         .and("Again", continues_once)
         .and("Leaf#8", || Box::new(|_, _| completes(1)));
+    let world = world.with_one_engine();
     let host = world.open();
     let with = |module: NewModule, limits: &str| NewModule {
         limits: Some(limits.to_owned()),

@@ -8,16 +8,19 @@ use super::world::{Host, World};
 use crate::engine::clock::Clock;
 #[cfg(feature = "postgres")]
 use crate::store::postgres_place as in_postgres;
-use crate::store::{MemoryHub, Place, with_suffix};
+use crate::store::{MemoryHub, Partition, Partitions, Place, with_suffix};
 
 /// The store of a new world: SQLite, or the one that `PERENNIAL_TEST_STORE` names.
 pub(super) fn a_place(dir: &Path, now: Timestamp) -> Place {
     match std::env::var("PERENNIAL_TEST_STORE").as_deref() {
         Err(_) | Ok("sqlite") => Place::File(dir.join("hub.db")),
         Ok("memory") => in_memory(dir, now),
+        Ok("partitions") => divided(dir, now),
         #[cfg(feature = "postgres")]
         Ok("postgres") => in_postgres(dir).expect("PERENNIAL_TEST_STORE=postgres needs initdb"),
-        Ok(other) => panic!("PERENNIAL_TEST_STORE={other}: there are sqlite, memory and postgres"),
+        Ok(other) => panic!(
+            "PERENNIAL_TEST_STORE={other}: there are sqlite, memory, partitions and postgres"
+        ),
     }
 }
 
@@ -34,13 +37,39 @@ pub(super) fn runs((usual, long): (u64, u64)) -> u64 {
 }
 
 fn in_memory(dir: &Path, now: Timestamp) -> Place {
-    Place::Memory(MemoryHub::new(now), dir.join("running"))
+    let hub = MemoryHub::new(now);
+    let all = hub.all();
+    Place::Memory(hub, dir.join("running"), all)
+}
+
+/// A hub in memory with four partitions, which several engines share.
+fn divided(dir: &Path, now: Timestamp) -> Place {
+    let hub = MemoryHub::divided(now, 4);
+    let all = hub.all();
+    Place::Memory(hub, dir.join("running"), all)
+}
+
+/// The places for the engines of a world: several, if its hub is divided.
+pub(super) fn shares(place: &Place) -> Vec<Place> {
+    match place {
+        Place::Memory(hub, running, all) if all.count() > 1 => {
+            let own: [&[u16]; 3] = [&[0], &[1, 2], &[3]];
+            let share = |own: &[u16]| {
+                let running = with_suffix(running, &format!("-{}", own[0]));
+                let own = own.iter().copied().map(Partition);
+                Place::Memory(hub.clone(), running, Partitions::some(all.count(), own))
+            };
+            own.map(share).into()
+        }
+        other => vec![other.clone()],
+    }
 }
 
 /// Another place of the same kind.
 pub(super) fn like(place: &Place, dir: &Path, now: Timestamp) -> Place {
     match place {
         Place::File(_) => Place::File(dir.join("hub.db")),
+        Place::Memory(_, _, all) if all.count() > 1 => divided(dir, now),
         Place::Memory(..) => in_memory(dir, now),
         #[cfg(feature = "postgres")]
         Place::Postgres(..) => in_postgres(dir).expect("there is a server already"),
@@ -54,9 +83,13 @@ impl World {
         let copied = image.dir().join("running");
         match &self.place {
             Place::File(_) => {}
-            Place::Memory(hub, running) => {
-                image.place = Place::Memory(hub.copy(), copied.clone());
-                std::fs::copy(running, copied).unwrap();
+            Place::Memory(hub, _, all) => {
+                image.place = Place::Memory(hub.copy(), copied, *all);
+                for (from, to) in shares(&self.place).iter().zip(shares(&image.place)) {
+                    if let (Place::Memory(_, from, _), Place::Memory(_, to, _)) = (from, to) {
+                        std::fs::copy(from, to).unwrap();
+                    }
+                }
                 return image;
             }
             #[cfg(feature = "postgres")]

@@ -87,7 +87,7 @@ fn begin(host: &Host<'_>, dice: &mut Dice) -> Vec<u64> {
 fn disturb(host: &Host<'_>, dice: &mut Dice) {
     let id = format!("p{}", dice.roll(PROGRAMS));
     match dice.roll(if host.world.with_worker { 7 } else { 6 }) {
-        0 => drop(host.engine.evict_all()),
+        0 => drop(host.evict_all()),
         6 => host.lose_worker(),
         1 => drop(
             host.submit(Request::Suspend {

@@ -32,7 +32,7 @@ fn a_guest_that_does_not_repeat_itself_is_quarantined_until_it_does() {
     host.start("Fickle", "a");
     let held = world.held();
     host.idle();
-    assert_eq!(host.engine.evict_all(), 1);
+    assert_eq!(host.evict_all(), 1);
     mood.store(1, Ordering::Release);
     host.raise("a", "go", 1);
     let row = host.until("a", |row| row.quarantine.is_some());
@@ -107,12 +107,13 @@ fn timers_and_activities_of_a_quarantined_instance_are_armed_again() {
     })
     .and("Witness", sleeps(2_000));
     world.config.activities_max = 1;
+    let world = world.with_one_engine();
     let host = world.open();
     host.start("Fickle", "a");
     host.start("Witness", "w");
     let held = world.held();
     host.idle();
-    host.engine.evict_all();
+    host.evict_all();
     mood.store(1, Ordering::Release);
     host.raise("a", "go", 1);
     host.until("a", |row| row.quarantine.is_some());
@@ -137,7 +138,7 @@ fn an_instance_that_was_suspended_before_its_quarantine_is_resumed_with_it() {
     drop(world.held());
     host.suspend("a");
     host.idle();
-    host.engine.evict_all();
+    host.evict_all();
     host.meddle("UPDATE instance SET deliveries = 5");
     host.raise("a", "go", 1);
     host.until("a", |row| row.quarantine.is_some());
@@ -165,7 +166,7 @@ fn a_damaged_history_is_left_as_it_is() {
         host.raise("a", "go", 1);
         host.until("a", |row| row.turns == 3);
         host.idle();
-        host.engine.evict_all();
+        host.evict_all();
         host.meddle(damage);
         host.raise("a", "go", 3);
         host.until("a", |row| row.quarantine.is_some());
@@ -183,7 +184,7 @@ fn a_damaged_message_stops_its_instance_and_no_other() {
     host.suspend("a");
     host.raise("a", "go", 1);
     host.idle();
-    host.engine.evict_all();
+    host.evict_all();
     host.meddle("UPDATE inbox SET message = x'0163'");
     host.resume("a");
     host.until("a", |row| row.quarantine.is_some());

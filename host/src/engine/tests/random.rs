@@ -287,7 +287,7 @@ fn all_ended(host: &Host<'_>) -> bool {
 fn disturb(host: &Host<'_>, dice: &mut Dice) {
     let id = format!("p{}", dice.roll(4));
     match dice.roll(6) {
-        0 => drop(host.engine.evict_all()),
+        0 => drop(host.evict_all()),
         1 => drop(
             host.submit(Request::Suspend {
                 id,

@@ -18,6 +18,11 @@ use crate::engine::remote::{
 };
 use crate::engine::{Engine, Request, StartRequest};
 
+/// The tests here look at the engine that runs the instance.
+fn one_engine(name: &str, make: impl Fn() -> Logic + Send + Sync + 'static) -> World {
+    World::with(name, make).with_one_engine()
+}
+
 /// A worker that runs the orchestrations of a world, which its host does not know, and the activities `Echo` and `Broken`.
 pub(crate) struct Worker {
     pub(super) programs: Arc<dyn Executor>,
@@ -182,7 +187,7 @@ fn a_worker_runs_an_orchestration_and_its_activities() {
         });
     assert_eq!(targets.collect::<Vec<_>>(), vec![Target::Native; 3]);
     host.check_histories();
-    let component = World::with("Chain", chain("Echo", 3));
+    let component = one_engine("Chain", chain("Echo", 3));
     let other = component.open();
     other.start("Chain", "a");
     other.end("a");

@@ -12,6 +12,11 @@ use super::rewind::{breakable, calls, in_turn, restart, rewind};
 use super::world::*;
 use crate::engine::remote::{Filter, Offer, WorkItem};
 
+/// The tests here look at the engine that runs the instance.
+fn one_engine(name: &str, make: impl Fn() -> Logic + Send + Sync + 'static) -> World {
+    World::with(name, make).with_one_engine()
+}
+
 #[test]
 fn an_activity_goes_only_to_a_worker_of_its_version() {
     let world = world();
@@ -65,7 +70,7 @@ fn an_activity_goes_only_to_a_worker_of_its_version() {
 
 #[test]
 fn a_component_calls_what_only_a_worker_runs() {
-    let world = World::with("Chain", chain("Elsewhere", 1));
+    let world = one_engine("Chain", chain("Elsewhere", 1));
     let host = world.open();
     host.start("Chain", "unserved");
     assert_eq!(host.end("unserved"), "UnknownActivity");
@@ -123,7 +128,7 @@ fn events_that_continue_as_new_carries_over_come_in_again() {
 #[test]
 fn an_orchestration_of_a_worker_is_rewound_with_its_child_as_often_as_it_fails() {
     let mut world =
-        World::with("Parent", calls("Order", None)).and("Order", in_turn(&["Echo", "Pay"]));
+        one_engine("Parent", calls("Order", None)).and("Order", in_turn(&["Echo", "Pay"]));
     (world.remote, world.with_worker) = (true, true);
     let mended = breakable(&world, "Pay");
     let host = world.open();
@@ -145,7 +150,7 @@ fn an_orchestration_of_a_worker_is_rewound_with_its_child_as_often_as_it_fails()
 
 #[test]
 fn an_orchestration_of_a_worker_is_restarted_in_place_and_as_another() {
-    let mut world = World::with("Chain", chain("Echo", 2));
+    let mut world = one_engine("Chain", chain("Echo", 2));
     (world.remote, world.with_worker) = (true, true);
     let host = world.open();
     host.start("Chain", "a");
@@ -159,7 +164,7 @@ fn an_orchestration_of_a_worker_is_restarted_in_place_and_as_another() {
 
 #[test]
 fn a_suspended_orchestration_of_a_worker_gets_its_events_when_it_is_resumed() {
-    let mut world = World::with("Listens", listens(2));
+    let mut world = one_engine("Listens", listens(2));
     (world.remote, world.with_worker) = (true, true);
     let host = world.open();
     host.start("Listens", "a");
@@ -175,7 +180,7 @@ fn a_suspended_orchestration_of_a_worker_gets_its_events_when_it_is_resumed() {
 
 #[test]
 fn what_a_worker_ran_may_be_called_while_it_is_away() {
-    let world = World::with("Chain", chain("Elsewhere", 1));
+    let world = one_engine("Chain", chain("Elsewhere", 1));
     let host = world.open();
     let (connection, _) = host.engine.connect(Offer {
         orchestrations: only(&[("Order", &["2"])]),
@@ -215,7 +220,7 @@ fn what_a_worker_ran_may_be_called_while_it_is_away() {
 
 #[test]
 fn an_activity_that_is_given_back_goes_to_the_same_worker_after_a_while() {
-    let world = World::with("Chain", chain("Elsewhere", 1));
+    let world = one_engine("Chain", chain("Elsewhere", 1));
     let host = world.open();
     let (_connection, mut items) = host.engine.connect(everything(1, 1));
     host.start("Chain", "a");

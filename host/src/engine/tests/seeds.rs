@@ -131,7 +131,7 @@ fn disturb(host: &Host<'_>, dice: &mut Dice) {
             Ok(Reply::Done)
         }
         0 => {
-            host.engine.evict_all();
+            host.evict_all();
             Ok(Reply::Done)
         }
         1 => host.submit(Request::Suspend {

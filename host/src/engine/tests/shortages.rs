@@ -37,7 +37,7 @@ fn an_instance_waits_for_what_the_host_lacks_and_then_goes_on() {
         host.raise("a", "go", 1);
         host.until("a", |row| row.turns == 2);
         host.idle();
-        host.engine.evict_all();
+        host.evict_all();
         *world.programs.lacks.lock().unwrap() = Some(resource);
         host.raise("a", "go", 2);
         let mut tries = 0;
@@ -100,7 +100,7 @@ fn a_resumed_instance_begins_an_attempt_that_waited_when_it_was_suspended() {
     let host = world.open();
     host.start("Chain", "a");
     world.held().lacks(Resource::Threads);
-    while host.engine.activity_counts() != (0, 0) {
+    while host.activity_counts() != (0, 0) {
         std::thread::yield_now();
     }
     host.suspend("a");

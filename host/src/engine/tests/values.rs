@@ -125,7 +125,7 @@ fn a_value_is_there_with_its_turn_and_stays_after_the_end() {
     host.until("a", |row| row.value_count == 2);
     let last = version(&host, "a", "stage").unwrap();
     assert!(last > first + 1);
-    host.engine.evict_all();
+    host.evict_all();
     host.raise("a", "end", 0);
     assert_eq!(host.end("a"), "1");
     assert_eq!(values(&host, "a"), map(&[("stage", "1"), ("count", "5")]));
@@ -139,7 +139,7 @@ fn who_waits_for_a_change_is_woken_by_a_value() {
     let world = World::with("Stages", || stages());
     let host = world.open();
     host.start("Stages", "a");
-    let watch = host.engine.watch("a", crate::engine::Until::Changed);
+    let watch = host.of("a").watch("a", crate::engine::Until::Changed);
     host.raise("a", "go", 1);
     world.block_on("the change", watch.told).unwrap();
     host.until("a", |row| row.value_count == 2);
@@ -208,7 +208,7 @@ fn values_and_tags_go_on_with_the_next_execution_until_they_are_changed() {
     );
     let now = pairs(&[("gone", "soon"), ("owner", "eve"), ("team", "blue")]);
     assert_eq!(reply, Reply::Tagged(now));
-    host.engine.evict_all();
+    host.evict_all();
     host.raise("a", "go", 1);
     host.until("a", |row| row.execution == 2 && row.turns == 1);
     assert_eq!(values(&host, "a"), map(&[("stage", "\"first\"")]));
@@ -354,7 +354,7 @@ fn tags_are_changed_from_outside_at_any_time() {
     assert_eq!(tagged(&host, "stage", "2"), ["a"]);
     // Whoever waits for the end is told of the tags as they are.
     set_tags(&host, "a", &[("late", Some("yes"))]);
-    let watch = host.engine.watch("a", crate::engine::Until::Ended);
+    let watch = host.of("a").watch("a", crate::engine::Until::Ended);
     host.raise("a", "end", 1);
     let news = world.block_on("the end", watch.told).unwrap();
     assert!(news.is_none(), "its row in memory had other tags");

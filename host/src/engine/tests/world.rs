@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use perennial_core::{
@@ -15,13 +15,13 @@ use tempfile::TempDir;
 pub(crate) use super::doings::*;
 pub(crate) use super::guests::*;
 pub(crate) use super::logic::*;
-use super::places::{a_place, like};
+use super::places::{a_place, like, shares};
 use crate::engine::clock::{Clock, SimClock};
 use crate::engine::executor::Executor;
 use crate::engine::spans::SpanSink;
-use crate::engine::{Engine, EngineConfig, EngineParts, Request, StartRequest, Until};
+use crate::engine::{Engine, EngineConfig, EngineParts, Peers, Request, StartRequest, Until};
 use crate::store::{
-    Definition, DefinitionKind, InstanceRow, NewModule, Place, Reader, Reply, StoreError,
+    Definition, DefinitionKind, InstanceRow, NewModule, Partition, Place, Reader, Reply, StoreError,
 };
 
 /// A test fails after waiting this long, which is longer than anything here takes. The variable shortens the wait for tests that are
@@ -49,6 +49,8 @@ pub(crate) struct World {
     pub(crate) remote: bool,
     /// Whether each host has a worker for them, and for the activity `Echo`.
     pub(crate) with_worker: bool,
+    /// Whether one engine runs all of the hub, also if that is divided.
+    has_one_engine: bool,
     /// How often a worker was lost.
     losses: Arc<AtomicU32>,
     runtime: Arc<tokio::runtime::Runtime>,
@@ -80,6 +82,7 @@ impl World {
             },
             remote: false,
             with_worker: false,
+            has_one_engine: false,
             losses: Arc::default(),
             runtime: Arc::new(runtime),
         }
@@ -97,6 +100,12 @@ impl World {
             .lock()
             .unwrap()
             .insert(name.to_owned(), Arc::new(make));
+        self
+    }
+
+    /// The same world whose hub one engine runs: for tests that look at that engine, whatever store the others are run on.
+    pub(crate) fn with_one_engine(mut self) -> Self {
+        self.has_one_engine = true;
         self
     }
 
@@ -119,6 +128,7 @@ impl World {
             config: self.config.clone(),
             remote: self.remote,
             with_worker: self.with_worker,
+            has_one_engine: self.has_one_engine,
             losses: Arc::clone(&self.losses),
             runtime: Arc::clone(&self.runtime),
         }
@@ -129,7 +139,39 @@ impl World {
     }
 
     pub(crate) fn try_open(&self) -> Result<Host<'_>, StoreError> {
-        let parts = EngineParts {
+        let (engines, peers) = (Vec::new(), Arc::new(OnceLock::new()));
+        let is_shared = !(self.has_one_engine || self.remote || self.with_worker);
+        let places = match is_shared {
+            true => shares(&self.place),
+            false => vec![self.place.clone()],
+        };
+        let engines = places.iter().try_fold(engines, |mut engines, place| {
+            let parts = self.parts(Arc::new(Others(Arc::clone(&peers))));
+            engines.push(Engine::start(place, self.config.clone(), parts)?);
+            Ok::<_, StoreError>(engines)
+        })?;
+        peers
+            .set(engines.iter().map(Arc::downgrade).collect())
+            .unwrap();
+        let host = Host {
+            engine: Arc::clone(&engines[0]),
+            engines,
+            world: self,
+            worker: Mutex::default(),
+        };
+        if self.with_worker {
+            *host.worker.lock().unwrap() = Some(host.worker());
+        }
+        for engine in &host.engines {
+            let deploy = Request::Deploy(Box::new(self.module()));
+            let reply = self.block_on("the deployment", engine.submit(deploy))?;
+            assert!(matches!(reply, Reply::Deployed(_)), "{reply:?}");
+        }
+        Ok(host)
+    }
+
+    fn parts(&self, peers: Arc<Others>) -> EngineParts {
+        EngineParts {
             clock: Arc::new(self.clock.clone()),
             executor: self.executor(),
             activity_executor: Arc::new(self.activities.clone()),
@@ -146,20 +188,9 @@ impl World {
                 .collect(),
             runtime: self.runtime.handle().clone(),
             deployments: Arc::default(),
+            peers: Some(peers),
             waits: a_little(),
-        };
-        let engine = Engine::start(&self.place, self.config.clone(), parts)?;
-        let host = Host {
-            engine,
-            world: self,
-            worker: Mutex::default(),
-        };
-        if self.with_worker {
-            *host.worker.lock().unwrap() = Some(host.worker());
         }
-        let reply = host.submit(Request::Deploy(Box::new(self.module())))?;
-        assert!(matches!(reply, Reply::Deployed(_)), "{reply:?}");
-        Ok(host)
     }
 
     pub(crate) fn executor(&self) -> Arc<dyn Executor> {
@@ -330,16 +361,32 @@ fn check_values(reader: &Reader, row: &InstanceRow, state: &State) {
     assert_eq!(values, told, "{}", row.id);
 }
 
-/// An engine that owns the hub of a world. Dropping it stops it.
+/// The other engines of a divided hub.
+struct Others(Arc<OnceLock<Vec<Weak<Engine>>>>);
+
+impl Peers for Others {
+    fn submit(&self, to: Partition, request: Request) -> Result<Reply, StoreError> {
+        let engines = self.0.get().into_iter().flatten();
+        let mut engines = engines.filter_map(Weak::upgrade);
+        let owner = engines.find(|engine| engine.partitions().has(to));
+        let owner = owner.ok_or(StoreError::Closed)?;
+        let runtime = owner.runtime.clone();
+        runtime.block_on(owner.submit(request))
+    }
+}
+
+/// The engines that own the hub of a world: one, unless it is divided. Dropping it stops them.
 pub(crate) struct Host<'a> {
+    /// The first of them, which is the only one unless the hub is divided.
     pub(crate) engine: Arc<Engine>,
+    pub(crate) engines: Vec<Arc<Engine>>,
     pub(crate) world: &'a World,
     worker: Mutex<Option<tokio::task::JoinHandle<()>>>,
 }
 
 impl Drop for Host<'_> {
     fn drop(&mut self) {
-        self.engine.shut_down();
+        self.engines.iter().for_each(Engine::shut_down);
         // It holds the engine.
         if let Some(worker) = self.worker.lock().unwrap().take() {
             worker.abort();
@@ -380,8 +427,20 @@ impl Host<'_> {
             start @ Request::Start(_) if self.world.remote => Request::Remote(Box::new(start)),
             other => other,
         };
-        self.world
-            .block_on("the verdict", self.engine.submit(request))
+        let engine = match id_of(&request) {
+            Some(id) => self.of(id),
+            None => &self.engine,
+        };
+        self.world.block_on("the verdict", engine.submit(request))
+    }
+
+    /// The engine that runs the instance with an id.
+    pub(crate) fn of(&self, id: &str) -> &Arc<Engine> {
+        let runs = |engine: &&Arc<Engine>| {
+            let own = engine.partitions();
+            own.has(own.of_id(id))
+        };
+        self.engines.iter().find(runs).unwrap()
     }
 
     fn does(&self, request: Request) {
@@ -440,7 +499,7 @@ impl Host<'_> {
         self.world
             .block_on(&format!("{id:?}, which is {:?}", self.row(id)), async {
                 loop {
-                    let changed = self.engine.watch(id, Until::Changed);
+                    let changed = self.of(id).watch(id, Until::Changed);
                     if let Some(row) = self.row(id).filter(|row| is_so(row)) {
                         return row;
                     }
@@ -485,22 +544,41 @@ impl Host<'_> {
 
     /// Waits until nothing is queued, running, being committed, or due.
     pub(crate) fn idle(&self) {
+        if self.engines.len() == 1 {
+            return self.is_idle(&self.engine);
+        }
+        let began = Instant::now();
+        let reader = self.world.reader();
+        let is_still = || {
+            self.engines.iter().for_each(|engine| self.is_idle(engine));
+            let receives = self.engines.iter().any(|of| !of.work.receiving.is_idle());
+            let is_late = self.engines.iter().any(|of| of.work.receiving.is_late());
+            !receives && (is_late || reader.outbox(1).unwrap().is_empty())
+        };
+        // What one engine sent while another was looked at is found the second time.
+        while !(is_still() && is_still() && is_still()) {
+            assert!(began.elapsed() < patience(), "messages are not received");
+            std::thread::yield_now();
+        }
+    }
+
+    fn is_idle(&self, engine: &Engine) {
         let began = Instant::now();
         let is_busy = |queue: &crate::engine::Queue| {
             queue.busy > 0 || queue.in_flight > 0 || !queue.work.is_empty()
         };
         loop {
-            let mut queue = self.engine.queue();
+            let mut queue = engine.queue();
             while is_busy(&queue) {
                 assert!(
                     began.elapsed() < patience(),
                     "the engine does not come to rest"
                 );
-                queue = queue.wait_timeout(&self.engine.work.there, patience());
+                queue = queue.wait_timeout(&engine.work.there, patience());
             }
             drop(queue);
             // What was fired meanwhile is in the queue.
-            if !self.engine.timers.has_due() && !is_busy(&self.engine.queue()) {
+            if !engine.timers.has_due() && !is_busy(&engine.queue()) {
                 return;
             }
             assert!(began.elapsed() < patience(), "what is due is not fired");
@@ -514,7 +592,22 @@ impl Host<'_> {
     }
 
     pub(crate) fn commits(&self) -> u64 {
-        self.engine.writer_counts().commits.load(Ordering::Relaxed)
+        let commits = self
+            .engines
+            .iter()
+            .map(|engine| &engine.writer_counts().commits);
+        commits.map(|commits| commits.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Drops every idle guest from memory, and returns how many there were.
+    pub(crate) fn evict_all(&self) -> usize {
+        self.engines.iter().map(|engine| engine.evict_all()).sum()
+    }
+
+    /// The numbers of queued and of running activities.
+    pub(crate) fn activity_counts(&self) -> (usize, usize) {
+        let counts = self.engines.iter().map(|engine| engine.activity_counts());
+        counts.fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1))
     }
 
     pub(crate) fn check_histories(&self) {
@@ -533,6 +626,31 @@ impl Host<'_> {
     pub(crate) fn count(&self, sql: &str) -> i64 {
         let db = rusqlite::Connection::open(self.world.path()).unwrap();
         db.query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+}
+
+/// The id of the instance that a request is about.
+fn id_of(request: &Request) -> Option<&str> {
+    match request {
+        Request::Start(start)
+        | Request::StartLimited { start, .. }
+        | Request::StartFor { start, .. } => Some(&start.id),
+        Request::RaiseEvent { id, .. }
+        | Request::Terminate { id, .. }
+        | Request::Cancel { id, .. }
+        | Request::Suspend { id, .. }
+        | Request::Resume { id, .. }
+        | Request::SetTags { id, .. }
+        | Request::PurgeId(id)
+        | Request::IfRun { id, .. } => Some(id),
+        Request::Rewind(rewind)
+        | Request::RewindAll(rewind)
+        | Request::RewindForgetting { rewind, .. } => Some(&rewind.id),
+        // A restart under another id is the start of an instance with that.
+        Request::Restart(restart) => Some(restart.new_id.as_ref().unwrap_or(&restart.id)),
+        Request::Ask(ask) => Some(&ask.instance),
+        Request::Remote(request) => id_of(request),
+        _ => None,
     }
 }
 

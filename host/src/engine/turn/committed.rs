@@ -199,6 +199,8 @@ fn is_as_read(engine: &Engine, end: &InstanceRow) {
         && read.execution_id == end.execution_id
         && read.generation == end.generation
         && read.status.is_end()
+        // What other partitions did not start is added to the history later.
+        && (read.next_event == end.next_event || engine.partitions().is_all())
     {
         let shown = |row: &InstanceRow| {
             let mut row = row.clone();

@@ -81,6 +81,7 @@ impl Engine {
             }
             Due::Wake | Due::Start => self.wake(key),
             Due::Retain => self.ask_to_retain(),
+            Due::Receive => self.enqueue(Work::Receive),
             Due::Activity(task) => {
                 if let Err(error) = self.try_due(&fired, task) {
                     tracing::warn!(instance = self.name_of(key), %error, "could not read an activity that is due; trying again");
@@ -203,6 +204,6 @@ fn message_of(due: Due) -> Option<Message> {
             grace: CANCELLATION_GRACE,
         }),
         Due::Child(task, attempt) => Some(Message::ChildDue { task, attempt }),
-        Due::Activity(_) | Due::Start | Due::Wake | Due::Retain => None,
+        Due::Activity(_) | Due::Start | Due::Wake | Due::Retain | Due::Receive => None,
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod history_growth;
 pub(crate) mod inline;
 pub(crate) mod load;
 pub(crate) mod quarantine;
+pub(in crate::engine) mod receive;
 pub(crate) mod replay;
 pub(crate) mod step;
 pub(crate) mod turn_commit;

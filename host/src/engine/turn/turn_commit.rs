@@ -205,11 +205,12 @@ fn starts(engine: &Engine, state: &State, row: &InstanceRow, turn: &Turn) -> Vec
     let retried = retried.filter_map(|event| retried_child(event, state, row));
     let starts = asked.chain(retried).filter_map(|new| {
         let limits = engine.names().limits_of(module_of(new.target));
+        let key = engine.next_key(new.id);
         child_start(
             new,
             (caller, row.generation),
             turn.at,
-            engine.next_key(),
+            key,
             engine.fresh_execution(),
             limits,
         )

@@ -27,7 +27,7 @@ impl Lanes {
         let lane = match &work {
             Work::Committed(_) => return self.committed.push_front(work),
             Work::Run(slot) => slot.lane(),
-            Work::Collect | Work::Retain => Lane::HOST,
+            Work::Collect | Work::Retain | Work::Receive => Lane::HOST,
         };
         let waiting = self.lanes.entry(lane).or_default();
         if waiting.is_empty() {

@@ -173,7 +173,7 @@ impl Engine {
         match work {
             Work::Run(slot) => worker::put_down(&slot),
             Work::Committed(done) => worker::put_down(&done.slot),
-            Work::Collect | Work::Retain => {}
+            Work::Collect | Work::Retain | Work::Receive => {}
         }
     }
 
@@ -197,7 +197,7 @@ impl Engine {
             let slot = match &work {
                 Work::Run(slot) => Some(Arc::clone(slot)),
                 Work::Committed(done) => Some(Arc::clone(&done.slot)),
-                Work::Collect | Work::Retain => None,
+                Work::Collect | Work::Retain | Work::Receive => None,
             };
             if let Err(why) = guarded(|| self.run_work(work, worker)) {
                 self.hub.flight.end(worker);
@@ -211,7 +211,7 @@ impl Engine {
 
     fn run_work(self: &Arc<Self>, work: Work, worker: usize) {
         match work {
-            Work::Run(_) | Work::Collect | Work::Retain if self.is_stopping() => {
+            Work::Run(_) | Work::Collect | Work::Retain | Work::Receive if self.is_stopping() => {
                 Self::put_down(work);
             }
             Work::Run(slot) => worker::run(self, &slot, worker),
@@ -222,6 +222,7 @@ impl Engine {
             }
             Work::Collect => self.collect(),
             Work::Retain => self.retain(),
+            Work::Receive => self.receive(),
         }
     }
 

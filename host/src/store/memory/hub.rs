@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use perennial_core::{Digest, Status, Timestamp};
 
 use crate::store::memory::{Memory, Name};
+use crate::store::outbox::OutboxMessage;
 use crate::store::rows::Found;
 use crate::store::rows::hub::{ModuleRows, SettingRows};
 use crate::store::types::{
@@ -28,7 +29,7 @@ impl Memory {
         found.into_iter().map(collected).collect()
     }
 
-    /// The modules to which some instances, if they are live or failed, and their tasks refer.
+    /// The modules to which some instances, if they are live or failed, and their tasks refer, and starts in the outbox.
     pub(in crate::store) fn modules_of(
         &self,
         of: impl Fn(InstanceKey) -> bool,
@@ -38,7 +39,13 @@ impl Memory {
         let run = run.filter(|row| of(row.key)).filter_map(|row| row.module);
         let tasks = self.tasks.iter().filter(|((key, _), _)| of(*key));
         let tasks = tasks.filter_map(|(_, task)| task.module);
-        run.chain(tasks).collect()
+        let sent = self.outbox.values();
+        let sent = sent.filter_map(|posted| match &posted.message {
+            OutboxMessage::Start { new, .. } => new.start.module,
+            OutboxMessage::Await(awaited) => awaited.start.as_ref().ok()?.start.module,
+            _ => None,
+        });
+        run.chain(tasks).chain(sent).collect()
     }
 
     /// Whether an instance is live and runs a module.

@@ -203,7 +203,8 @@ impl TurnRows for Memory {
     fn collect_garbage(&mut self, rows: u32) -> Found<bool> {
         let mut left = rows as usize;
         while left > 0 {
-            let Some((&(key, execution), ())) = self.garbage.first_key_value() else {
+            let mut garbage = self.garbage.keys();
+            let Some(&(key, execution)) = garbage.find(|(key, _)| self.own.has_key(*key)) else {
                 return Ok(false);
             };
             let (first, last) = execution.map_or((0, u32::MAX), |execution| (execution, execution));

@@ -16,6 +16,7 @@ mod hub;
 mod inbox;
 mod instances;
 mod loading;
+mod outbox;
 #[cfg(test)]
 pub(in crate::store) mod reader;
 #[cfg(test)]
@@ -35,6 +36,8 @@ use std::sync::Arc;
 use perennial_core::{ChildPolicy, Digest, Message, Millis, TaskId, Timestamp, Turn, Waiting};
 
 use crate::store::memory::table::Table;
+use crate::store::outbox::OutboxMessage;
+use crate::store::partition::{Partition, Partitions};
 use crate::store::types::{
     Asker, Definition, DefinitionKind, InstanceKey, InstanceRow, KeyRow, NewModule, RequestAnswer,
     TaskRow, ValueRow,
@@ -75,6 +78,12 @@ pub(in crate::store) struct Memory {
     pub(in crate::store) keys: Table<String, KeyRow>,
     /// By token.
     pub(in crate::store) commands: Table<String, CommandRow>,
+    /// By number.
+    pub(in crate::store) outbox: Table<i64, Posted>,
+    /// The number of the last message of the outbox.
+    posted: i64,
+    /// The partitions of who uses these rows now.
+    pub(in crate::store) own: Partitions,
     /// What only reads need.
     #[cfg(test)]
     pub(in crate::store) hub: Hub,
@@ -87,8 +96,12 @@ pub(in crate::store) struct Hub {
     pub(in crate::store) created_at: Timestamp,
     /// What continuation tokens are signed with.
     pub(in crate::store) secret: Vec<u8>,
-    /// The number of the owner: each one that takes the hub over has a higher one.
+    /// The number of the last owner: each one that takes partitions over has a higher one.
     pub(in crate::store) epoch: u64,
+    /// The owner of each partition.
+    pub(in crate::store) owners: std::collections::BTreeMap<Partition, u64>,
+    /// The number of the last transaction of each owner.
+    pub(in crate::store) commits: std::collections::BTreeMap<u64, u64>,
     /// Commands of other processes by token: the place in the order in which they came, and the body.
     pub(in crate::store) sent: std::collections::BTreeMap<String, (i64, Vec<u8>)>,
 }
@@ -180,6 +193,13 @@ pub(in crate::store) struct Name {
     pub(in crate::store) deployed_at: Timestamp,
 }
 
+/// A message of the outbox.
+#[derive(Clone, Debug)]
+pub(in crate::store) struct Posted {
+    pub(in crate::store) to: Partition,
+    pub(in crate::store) message: OutboxMessage,
+}
+
 /// Calls a method of all tables.
 macro_rules! in_each_table {
     ($memory:ident.$method:ident()) => {{
@@ -201,6 +221,7 @@ macro_rules! in_each_table {
         $memory.settings.$method();
         $memory.keys.$method();
         $memory.commands.$method();
+        $memory.outbox.$method();
     }};
 }
 
@@ -250,7 +271,7 @@ impl Memory {
         }
         tables!(
             instances ids families values inbox turns cut_turns rewinds garbage tasks requests modules names definitions versions settings
-            keys
+            keys outbox
         );
         found
     }
@@ -290,14 +311,15 @@ impl Memory {
         }
     }
 
-    /// The children of an instance, in the order of their keys.
+    /// The children of an instance in the partitions of this owner, in the order of their keys.
     pub(in crate::store) fn children_of(
         &self,
         key: InstanceKey,
     ) -> impl Iterator<Item = &Instance> {
         let of = (key, InstanceKey(i64::MIN))..=(key, InstanceKey(i64::MAX));
         let children = self.families.range(of);
-        children.filter_map(|((_, child), ())| self.instances.get(child))
+        let own = children.filter(|((_, child), ())| self.own.has_key(*child));
+        own.filter_map(|((_, child), ())| self.instances.get(child))
     }
 
     /// Changes a row of an instance, if there is one. Returns whether there is.

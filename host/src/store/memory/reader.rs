@@ -5,19 +5,22 @@ use std::sync::MutexGuard;
 use crate::store::StoreError;
 use crate::store::memory::Memory;
 use crate::store::memory::shared::MemoryHub;
+use crate::store::partition::Partitions;
 use crate::store::reads::implement_reads;
 use crate::store::types::{InstanceKey, WasRunning};
 
-/// Reads a hub. What it finds was committed.
+/// Reads a hub for who runs these partitions. What it finds was committed.
 #[derive(Clone, Debug)]
-pub(crate) struct MemoryReader(pub(super) MemoryHub);
+pub(crate) struct MemoryReader(pub(super) MemoryHub, pub(super) Partitions);
 
 // Each read is of the rows as they are at that time: they have a method for each.
 implement_reads!(MemoryReader, by rows: Memory);
 
 impl MemoryReader {
     fn rows(&self) -> MutexGuard<'_, Memory> {
-        self.0.rows()
+        let mut rows = self.0.rows();
+        rows.own = self.1;
+        rows
     }
 }
 

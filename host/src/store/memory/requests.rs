@@ -93,6 +93,9 @@ impl RequestRows for Memory {
         let now = asker.task;
         let of_asker = self.requests.iter().filter_map(|(place, request)| {
             let of = request.asker.filter(|of| of.key == asker.key)?;
+            if !self.own.has_key(place.0) {
+                return None;
+            }
             Some((place.clone(), of.task))
         });
         for (place, mut task) in of_asker.collect::<Vec<_>>() {

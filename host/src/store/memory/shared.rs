@@ -3,6 +3,7 @@
 //! Invariant: only the last owner that took it over commits; the hub compares its epoch in each transaction.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -14,12 +15,30 @@ use crate::store::memory::Memory;
 use crate::store::memory::reader::MemoryReader;
 use crate::store::memory::writer::{Gates, MemoryWriter};
 use crate::store::owned::{Owned, OwnerNote, Ownership};
+use crate::store::partition::{Partition, Partitions};
 use crate::store::reads::Reader;
 use crate::store::writer::Writer;
 
 /// A handle on the hub.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct MemoryHub(Arc<Mutex<Memory>>);
+#[derive(Clone)]
+pub(crate) struct MemoryHub(Arc<Shared>);
+
+struct Shared {
+    rows: Mutex<Memory>,
+    /// How many partitions it has.
+    count: u16,
+    /// The owners that are told of messages, with their partitions.
+    owners: Mutex<Vec<(Partitions, Told)>>,
+}
+
+/// Called when something was sent to an owner.
+pub(super) type Told = Arc<dyn Fn() + Send + Sync>;
+
+impl fmt::Debug for MemoryHub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MemoryHub")
+    }
+}
 
 /// A hub that was taken over.
 pub(crate) struct MemoryOwner {
@@ -33,34 +52,71 @@ pub(crate) struct MemoryOwner {
 impl MemoryHub {
     /// A new hub without an owner.
     pub(crate) fn new(now: Timestamp) -> Self {
+        Self::divided(now, 1)
+    }
+
+    /// A new hub with so many partitions, without an owner.
+    pub(crate) fn divided(now: Timestamp, count: u16) -> Self {
         let mut memory = Memory::default();
         memory.hub.created_at = now;
         memory.hub.secret = vec![7; 16];
-        Self(Arc::new(Mutex::new(memory)))
+        Self::of(memory, count)
+    }
+
+    fn of(rows: Memory, count: u16) -> Self {
+        Self(Arc::new(Shared {
+            rows: Mutex::new(rows),
+            count,
+            owners: Mutex::default(),
+        }))
+    }
+
+    /// All partitions.
+    pub(crate) fn all(&self) -> Partitions {
+        Partitions::all(self.0.count)
     }
 
     /// Makes the caller the owner. What an owner before it has not committed by now, it never will.
     pub(crate) fn take_over(&self) -> Result<MemoryOwner, StoreError> {
+        self.take_over_some(self.all())
+    }
+
+    /// As [`take_over`](Self::take_over), of some partitions.
+    fn take_over_some(&self, own: Partitions) -> Result<MemoryOwner, StoreError> {
         let epoch = {
             let mut rows = self.rows();
             rows.hub.epoch += 1;
-            rows.hub.epoch
+            let epoch = rows.hub.epoch;
+            rows.hub.owners.extend(own.iter().map(|one| (one, epoch)));
+            epoch
         };
-        let writer = MemoryWriter::start(self.clone(), epoch)?;
+        let writer = MemoryWriter::start(self.clone(), epoch, own)?;
         Ok(MemoryOwner {
             gates: writer.gates(),
             writer: Writer::new(writer),
-            reader: self.reader(),
+            reader: Reader::new(MemoryReader(self.clone(), own)),
             epoch,
         })
     }
 
-    /// Makes the caller the owner, for an engine; what runs is recorded in a file.
-    pub(in crate::store) fn owned(&self, running: &Path) -> Result<Owned, StoreError> {
+    /// Makes the caller the owner of some partitions, for an engine; what runs is recorded in a file.
+    pub(in crate::store) fn owned(
+        &self,
+        running: &Path,
+        own: Partitions,
+    ) -> Result<Owned, StoreError> {
         let (flight, were_running) = FlightRecorder::open(running.to_owned())?;
-        let MemoryOwner { writer, reader, .. } = self.take_over()?;
+        let owner = self.take_over_some(own)?;
+        let MemoryOwner { writer, reader, .. } = owner;
+        let first_key = match self.0.count {
+            1 => reader.last_key()?.0 + 1,
+            // No other owner has this epoch.
+            _ => i64::try_from(owner.epoch << 32).unwrap_or(i64::MAX),
+        };
         Ok(Owned {
             owner: Box::new(Unannounced),
+            partitions: own,
+            first_key,
             writer,
             reader,
             flight,
@@ -71,12 +127,12 @@ impl MemoryHub {
 
     /// A copy of the hub as it is now, which changes apart from it.
     pub(crate) fn copy(&self) -> Self {
-        Self(Arc::new(Mutex::new(self.rows().clone())))
+        Self::of(self.rows().clone(), self.0.count)
     }
 
     /// Reads the hub without owning it.
     pub(crate) fn reader(&self) -> Reader {
-        Reader::new(MemoryReader(self.clone()))
+        Reader::new(MemoryReader(self.clone(), self.all()))
     }
 
     /// Appends a command for the owner.
@@ -122,7 +178,25 @@ impl MemoryHub {
 
     /// The rows. Nobody else reads or changes them meanwhile.
     pub(super) fn rows(&self) -> MutexGuard<'_, Memory> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells an owner from now on of messages to its partitions.
+    pub(super) fn tell(&self, own: Partitions, told: Told) {
+        let mut owners = self.0.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        owners.retain(|(of, _)| !own.iter().any(|one| of.has(one)));
+        owners.push((own, told));
+    }
+
+    /// Tells the owners of these partitions that something was sent there.
+    pub(super) fn was_sent(&self, to: &[Partition]) {
+        let owners = self.0.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = owners
+            .iter()
+            .filter(|(own, _)| to.iter().any(|one| own.has(*one)));
+        let told: Vec<Told> = told.map(|(_, told)| Arc::clone(told)).collect();
+        drop(owners);
+        told.iter().for_each(|told| told());
     }
 }
 
@@ -136,6 +210,12 @@ impl Ownership for Unannounced {
 }
 
 impl Memory {
+    /// Whether an owner with this epoch still owns the partitions that it runs.
+    pub(super) fn is_owned_by(&self, epoch: u64) -> bool {
+        let owner = |one| self.hub.owners.get(&one) == Some(&epoch);
+        self.own.iter().all(owner)
+    }
+
     /// The live instances of each module.
     pub(super) fn count_live(&self) -> HashMap<Option<Digest>, u64> {
         let mut counts = HashMap::new();

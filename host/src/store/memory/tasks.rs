@@ -167,7 +167,8 @@ impl TaskRows for Memory {
 
     fn count_unknown(&mut self, now: Timestamp) -> Found<()> {
         let begun = self.tasks.iter();
-        let begun = begun.filter(|(_, task)| may_have_begun(&task.row, now));
+        let begun = begun
+            .filter(|((key, _), task)| self.own.has_key(*key) && may_have_begun(&task.row, now));
         for place in begun.map(|(place, _)| *place).collect::<Vec<_>>() {
             if let Some(task) = self.tasks.get_mut(&place) {
                 task.row.cut += 1;

@@ -13,6 +13,7 @@ use crate::store::backlog::Backlog;
 use crate::store::faults::Commit;
 use crate::store::live::LiveCounts;
 use crate::store::memory::shared::{Gate, MemoryHub};
+use crate::store::partition::Partitions;
 use crate::store::space::SpaceUsed;
 use crate::store::thread::{CLOSE_MAX, WriterThread, fill};
 use crate::store::write::Write;
@@ -51,6 +52,7 @@ pub(crate) struct Gates {
 struct State {
     hub: MemoryHub,
     epoch: u64,
+    own: Partitions,
     fenced: bool,
     counts_live: bool,
     seen: Arc<Seen>,
@@ -58,11 +60,12 @@ struct State {
 
 impl MemoryWriter {
     /// Starts the writer for the owner with this epoch.
-    pub(super) fn start(hub: MemoryHub, epoch: u64) -> Result<Self, StoreError> {
+    pub(super) fn start(hub: MemoryHub, epoch: u64, own: Partitions) -> Result<Self, StoreError> {
         let seen = Arc::new(Seen::default());
         let state = Arc::new(Mutex::new(State {
             hub,
             epoch,
+            own,
             fenced: false,
             counts_live: false,
             seen: Arc::clone(&seen),
@@ -114,6 +117,11 @@ impl Writes for MemoryWriter {
     fn close(&self, until: Instant) {
         self.closing.store(true, Ordering::Release);
         self.thread.close(until, "a hub in memory");
+    }
+
+    fn when_sent(&self, told: Arc<dyn Fn() + Send + Sync>) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.hub.tell(state.own, told);
     }
 
     fn live(&self) -> &LiveCounts {
@@ -206,9 +214,10 @@ impl State {
     ) -> Result<Vec<Result<(), StoreError>>, StoreError> {
         let seen = Arc::clone(&self.seen);
         seen.gates.commit.pass();
-        let (number, results, outcome) = {
+        let (number, results, outcome, sent) = {
             let mut rows = self.hub.rows();
-            if self.fenced || rows.hub.epoch != self.epoch {
+            rows.own = self.own;
+            if self.fenced || !rows.is_owned_by(self.epoch) {
                 self.fenced = true;
                 return Err(StoreError::Fenced);
             }
@@ -230,10 +239,13 @@ impl State {
                 }
                 results.push(made);
             }
+            let epoch = self.epoch;
+            rows.hub.commits.insert(epoch, number);
             if let [Err(error)] = &results[..] {
                 *rows = before;
                 return Err(error.clone());
             }
+            let sent = rows.sent_now();
             rows.forget_undo();
             let outcome = seen.faults.commit();
             if outcome == Commit::Lost {
@@ -241,8 +253,11 @@ impl State {
             } else if seen.space.is_wanted() {
                 seen.space.publish(rows.pages());
             }
-            (number, results, outcome)
+            (number, results, outcome, sent)
         };
+        if outcome != Commit::Lost {
+            self.hub.was_sent(&sent);
+        }
         match outcome {
             Commit::Made => Ok(results),
             Commit::Lost | Commit::Unheard => self.look_up(number, results),
@@ -256,13 +271,13 @@ impl State {
         results: Vec<Result<(), StoreError>>,
     ) -> Result<Vec<Result<(), StoreError>>, StoreError> {
         self.seen.gates.look_up.pass();
-        let rows = self.hub.rows();
-        if rows.hub.epoch != self.epoch {
-            // The number belongs to the next owner by now, and tells nothing about this one's commit.
+        let mut rows = self.hub.rows();
+        rows.own = self.own;
+        if !rows.is_owned_by(self.epoch) {
             self.fenced = true;
             return Err(StoreError::Fenced);
         }
-        if rows.number >= number {
+        if rows.hub.commits.get(&self.epoch) >= Some(&number) {
             Ok(results)
         } else {
             Err(self.seen.faults.failure())

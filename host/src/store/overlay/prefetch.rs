@@ -8,6 +8,7 @@ use perennial_core::{DroppedKind, Event, Message};
 
 use crate::store::change::Change;
 use crate::store::memory::Memory;
+use crate::store::outbox::OutboxMessage;
 use crate::store::overlay::Overlay;
 use crate::store::overlay::source::{Source, Wanted};
 use crate::store::rows::Found;
@@ -97,6 +98,7 @@ impl Named<'_> {
                 wanted.ids.push(id.clone());
                 self.by(then);
             }
+            Change::Receive(sent) => sent.iter().for_each(|one| self.by_message(&one.message)),
             // These need the rows of the hub itself, which are always loaded, or ask about the whole hub.
             Change::Deploy(_)
             | Change::Grant { .. }
@@ -108,6 +110,24 @@ impl Named<'_> {
             | Change::CollectModules { .. }
             | Change::RemoveModule { .. }
             | Change::Answer(_) => {}
+        }
+    }
+
+    fn by_message(&mut self, message: &OutboxMessage) {
+        let wanted = &mut self.wanted;
+        match message {
+            OutboxMessage::Start { new, .. } => self.start(new),
+            OutboxMessage::NotStarted { by, .. } => wanted.keys.push(by.key),
+            OutboxMessage::Deliver { key, .. } => wanted.keys.push(*key),
+            OutboxMessage::Event { to, .. } => wanted.ids.push(to.clone()),
+            OutboxMessage::Request { new, .. } => wanted.ids.push(new.instance.clone()),
+            OutboxMessage::CommandChild { child, .. } | OutboxMessage::DropChild { child, .. } => {
+                wanted.ids.push(child.clone());
+            }
+            OutboxMessage::ReleaseChildren { parent } => wanted.live_children_of.push(parent.key),
+            OutboxMessage::Cascade { parent, message } => self.cascade(*parent, Some(message)),
+            OutboxMessage::Await(awaited) => wanted.ids.push(awaited.child.clone()),
+            OutboxMessage::Readdress { asker, .. } => wanted.asked_by.push(asker.key),
         }
     }
 

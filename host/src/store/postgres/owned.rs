@@ -8,6 +8,7 @@ use perennial_core::Timestamp;
 use crate::store::StoreError;
 use crate::store::flight::FlightRecorder;
 use crate::store::owned::{OwnerNote, Ownership, machine};
+use crate::store::partition::Partitions;
 use crate::store::postgres::address::Address;
 use crate::store::postgres::create::{check_format, create};
 use crate::store::postgres::lease::{Taken, take};
@@ -92,10 +93,13 @@ pub(in crate::store) fn owned(
     if !former.iter().any(OwnerNote::is_here) {
         were_running.clear();
     }
+    let reader = Reader::new(PostgresReader::new(reader, Some(running.to_owned())));
     Ok(crate::store::Owned {
         owner: Box::new(Announced),
+        partitions: Partitions::default(),
+        first_key: reader.last_key()?.0 + 1,
         writer: Writer::new(writer),
-        reader: Reader::new(PostgresReader::new(reader, Some(running.to_owned()))),
+        reader,
         flight,
         were_running,
         made,

@@ -7,6 +7,7 @@
 pub(crate) mod hub;
 pub(crate) mod inbox;
 pub(crate) mod instances;
+pub(crate) mod outbox;
 pub(crate) mod requests;
 pub(crate) mod tasks;
 pub(crate) mod turns;
@@ -15,6 +16,7 @@ use crate::store::StoreError;
 use crate::store::rows::hub::{ModuleRows, SettingRows};
 use crate::store::rows::inbox::InboxRows;
 use crate::store::rows::instances::{InstanceRows, ValueRows};
+use crate::store::rows::outbox::OutboxRows;
 use crate::store::rows::requests::RequestRows;
 use crate::store::rows::tasks::TaskRows;
 use crate::store::rows::turns::TurnRows;
@@ -24,7 +26,15 @@ pub(crate) type Found<T> = Result<T, StoreError>;
 
 /// All rows of a hub.
 pub(crate) trait Rows:
-    InstanceRows + ValueRows + InboxRows + TurnRows + TaskRows + RequestRows + ModuleRows + SettingRows
+    InstanceRows
+    + ValueRows
+    + InboxRows
+    + TurnRows
+    + TaskRows
+    + RequestRows
+    + ModuleRows
+    + SettingRows
+    + OutboxRows
 {
 }
 
@@ -37,5 +47,6 @@ impl<T> Rows for T where
         + RequestRows
         + ModuleRows
         + SettingRows
+        + OutboxRows
 {
 }

@@ -13,6 +13,7 @@ use crate::store::rules::create::{self, CreateOutcome};
 use crate::store::rules::inbox::is_live;
 use crate::store::rules::modules;
 use crate::store::rules::purge;
+use crate::store::rules::receive;
 use crate::store::rules::request;
 use crate::store::rules::rewind;
 use crate::store::rules::run;
@@ -113,6 +114,10 @@ pub(crate) fn apply(
             Some(refusal) => refusal,
             None => apply(rows, then, now, effects)?,
         },
+        Change::Receive(sent) => {
+            receive::receive(rows, sent, now, effects)?;
+            Reply::Done
+        }
         Change::Answer(reply) => reply.clone(),
     })
 }

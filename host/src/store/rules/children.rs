@@ -3,6 +3,7 @@
 use perennial_core::{CANCELLATION_GRACE, ChildCommand, Message};
 
 use crate::store::StoreError;
+use crate::store::outbox::{OutboxMessage, Sender};
 use crate::store::rows::Rows;
 use crate::store::rules::inbox::deliver;
 use crate::store::types::{Effects, InstanceKey};
@@ -15,6 +16,15 @@ pub(super) fn command_child(
     (command, reason): (ChildCommand, Option<String>),
     effects: &mut Effects,
 ) -> Result<(), StoreError> {
+    if let Some(partition) = rows.elsewhere(id) {
+        let message = OutboxMessage::CommandChild {
+            parent,
+            child: id.to_owned(),
+            command,
+            reason,
+        };
+        return rows.send(partition, message);
+    }
     let Some((key, _)) = rows.find(id)?.filter(|(_, status)| !status.is_end()) else {
         return Ok(());
     };
@@ -43,10 +53,28 @@ pub(super) fn release_children(
     id: &str,
     effects: &mut Effects,
 ) -> Result<(), StoreError> {
-    for (child, policy) in rows.bound_children(key)? {
+    let parent = Sender {
+        key,
+        id: id.to_owned(),
+    };
+    release_children_here(rows, &parent, effects)?;
+    for partition in rows.partitions_below(key)? {
+        let parent = parent.clone();
+        rows.send(partition, OutboxMessage::ReleaseChildren { parent })?;
+    }
+    Ok(())
+}
+
+/// As [`release_children`], for those that this owner runs.
+pub(super) fn release_children_here(
+    rows: &mut impl Rows,
+    Sender { key, id }: &Sender,
+    effects: &mut Effects,
+) -> Result<(), StoreError> {
+    for (child, policy) in rows.bound_children(*key)? {
         if let Some(command) = policy.command() {
             let reason = Some(format!("its parent {id:?} has ended"));
-            command_child(rows, key, &child, (command, reason), effects)?;
+            command_child(rows, *key, &child, (command, reason), effects)?;
         }
     }
     Ok(())

@@ -5,6 +5,7 @@ use perennial_core::{
 };
 
 use crate::store::StoreError;
+use crate::store::outbox::OutboxMessage;
 use crate::store::reply::Reply;
 use crate::store::rows::Rows;
 use crate::store::rows::instances::Child;
@@ -91,18 +92,32 @@ pub(super) fn terminate_all(
         return command(rows, id, Command::Terminate, message, now, effects);
     };
     let before = effects.stopped.len();
+    let lives_elsewhere = rows.lives_below(key)?;
     let live = end_below(rows, key, message, now, effects)?;
     effects.stopped.push(key);
     let runs = |stopped: &InstanceKey| running.contains(stopped);
-    if live == 0 && !effects.stopped[before..].iter().any(runs) {
+    if live == 0 && !lives_elsewhere && !effects.stopped[before..].iter().any(runs) {
         effects.stopped.truncate(before);
         return Ok(Reply::Rejected(Rejection::NotRunning(status)));
     }
     Ok(Reply::Done)
 }
 
-/// Terminates all live descendants of an instance, also those below ended children. Returns their number.
+/// Terminates all live descendants of an instance, also those below ended children. Returns the number of those that
+/// this owner runs.
 fn end_below(
+    rows: &mut impl Rows,
+    key: InstanceKey,
+    message: &Message,
+    now: Timestamp,
+    effects: &mut Effects,
+) -> Result<usize, StoreError> {
+    tell_partitions_below(rows, key, message)?;
+    end_below_here(rows, key, message, now, effects)
+}
+
+/// As [`end_below`], without the children of the instance itself that other owners run.
+fn end_below_here(
     rows: &mut impl Rows,
     key: InstanceKey,
     message: &Message,
@@ -111,6 +126,9 @@ fn end_below(
 ) -> Result<usize, StoreError> {
     let (mut live, mut ended) = (Vec::new(), vec![key]);
     while let Some(parent) = ended.pop() {
+        if parent != key {
+            tell_partitions_below(rows, parent, message)?;
+        }
         for child in rows.children(parent, false)? {
             if child.status.is_end() {
                 effects.stopped.push(child.key);
@@ -126,6 +144,19 @@ fn end_below(
         }
     }
     Ok(live.len())
+}
+
+/// Passes a command on to the owners of partitions in which an instance has children.
+fn tell_partitions_below(
+    rows: &mut impl Rows,
+    parent: InstanceKey,
+    message: &Message,
+) -> Result<(), StoreError> {
+    for partition in rows.partitions_below(parent)? {
+        let message = message.clone();
+        rows.send(partition, OutboxMessage::Cascade { parent, message })?;
+    }
+    Ok(())
 }
 
 fn give(
@@ -194,10 +225,39 @@ pub(super) fn cascade(
     now: Timestamp,
     effects: &mut Effects,
 ) -> Result<(), StoreError> {
-    let command = match message {
-        Message::Terminate { .. } => {
-            return end_below(rows, key, message, now, effects).map(drop);
+    if command_of(message).is_some() {
+        tell_partitions_below(rows, key, message)?;
+    }
+    cascade_here(rows, key, message, now, effects)
+}
+
+/// As [`cascade`], for the children that this owner runs.
+pub(super) fn cascade_here(
+    rows: &mut impl Rows,
+    key: InstanceKey,
+    message: &Message,
+    now: Timestamp,
+    effects: &mut Effects,
+) -> Result<(), StoreError> {
+    let command = match command_of(message) {
+        None => return Ok(()),
+        Some(Command::Terminate) => {
+            return end_below_here(rows, key, message, now, effects).map(drop);
         }
+        Some(command) => command,
+    };
+    for child in rows.children(key, true)? {
+        if let Ok(decision) = decide(Some(child.status), command) {
+            give(rows, &child, decision, message, now, effects)?;
+        }
+    }
+    Ok(())
+}
+
+/// The command in a message that applies to children too.
+fn command_of(message: &Message) -> Option<Command> {
+    Some(match message {
+        Message::Terminate { .. } => Command::Terminate,
         Message::Suspend { .. } => Command::Suspend,
         Message::Resume { .. } => Command::Resume,
         Message::Cancel { .. } => Command::Cancel,
@@ -214,14 +274,8 @@ pub(super) fn cascade(
         | Message::TimeLimit { .. }
         | Message::Request { .. }
         | Message::RequestEnded { .. }
-        | Message::GraceOver { .. } => return Ok(()),
-    };
-    for child in rows.children(key, true)? {
-        if let Ok(decision) = decide(Some(child.status), command) {
-            give(rows, &child, decision, message, now, effects)?;
-        }
-    }
-    Ok(())
+        | Message::GraceOver { .. } => return None,
+    })
 }
 
 /// The turn that terminates an instance from outside. It needs no history, so that an instance whose history is unreadable can be ended

@@ -3,6 +3,7 @@
 use perennial_core::{Message, bounds};
 
 use crate::store::StoreError;
+use crate::store::outbox::OutboxMessage;
 use crate::store::rows::Rows;
 use crate::store::rows::inbox::Room;
 use crate::store::types::{Effects, InstanceKey};
@@ -19,13 +20,17 @@ pub(super) fn deliver(
     Ok(())
 }
 
-/// As [`deliver`], if the instance is live.
+/// As [`deliver`], if the instance is live. It may be one of another owner.
 pub(super) fn deliver_if_live(
     rows: &mut impl Rows,
     key: InstanceKey,
     message: &Message,
     effects: &mut Effects,
 ) -> Result<(), StoreError> {
+    if let Some(partition) = rows.elsewhere_key(key) {
+        let message = message.clone();
+        return rows.send(partition, OutboxMessage::Deliver { key, message });
+    }
     if is_live(rows, key)? {
         deliver(rows, key, message, effects)?;
     }

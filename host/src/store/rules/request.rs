@@ -1,6 +1,7 @@
 //! Accepts requests to instances: from clients, and from other instances.
 
 use perennial_core::{Command, Json, Message, Rejection, decide};
+use serde::{Deserialize, Serialize};
 
 use crate::store::StoreError;
 use crate::store::reply::Reply;
@@ -11,7 +12,7 @@ use crate::store::types::{Asker, Effects, NewInstance};
 use perennial_core::Timestamp;
 
 /// A request to an instance.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NewRequest {
     /// The instance that is asked.
     pub(crate) instance: String,

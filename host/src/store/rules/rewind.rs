@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 
 use perennial_core::{
-    ArmedTimer, Callee, Command, Decision, DroppedKind, FailedKind, Failure, Json, Message, Parent,
-    Rejection, RemainingFailure, Rewind, Status, Target, TaskId, TaskRef, Timestamp, Waiting,
-    decide, kind,
+    ArmedTimer, Callee, Command, Decision, FailedKind, Failure, Json, Message, Rejection,
+    RemainingFailure, Rewind, Target, TaskId, Timestamp, Waiting, decide,
 };
 
 use crate::store::StoreError;
+use crate::store::outbox::{OutboxMessage, Sender};
 use crate::store::reply::{Reply, Rewound};
 use crate::store::rows::Rows;
 use crate::store::rows::instances::PutBack;
 use crate::store::rows::tasks::{NewTask, Tasks};
 use crate::store::rules::create;
-use crate::store::rules::inbox::deliver;
+use crate::store::rules::family;
 use crate::store::rules::modules;
 use crate::store::rules::requests;
 use crate::store::rules::tags;
@@ -42,18 +42,12 @@ pub(crate) struct RewindCommit {
     pub(crate) more_remaining: u32,
 }
 
-/// The state of a child whose outcome the parent awaits again.
-enum Standing {
-    /// It is live, and will report its end.
-    Live(InstanceKey, Parent),
-    /// It completed with this output.
-    Completed(Option<Json>),
-    /// It failed.
-    Failed(Failure),
-    /// It was terminated or deleted, so it is started again.
-    Over(Option<InstanceKey>),
-    /// Its id belongs to an unrelated instance with this status.
-    Foreign(Status),
+impl RewindCommit {
+    /// The instance that is rewound.
+    pub(super) fn sender(&self) -> Sender {
+        let (key, id) = (self.key, self.id.clone());
+        Sender { key, id }
+    }
 }
 
 /// Rewinds a failed instance to before its failure, in one transaction. If children must be rewound first, changes nothing and returns
@@ -71,16 +65,7 @@ pub(super) fn rewind(
     if let Err(rejection) = may_rewind(rows, commit)? {
         return Ok(Reply::Rejected(rejection));
     }
-    let mut standings = Vec::with_capacity(commit.rewind.children.len());
-    let mut first = Vec::new();
-    for (task, child) in &commit.rewind.children {
-        let id = child.attempt_instance_id(child.attempt);
-        let standing = standing(rows, commit, *task, &id)?;
-        if matches!(standing, Standing::Failed(_)) && !commit.rewound.contains(&id) {
-            first.push(id.clone());
-        }
-        standings.push((id, standing));
-    }
+    let (standings, first) = family::look_at_children(rows, commit)?;
     if !first.is_empty() {
         return Ok(Reply::RewindFirst(first));
     }
@@ -104,12 +89,17 @@ pub(super) fn rewind(
         key,
         task: again.task(TaskId(0)),
     };
-    rows.readdress(asker, &commit.rewind.requests)?;
+    let kept = &commit.rewind.requests;
+    rows.readdress(asker, kept)?;
+    for partition in rows.partitions_asked_by(key)? {
+        let kept = kept.clone();
+        rows.send(partition, OutboxMessage::Readdress { asker, kept })?;
+    }
     let mut remaining = commit.remaining.clone();
     remaining.extend(fail_again(commit));
-    let settled = settle_children(rows, commit, standings, now, effects)?;
+    let settled = family::settle_children(rows, commit, standings, now, effects)?;
     remaining.extend(settled.failed);
-    drop_children(rows, commit, effects)?;
+    family::drop_children(rows, commit, effects)?;
     effects.anew.push(key);
     effects.changed.push(commit.id.clone());
     let activities = commit.rewind.activities.iter();
@@ -165,7 +155,12 @@ fn fail_again(commit: &RewindCommit) -> impl Iterator<Item = RemainingFailure> {
     })
 }
 
-fn again(task: TaskId, kind: FailedKind, name: String, failure: &Failure) -> RemainingFailure {
+pub(super) fn again(
+    task: TaskId,
+    kind: FailedKind,
+    name: String,
+    failure: &Failure,
+) -> RemainingFailure {
     RemainingFailure {
         task,
         kind,
@@ -174,50 +169,6 @@ fn again(task: TaskId, kind: FailedKind, name: String, failure: &Failure) -> Rem
         message: failure.message.clone(),
         why: "it was asked for again, and fails at once for the same reason".to_owned(),
     }
-}
-
-/// The current state of a child. A child that was restarted in place has no parent any more, but its row still names its former one.
-fn standing(
-    rows: &mut impl Rows,
-    commit: &RewindCommit,
-    task: TaskId,
-    id: &str,
-) -> Result<Standing, StoreError> {
-    let found = match rows.find(id)? {
-        Some((key, _)) => rows.head(key)?.map(|head| (key, head)),
-        None => None,
-    };
-    let Some((key, head)) = found else {
-        return Ok(Standing::Over(None));
-    };
-    let is_own = match head.parent_key {
-        Some(parent_key) => parent_key == commit.key,
-        None => head.parent_id.is_none(),
-    };
-    let at = (commit.expected.execution, task);
-    let own = head.parent.filter(|place| {
-        let of_task = (place.task.execution, place.task.task) == at;
-        is_own && of_task && place.instance_id == commit.id
-    });
-    let Some(place) = own else {
-        // It blocks the id only until it has ended.
-        let is_left_behind =
-            head.parent_key.is_none() && head.parent_id.as_ref() == Some(&commit.id);
-        return Ok(if head.status.is_end() || is_left_behind {
-            Standing::Over(Some(key))
-        } else {
-            Standing::Foreign(head.status)
-        });
-    };
-    Ok(match head.status {
-        Status::Pending | Status::Running | Status::Suspended => Standing::Live(key, place),
-        Status::Completed => Standing::Completed(rows.instance(key)?.and_then(|row| row.output)),
-        Status::Failed => match rows.instance(key)?.and_then(|row| row.failure) {
-            Some(failure) => Standing::Failed(failure),
-            None => Standing::Over(Some(key)),
-        },
-        Status::Terminated => Standing::Over(Some(key)),
-    })
 }
 
 fn put_back(
@@ -315,109 +266,6 @@ fn arm(rows: &mut impl Rows, commit: &RewindCommit) -> Result<(), StoreError> {
             ..NewTask::new(*task, kind)
         };
         rows.insert_task(commit.key, at, *turn, new)?;
-    }
-    Ok(())
-}
-
-/// The children of a rewind after it.
-#[derive(Default)]
-struct Settled {
-    /// Ids of the children that were started again.
-    started: Vec<String>,
-    /// The children that fail again.
-    failed: Vec<RemainingFailure>,
-}
-
-/// Makes each awaited child report its outcome to the new task id, or delivers the outcome now.
-fn settle_children(
-    rows: &mut impl Rows,
-    commit: &RewindCommit,
-    standings: Vec<(String, Standing)>,
-    now: Timestamp,
-    effects: &mut Effects,
-) -> Result<Settled, StoreError> {
-    let mut settled = Settled::default();
-    let children = commit.rewind.children.iter().zip(&commit.starts);
-    for (((task, child), start), (id, standing)) in children.zip(standings) {
-        let task = TaskRef {
-            execution: commit.expected.execution,
-            generation: commit.rewind.state.generation,
-            task: *task,
-        };
-        let outcome = match (standing, start) {
-            (Standing::Live(key, place), _) => {
-                let place = Parent {
-                    task,
-                    attempt: child.attempt,
-                    ..place
-                };
-                rows.adopt(key, commit.key, &place)?;
-                continue;
-            }
-            (Standing::Over(old), Ok(new)) => {
-                if let Some(old) = old {
-                    create::forget(rows, old, effects)?;
-                }
-                create::insert_pending(rows, new, now, effects)?;
-                effects.woken.push(new.key);
-                settled.started.push(id);
-                continue;
-            }
-            (Standing::Over(_), Err(failure)) => Err(failure.clone()),
-            (Standing::Failed(failure), _) => Err(failure),
-            (Standing::Completed(output), _) => Ok(output),
-            (Standing::Foreign(status), _) => Err(Failure::permanent(
-                kind::INSTANCE_EXISTS,
-                format!("instance {id:?} exists already and is {status}"),
-            )),
-        };
-        if let Err(failure) = &outcome {
-            let name = child.name.clone();
-            let failed = again(task.task, FailedKind::Child, name, failure);
-            settled.failed.push(failed);
-        }
-        let message = Message::ChildEnded {
-            task,
-            attempt: child.attempt,
-            outcome,
-        };
-        rows.push(commit.key, &message, None)?;
-    }
-    Ok(settled)
-}
-
-/// Terminates the children that were scheduled after the cut. They do not report their ends, and free their ids for new children.
-fn drop_children(
-    rows: &mut impl Rows,
-    commit: &RewindCommit,
-    effects: &mut Effects,
-) -> Result<(), StoreError> {
-    let ids = commit
-        .rewind
-        .dropped
-        .iter()
-        .flat_map(|dropped| match &dropped.kind {
-            DroppedKind::Child { instance_ids, .. } => instance_ids.as_slice(),
-            DroppedKind::Activity { .. } | DroppedKind::Timer | DroppedKind::Request { .. } => &[],
-        });
-    for id in ids {
-        let Some((key, status)) = rows.find(id)? else {
-            continue;
-        };
-        let head = rows.head(key)?;
-        if head.and_then(|head| head.parent_key) != Some(commit.key) {
-            continue;
-        }
-        rows.orphan(key)?;
-        if status.is_end() {
-            continue;
-        }
-        let reason = format!("{:?} was rewound to before it called this", commit.id);
-        let message = Message::Terminate {
-            reason: Some(reason),
-            recursive: true,
-        };
-        deliver(rows, key, &message, effects)?;
     }
     Ok(())
 }

@@ -4,18 +4,24 @@
     clippy::wildcard_enum_match_arm
 )]
 
-use perennial_core::{Callee, Command, Event, Message, Rejection, Target, TaskId, decide};
+use perennial_core::{
+    Callee, Command, Event, Failure, Json, Message, Rejection, Target, TaskId, TaskRef, Timestamp,
+    Turn, decide, kind,
+};
 
 use crate::store::StoreError;
+use crate::store::outbox::{OutboxMessage, Sender};
 use crate::store::rows::Rows;
 use crate::store::rows::instances::Head;
 use crate::store::rules::children::command_child;
 use crate::store::rules::create::{self, Created};
-use crate::store::rules::inbox::{deliver, has_room_for};
+use crate::store::rules::inbox::{deliver, deliver_if_live, has_room_for};
 use crate::store::rules::modules;
 use crate::store::rules::request::{NewRequest, deliver_request};
 use crate::store::rules::requests::{self, not_answered};
-use crate::store::types::{Asker, Effects, InstanceKey, NewInstance, Refused, TurnCommit};
+use crate::store::types::{
+    Asker, Effects, InstanceKey, InstanceRow, NewInstance, Refused, TurnCommit,
+};
 
 /// Starts the instances and sends the messages of a turn. Returns the refused starts that an ended instance must record; an instance that
 /// continues gets them as messages, after continue-as-new in its next execution.
@@ -30,6 +36,10 @@ pub(crate) fn send(
 ) -> Result<Vec<Event>, StoreError> {
     let mut starts = commit.starts.iter();
     let mut notes = Vec::new();
+    let by = Sender {
+        key: commit.key,
+        id: commit.id.clone(),
+    };
     for event in &commit.turn.produced {
         match event {
             Event::EventSent {
@@ -37,19 +47,8 @@ pub(crate) fn send(
                 name,
                 data,
             } => {
-                let message = Message::ExternalEvent {
-                    number: None,
-                    name: name.clone(),
-                    data: data.clone(),
-                };
-                if let Err(rejection) = send_event(rows, instance_id, &message, effects)? {
-                    effects.refused.push(Refused::Event {
-                        by: commit.id.clone(),
-                        to: instance_id.clone(),
-                        name: name.clone(),
-                        rejection,
-                    });
-                }
+                let event = (name.as_str(), data.as_ref());
+                send_event(rows, (&commit.id, instance_id), event, effects)?;
             }
             Event::ChildScheduled {
                 task,
@@ -70,7 +69,7 @@ pub(crate) fn send(
                 let problem = match target.failure(Callee::Orchestration, name) {
                     Some(failure) => Some(modules::meant(rows, failure, name)?.message),
                     None => match starts.next() {
-                        Some(new) => try_start(rows, new, commit, effects)?,
+                        Some(new) => start(rows, new, &by, None, commit.turn.at, effects)?,
                         None => return Err(missing_start(instance_id)),
                     },
                 };
@@ -149,8 +148,40 @@ pub(crate) fn send(
     Ok(notes)
 }
 
+/// Sends an event from one instance to another. One that cannot be delivered is discarded.
+pub(super) fn send_event(
+    rows: &mut impl Rows,
+    (by, to): (&str, &str),
+    (name, data): (&str, Option<&Json>),
+    effects: &mut Effects,
+) -> Result<(), StoreError> {
+    if let Some(partition) = rows.elsewhere(to) {
+        let message = OutboxMessage::Event {
+            by: by.to_owned(),
+            to: to.to_owned(),
+            name: name.to_owned(),
+            data: data.cloned(),
+        };
+        return rows.send(partition, message);
+    }
+    let message = Message::ExternalEvent {
+        number: None,
+        name: name.to_owned(),
+        data: data.cloned(),
+    };
+    if let Err(rejection) = deliver_event(rows, to, &message, effects)? {
+        effects.refused.push(Refused::Event {
+            by: by.to_owned(),
+            to: to.to_owned(),
+            name: name.to_owned(),
+            rejection,
+        });
+    }
+    Ok(())
+}
+
 /// Delivers an event to another instance if that is live and has room for it.
-fn send_event(
+fn deliver_event(
     rows: &mut impl Rows,
     id: &str,
     message: &Message,
@@ -192,24 +223,35 @@ fn send_request(
         key: commit.key,
         task: commit.expected.task(*task),
     };
-    let failure = match refused {
-        Some(failure) => failure.clone(),
-        None => {
-            let new = NewRequest {
-                instance: instance_id.clone(),
-                id: id.clone(),
-                name: name.clone(),
-                input: input.clone(),
-            };
-            match deliver_request(rows, &new, Some(asker), effects)? {
-                Ok(()) => return Ok(()),
-                Err(rejection) => not_answered(format!(
-                    "request {name:?} to instance {instance_id:?} was not delivered: {rejection}"
-                )),
-            }
-        }
+    if let Some(failure) = refused {
+        return requests::tell(rows, asker, Err(failure.clone()), effects);
+    }
+    let new = NewRequest {
+        instance: instance_id.clone(),
+        id: id.clone(),
+        name: name.clone(),
+        input: input.clone(),
     };
-    requests::tell(rows, asker, Err(failure), effects)
+    ask(rows, &new, asker, effects)
+}
+
+/// Delivers a request of an instance to another one, or tells the asker that it cannot be.
+pub(super) fn ask(
+    rows: &mut impl Rows,
+    new: &NewRequest,
+    asker: Asker,
+    effects: &mut Effects,
+) -> Result<(), StoreError> {
+    if let Some(partition) = rows.elsewhere(&new.instance) {
+        let new = new.clone();
+        return rows.send(partition, OutboxMessage::Request { new, asker });
+    }
+    let Err(rejection) = deliver_request(rows, new, Some(asker), effects)? else {
+        return Ok(());
+    };
+    let (name, to) = (&new.name, &new.instance);
+    let why = format!("request {name:?} to instance {to:?} was not delivered: {rejection}");
+    requests::tell(rows, asker, Err(not_answered(why)), effects)
 }
 
 /// Reports that an instance was not started. Returns the event for the starter's history if the starter has ended.
@@ -264,14 +306,16 @@ fn start_child(
                     "the module of {instance_id:?} was deleted before it was tried again"
                 ))
             } else {
-                try_start(rows, new, commit, effects)?
+                let by = Sender {
+                    key: commit.key,
+                    id: commit.id.clone(),
+                };
+                let task = Some((commit.expected.task(task), attempt));
+                start(rows, new, &by, task, commit.turn.at, effects)?
             };
             match tried {
                 None => return Ok(()),
-                Some(reason) => perennial_core::Failure::permanent(
-                    perennial_core::kind::INSTANCE_EXISTS,
-                    reason,
-                ),
+                Some(reason) => Failure::permanent(kind::INSTANCE_EXISTS, reason),
             }
         }
     };
@@ -301,25 +345,135 @@ fn missing_start(id: &str) -> StoreError {
     StoreError::Corrupt(format!("a turn starts {id:?} without saying how"))
 }
 
-/// Starts an instance for another one, or returns the rejection.
+/// Starts an instance for another one, or returns the rejection. If another owner runs it, that is told to start it, and the rejection comes
+/// as a message.
 ///
 /// A live instance keeps its id, also in its last turn. The id of an ended one is reused unless the start forbids that. A child that a
 /// rewind of its parent dropped does not block its id.
+fn start(
+    rows: &mut impl Rows,
+    new: &NewInstance,
+    by: &Sender,
+    task: Option<(TaskRef, u32)>,
+    now: Timestamp,
+    effects: &mut Effects,
+) -> Result<Option<String>, StoreError> {
+    if let Some(partition) = rows.elsewhere(&new.start.instance_id) {
+        if let Some(digest) = new.start.module {
+            modules::expect(rows, digest)?;
+        }
+        let (new, by) = (new.clone(), by.clone());
+        rows.send(partition, OutboxMessage::Start { new, by, task })?;
+        return Ok(None);
+    }
+    try_start(rows, new, by, now, effects)
+}
+
+/// Starts an instance that the owner of another partition asks for, or tells the starter why not.
+pub(super) fn start_received(
+    rows: &mut impl Rows,
+    new: &NewInstance,
+    by: &Sender,
+    task: Option<(TaskRef, u32)>,
+    now: Timestamp,
+    effects: &mut Effects,
+) -> Result<(), StoreError> {
+    let Some(reason) = try_start(rows, new, by, now, effects)? else {
+        return Ok(());
+    };
+    let Some((task, attempt)) = task else {
+        return not_started(rows, by, &new.start.instance_id, &reason, now, effects);
+    };
+    let message = Message::ChildEnded {
+        task,
+        attempt,
+        outcome: Err(Failure::permanent(kind::INSTANCE_EXISTS, reason)),
+    };
+    deliver_if_live(rows, by.key, &message, effects)
+}
+
+/// Tells an instance that a detached one, which it asked another owner to start, was not started. If it has ended, its history says so after
+/// its end.
+pub(super) fn not_started(
+    rows: &mut impl Rows,
+    by: &Sender,
+    id: &str,
+    reason: &str,
+    now: Timestamp,
+    effects: &mut Effects,
+) -> Result<(), StoreError> {
+    let (instance_id, reason) = (id.to_owned(), reason.to_owned());
+    if let Some(partition) = rows.elsewhere_key(by.key) {
+        let by = by.clone();
+        let message = OutboxMessage::NotStarted {
+            by,
+            instance_id,
+            reason,
+        };
+        return rows.send(partition, message);
+    }
+    effects.refused.push(Refused::Start {
+        by: by.id.clone(),
+        id: instance_id.clone(),
+        reason: reason.clone(),
+    });
+    match rows.instance(by.key)? {
+        Some(row) if row.status.is_end() => {
+            let skipped = Event::InstanceStartSkipped {
+                instance_id,
+                reason,
+            };
+            let at = now.max(row.updated_at);
+            append_after_end(rows, &row, at, vec![skipped])
+        }
+        Some(_) => {
+            let skipped = Message::StartSkipped {
+                instance_id,
+                reason,
+            };
+            deliver(rows, by.key, &skipped, effects)
+        }
+        None => Ok(()),
+    }
+}
+
+/// Adds a turn with these events to the history of an ended instance.
+fn append_after_end(
+    rows: &mut impl Rows,
+    row: &InstanceRow,
+    at: Timestamp,
+    received: Vec<Event>,
+) -> Result<(), StoreError> {
+    let bytes = received.iter().map(Event::size).sum::<usize>() as u64;
+    let turn = Turn {
+        number: row.turns,
+        first_event: row.next_event,
+        at,
+        received,
+        produced: Vec::new(),
+        answer: None,
+        next: None,
+    };
+    rows.insert_turn(row.key, row.execution, &turn)?;
+    rows.add_epilogue(row.key, &turn, row.history_bytes + bytes)
+}
+
 fn try_start(
     rows: &mut impl Rows,
     new: &NewInstance,
-    commit: &TurnCommit,
+    by: &Sender,
+    now: Timestamp,
     effects: &mut Effects,
 ) -> Result<Option<String>, StoreError> {
     let id = &new.start.instance_id;
     let taken = rows.find(id)?;
     let is_child = new.start.parent.is_some();
     match taken {
-        Some((key, _)) if key == commit.key => {
+        Some((key, _)) if key == by.key => {
             let why = format!("instance {id:?} exists already, and is what asks for it");
             return Ok(Some(why));
         }
-        Some((key, _)) if is_child && is_left_behind(rows, key, &commit.id)? => {
+        Some((key, _)) if is_child && is_left_behind(rows, key, &by.id)? => {
             create::forget(rows, key, effects)?;
         }
         Some((_, status)) => {
@@ -330,7 +484,17 @@ fn try_start(
         }
         None => {}
     }
-    create::insert_pending(rows, new, commit.turn.at, effects)?;
+    if let Some(digest) = new
+        .start
+        .module
+        .filter(|_| rows.elsewhere_key(by.key).is_some())
+        && modules::expect(rows, digest).is_err()
+    {
+        return Ok(Some(format!(
+            "the module of {id:?} was deleted before it was started"
+        )));
+    }
+    create::insert_pending(rows, new, now, effects)?;
     effects.woken.push(new.key);
     Ok(None)
 }

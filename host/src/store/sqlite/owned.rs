@@ -9,6 +9,7 @@ use crate::store::StoreError;
 use crate::store::codec;
 use crate::store::flight::FlightRecorder;
 use crate::store::owned::Owned;
+use crate::store::partition::Partitions;
 use crate::store::reads::Reader;
 use crate::store::sqlite::file::lock::OwnerLock;
 use crate::store::sqlite::file::paths::{RUNNING, with_suffix};
@@ -51,6 +52,8 @@ pub(crate) fn take_over(path: &Path, now: Timestamp) -> Result<Owned, StoreError
     let (flight, were_running) = FlightRecorder::open(with_suffix(path, RUNNING))?;
     Ok(Owned {
         owner: Box::new(lock),
+        partitions: Partitions::default(),
+        first_key: reader.last_key()?.0 + 1,
         writer,
         reader,
         flight,

@@ -23,7 +23,7 @@ impl Memory {
     }
 
     pub(crate) fn has_garbage(&self) -> Result<bool, StoreError> {
-        Ok(self.garbage.iter().next().is_some())
+        Ok(self.garbage.keys().any(|(key, _)| self.own.has_key(*key)))
     }
 
     pub(crate) fn keys(&self) -> Result<Vec<KeyRow>, StoreError> {

@@ -58,7 +58,8 @@ impl Memory {
             count > 1 || count == 1 && may_begin
         };
         let rows = self.all().map(|of| &of.row);
-        let live = rows.filter(|row| !row.status.is_end());
+        let own = rows.filter(|row| self.own.has_key(row.key));
+        let live = own.filter(|row| !row.status.is_end());
         let waiting = live.filter(|row| waits(row.key, row.status, row.scheduled_for));
         Ok(waiting.map(|row| row.key).collect())
     }

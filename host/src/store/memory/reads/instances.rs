@@ -43,7 +43,8 @@ impl Memory {
     }
 
     pub(crate) fn suspended(&self) -> Result<Vec<InstanceKey>, StoreError> {
-        let suspended = self.all().filter(|of| of.row.status == Status::Suspended);
+        let own = self.all().filter(|of| self.own.has_key(of.row.key));
+        let suspended = own.filter(|of| of.row.status == Status::Suspended);
         let suspended = sorted(suspended, |of| (of.row.created_at, of.row.key));
         Ok(suspended.into_iter().map(|of| of.row.key).collect())
     }
@@ -128,13 +129,15 @@ impl Memory {
         by: Timestamp,
         limit: u32,
     ) -> Result<Vec<InstanceKey>, StoreError> {
-        let ended = self.ended(status).filter(|row| row.updated_at <= by);
+        let own = self.ended(status).filter(|row| self.own.has_key(row.key));
+        let ended = own.filter(|row| row.updated_at <= by);
         let ended = sorted(ended, |row| (row.updated_at, row.key));
         Ok(first(limit, ended.into_iter().map(|row| row.key)))
     }
 
     pub(crate) fn first_end(&self, status: Status) -> Result<Option<Timestamp>, StoreError> {
-        Ok(self.ended(status).map(|row| row.updated_at).min())
+        let own = self.ended(status).filter(|row| self.own.has_key(row.key));
+        Ok(own.map(|row| row.updated_at).min())
     }
 
     /// The instances that ended with a status; none if it is not an end.

@@ -25,7 +25,7 @@ impl Memory {
             (row.due, key, task)
         };
         let wanted = |row: &TaskRow| match of(row) {
-            (Some(due), key, task) => is_wanted((due, key, task)),
+            (Some(due), key, task) => self.own.has_key(key) && is_wanted((due, key, task)),
             (None, ..) => false,
         };
         sorted(self.open().filter(wanted), of)
@@ -49,7 +49,7 @@ impl Memory {
         limit: u32,
     ) -> Result<Vec<TaskRow>, StoreError> {
         let ready = |row: &TaskRow| row.due.is_none() && row.kind == TaskRowKind::Activity;
-        let later = |row: &TaskRow| place(row) > after;
+        let later = |row: &TaskRow| self.own.has_key(row.key) && place(row) > after;
         Ok(first(limit, self.open().filter(ready).filter(later)))
     }
 

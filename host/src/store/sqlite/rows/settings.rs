@@ -6,8 +6,12 @@ use rusqlite::{OptionalExtension, params};
 use crate::store::codec::int;
 use crate::store::rows::Found;
 use crate::store::rows::hub::SettingRows;
+use crate::store::rows::outbox::OutboxRows;
 use crate::store::sqlite::rows::sql::Sql;
 use crate::store::types::{KeyRow, Setting};
+
+/// A hub in a file is not divided.
+impl OutboxRows for Sql<'_> {}
 
 impl SettingRows for Sql<'_> {
     fn setting(&mut self, which: Setting) -> Found<Option<String>> {
