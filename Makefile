@@ -23,6 +23,7 @@ how-long:
 test: build guests ## every test that fits fifteen minutes
 	@.ci/step "test" cargo test --release --locked --workspace --no-fail-fast
 	@PERENNIAL_TEST_STORE=memory .ci/step "test the engine on a store in memory" cargo test --release --locked --workspace --lib engine::tests
+	@PERENNIAL_TEST_STORE=partitions .ci/step "test engines that share the partitions of a hub" cargo test --release --locked --workspace --lib engine::tests
 
 test-postgres: build guests ## the tests of the engine with hubs in PostgreSQL, where its programs are there; 3 minutes
 	@.ci/step "test the engine on PostgreSQL" .ci/postgres

@@ -299,6 +299,7 @@ fn results_that_wait_in_memory_are_kept_when_the_host_stops() {
             }
         })
     });
+    let world = world.with_one_engine();
     let host = world.open();
     host.start("Fan", "a");
     let held: Vec<Held> = (0..8).map(|_| world.held()).collect();

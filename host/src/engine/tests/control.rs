@@ -383,6 +383,7 @@ fn what_is_left_below_an_instance_that_has_ended_is_stopped() {
 
     assert_eq!(command(&host, "root", terminate_all), Reply::Done);
     assert_eq!(host.end(&leaf), "Terminated");
+    host.idle();
     assert!(held.iter().all(|held| held.attempt.interrupt.is_set()));
     // They are interrupted but run on until they react. Then nothing is left.
     for held in held {

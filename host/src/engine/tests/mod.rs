@@ -25,6 +25,7 @@ mod lifecycle;
 mod logic;
 mod modules;
 mod order;
+mod partitions;
 mod places;
 mod power;
 mod processors;

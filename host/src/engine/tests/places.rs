@@ -1,6 +1,7 @@
 //! Where the hub of a world is: in a file of SQLite, in memory, or in PostgreSQL.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use perennial_core::Timestamp;
 
@@ -49,21 +50,12 @@ fn divided(dir: &Path, now: Timestamp) -> Place {
     Place::Memory(hub, dir.join("running"), all)
 }
 
-/// The places for the engines of a world: several, if its hub is divided.
-pub(super) fn shares(place: &Place) -> Vec<Place> {
-    match place {
-        Place::Memory(hub, running, all) if all.count() > 1 => {
-            let own: [&[u16]; 3] = [&[0], &[1, 2], &[3]];
-            let share = |own: &[u16]| {
-                let running = with_suffix(running, &format!("-{}", own[0]));
-                let own = own.iter().copied().map(Partition);
-                Place::Memory(hub.clone(), running, Partitions::some(all.count(), own))
-            };
-            own.map(share).into()
-        }
-        other => vec![other.clone()],
-    }
-}
+/// How the partitions of a divided hub are shared out among engines. Each host that follows another one has them in another way.
+const SHARES: [&[&[u16]]; 3] = [
+    &[&[0], &[1, 2], &[3]],
+    &[&[0, 1, 2, 3]],
+    &[&[3, 0], &[2], &[1]],
+];
 
 /// Another place of the same kind.
 pub(super) fn like(place: &Place, dir: &Path, now: Timestamp) -> Place {
@@ -77,6 +69,35 @@ pub(super) fn like(place: &Place, dir: &Path, now: Timestamp) -> Place {
 }
 
 impl World {
+    /// The places of the engines of the next host: several, if the hub is divided.
+    pub(super) fn shares(&self) -> Vec<Place> {
+        let Place::Memory(hub, running, all) = &self.place else {
+            return vec![self.place.clone()];
+        };
+        // Workers connect to one engine.
+        if all.count() == 1 || self.has_one_engine || self.remote || self.with_worker {
+            return vec![self.place.clone()];
+        }
+        let share = |own: &&[u16]| {
+            let running = with_suffix(running, &format!("-{}", own[0]));
+            let own = own.iter().copied().map(Partition);
+            Place::Memory(hub.clone(), running, Partitions::some(all.count(), own))
+        };
+        let shares = SHARES[self.hosts.load(Ordering::Relaxed) % SHARES.len()];
+        shares.iter().map(share).collect()
+    }
+
+    /// The same world whose hub has four partitions, which several engines share.
+    pub(crate) fn divided(mut self) -> Self {
+        self.place = divided(self.dir(), self.clock.now());
+        self
+    }
+
+    /// Whether several engines may share the hub.
+    pub(super) fn is_divided(&self) -> bool {
+        matches!(&self.place, Place::Memory(_, _, all) if all.count() > 1)
+    }
+
     /// A copy of the files as they are now, as another world: the state after a crash at this moment.
     pub(crate) fn crash_image(&self) -> Self {
         let mut image = self.another();
@@ -85,7 +106,7 @@ impl World {
             Place::File(_) => {}
             Place::Memory(hub, _, all) => {
                 image.place = Place::Memory(hub.copy(), copied, *all);
-                for (from, to) in shares(&self.place).iter().zip(shares(&image.place)) {
+                for (from, to) in self.shares().iter().zip(image.shares()) {
                     if let (Place::Memory(_, from, _), Place::Memory(_, to, _)) = (from, to) {
                         std::fs::copy(from, to).unwrap();
                     }

@@ -178,8 +178,8 @@ fn check_in(mut world: World, seed: u64) -> u64 {
     let _named = Named(seed);
     let mut dice = Dice(seed);
     world.config.resident_max = [0, 2, 1_000][dice.roll(3) as usize];
-    // Every third world has the programs of a worker.
-    let remote = seed.is_multiple_of(3);
+    // Every third world has the programs of a worker, which one engine runs.
+    let remote = seed.is_multiple_of(3) && !world.is_divided();
     (world.remote, world.with_worker) = (remote, remote);
     let done = Arc::<Mutex<Vec<String>>>::default();
     let told = Arc::clone(&done);
@@ -199,8 +199,9 @@ fn check_in(mut world: World, seed: u64) -> u64 {
         world.settle();
         done.lock().unwrap().clear();
         let host = world.open();
-        let faults = host.faults();
-        faults.follow(seed * 16 + life, one_in);
+        for (n, faults) in (0..).zip(host.all_faults()) {
+            faults.follow(seed * 16 + life + n * 1_000_003, one_in);
+        }
         if life == 0 {
             values = begin(&host, &mut dice);
         }
@@ -211,7 +212,7 @@ fn check_in(mut world: World, seed: u64) -> u64 {
                 disturb(&host, &mut dice);
             }
         }
-        dealt += faults.dealt();
+        dealt += host.all_faults().map(|faults| faults.dealt()).sum::<u64>();
         let began = world.activities.began().split_off(before);
         let again = began.iter().find(|(key, _)| recorded.contains(key));
         assert_eq!(again, None, "its result was in the hub");
@@ -220,7 +221,7 @@ fn check_in(mut world: World, seed: u64) -> u64 {
         let once: BTreeSet<&String> = done.iter().collect();
         assert_eq!(once.len(), done.len(), "what succeeded ran again: {done:?}");
         if life == LIVES {
-            faults.cease();
+            host.all_faults().for_each(|faults| faults.cease());
             for (n, value) in (0..).zip(&values) {
                 assert_eq!(host.end(&id(n)), value.to_string(), "{}", id(n));
             }
@@ -248,5 +249,14 @@ fn random_programs_end_as_they_should_on_a_store_in_memory_that_fails() {
     let seeds = seeds(SEEDS);
     let count = seeds.end - seeds.start;
     let dealt = each_of("faults", seeds, |seed| check_in(world().in_memory(), seed));
+    assert!(dealt > count, "only {dealt} faults");
+}
+
+/// Several engines have the partitions of a hub, and others have them after each host that stopped.
+#[test]
+fn random_programs_end_as_they_should_on_partitions_that_change_their_owners() {
+    let seeds = seeds(SEEDS);
+    let count = seeds.end - seeds.start;
+    let dealt = each_of("faults", seeds, |seed| check_in(world().divided(), seed));
     assert!(dealt > count, "only {dealt} faults");
 }

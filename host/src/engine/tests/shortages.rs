@@ -32,6 +32,7 @@ fn until(host: &Host<'_>, mut met: impl FnMut() -> bool) {
 fn an_instance_waits_for_what_the_host_lacks_and_then_goes_on() {
     for resource in EACH {
         let world = World::with("Listen", listens(2));
+        let world = world.with_one_engine();
         let host = world.open();
         host.start("Listen", "a");
         host.raise("a", "go", 1);

@@ -345,6 +345,7 @@ fn a_command_takes_effect_although_every_execution_continues_as_new_in_its_first
 fn ten_thousand_waiting_instances_cost_nothing() {
     let mut world = World::with("Listen", listens(1));
     world.config.resident_max = 100;
+    let world = world.with_one_engine();
     let host = world.open();
     let starts = (0..10_000).map(|n| host.engine.submit(start("Listen", &format!("i{n}"), None)));
     world

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use perennial_core::{
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 pub(crate) use super::doings::*;
 pub(crate) use super::guests::*;
 pub(crate) use super::logic::*;
-use super::places::{a_place, like, shares};
+use super::places::{a_place, like};
 use crate::engine::clock::{Clock, SimClock};
 use crate::engine::executor::Executor;
 use crate::engine::spans::SpanSink;
@@ -50,7 +50,9 @@ pub(crate) struct World {
     /// Whether each host has a worker for them, and for the activity `Echo`.
     pub(crate) with_worker: bool,
     /// Whether one engine runs all of the hub, also if that is divided.
-    has_one_engine: bool,
+    pub(super) has_one_engine: bool,
+    /// How many hosts have stopped in good order.
+    pub(super) hosts: AtomicUsize,
     /// How often a worker was lost.
     losses: Arc<AtomicU32>,
     runtime: Arc<tokio::runtime::Runtime>,
@@ -83,6 +85,7 @@ impl World {
             remote: false,
             with_worker: false,
             has_one_engine: false,
+            hosts: AtomicUsize::default(),
             losses: Arc::default(),
             runtime: Arc::new(runtime),
         }
@@ -129,6 +132,7 @@ impl World {
             remote: self.remote,
             with_worker: self.with_worker,
             has_one_engine: self.has_one_engine,
+            hosts: AtomicUsize::new(self.hosts.load(Ordering::Relaxed)),
             losses: Arc::clone(&self.losses),
             runtime: Arc::clone(&self.runtime),
         }
@@ -139,23 +143,20 @@ impl World {
     }
 
     pub(crate) fn try_open(&self) -> Result<Host<'_>, StoreError> {
-        let (engines, peers) = (Vec::new(), Arc::new(OnceLock::new()));
-        let is_shared = !(self.has_one_engine || self.remote || self.with_worker);
-        let places = match is_shared {
-            true => shares(&self.place),
-            false => vec![self.place.clone()],
-        };
-        let engines = places.iter().try_fold(engines, |mut engines, place| {
-            let parts = self.parts(Arc::new(Others(Arc::clone(&peers))));
-            engines.push(Engine::start(place, self.config.clone(), parts)?);
-            Ok::<_, StoreError>(engines)
-        })?;
-        peers
-            .set(engines.iter().map(Arc::downgrade).collect())
-            .unwrap();
+        let (engines, peers) = (Vec::new(), Arc::<Mutex<Vec<_>>>::default());
+        let engines = self
+            .shares()
+            .iter()
+            .try_fold(engines, |mut engines, place| {
+                let parts = self.parts(Arc::new(Others(Arc::clone(&peers))));
+                engines.push(Engine::start(place, self.config.clone(), parts)?);
+                Ok::<_, StoreError>(engines)
+            })?;
+        *peers.lock().unwrap() = engines.iter().map(Arc::downgrade).collect();
         let host = Host {
             engine: Arc::clone(&engines[0]),
             engines,
+            peers,
             world: self,
             worker: Mutex::default(),
         };
@@ -362,13 +363,13 @@ fn check_values(reader: &Reader, row: &InstanceRow, state: &State) {
 }
 
 /// The other engines of a divided hub.
-struct Others(Arc<OnceLock<Vec<Weak<Engine>>>>);
+struct Others(Arc<Mutex<Vec<Weak<Engine>>>>);
 
 impl Peers for Others {
     fn submit(&self, to: Partition, request: Request) -> Result<Reply, StoreError> {
-        let engines = self.0.get().into_iter().flatten();
-        let mut engines = engines.filter_map(Weak::upgrade);
-        let owner = engines.find(|engine| engine.partitions().has(to));
+        let engines = self.0.lock().unwrap().clone();
+        let mut engines = engines.iter().filter_map(Weak::upgrade);
+        let owner = engines.find(|engine| engine.partitions().has(to) && !engine.is_stopping());
         let owner = owner.ok_or(StoreError::Closed)?;
         let runtime = owner.runtime.clone();
         runtime.block_on(owner.submit(request))
@@ -380,6 +381,7 @@ pub(crate) struct Host<'a> {
     /// The first of them, which is the only one unless the hub is divided.
     pub(crate) engine: Arc<Engine>,
     pub(crate) engines: Vec<Arc<Engine>>,
+    peers: Arc<Mutex<Vec<Weak<Engine>>>>,
     pub(crate) world: &'a World,
     worker: Mutex<Option<tokio::task::JoinHandle<()>>>,
 }
@@ -387,6 +389,7 @@ pub(crate) struct Host<'a> {
 impl Drop for Host<'_> {
     fn drop(&mut self) {
         self.engines.iter().for_each(Engine::shut_down);
+        self.world.hosts.fetch_add(1, Ordering::Relaxed);
         // It holds the engine.
         if let Some(worker) = self.worker.lock().unwrap().take() {
             worker.abort();
@@ -432,6 +435,24 @@ impl Host<'_> {
             None => &self.engine,
         };
         self.world.block_on("the verdict", engine.submit(request))
+    }
+
+    /// Another engine takes over the partitions of one, which is told nothing of it. Returns the one that was replaced.
+    pub(crate) fn replace(&mut self, number: usize) -> Arc<Engine> {
+        let world = self.world;
+        let Place::Memory(hub, running, own) = world.shares().remove(number) else {
+            panic!("the hub is not divided");
+        };
+        // It is on another machine.
+        let running = running.with_extension(format!("{}", self.peers.lock().unwrap().len()));
+        let place = Place::Memory(hub, running, own);
+        let parts = world.parts(Arc::new(Others(Arc::clone(&self.peers))));
+        let engine = Engine::start(&place, world.config.clone(), parts).unwrap();
+        self.peers
+            .lock()
+            .unwrap()
+            .insert(0, Arc::downgrade(&engine));
+        std::mem::replace(&mut self.engines[number], engine)
     }
 
     /// The engine that runs the instance with an id.
@@ -584,6 +605,13 @@ impl Host<'_> {
             assert!(began.elapsed() < patience(), "what is due is not fired");
             std::thread::yield_now();
         }
+    }
+
+    /// Injects faults into the writers of all engines.
+    pub(crate) fn all_faults(&self) -> impl Iterator<Item = &crate::store::Faults> {
+        self.engines
+            .iter()
+            .map(|engine| &**engine.hub.writer.faults())
     }
 
     /// Injects faults into the writer.
