@@ -136,7 +136,7 @@ pub use perennial_core::{
 };
 pub use runtime::{
     ActivityContext, Check, CheckOutcome, CheckReport, CheckedInstance, CheckedName, Collect, Host,
-    HostBuilder, HubCheck, HubProblem, NameChange, RemoveInUse, Replayer, Verify,
+    HostBuilder, HubCheck, HubProblem, Loss, NameChange, RemoveInUse, Replayer, Verify,
 };
 pub use shortage::{Resource, Shortage};
 pub use store::{

@@ -132,7 +132,6 @@ impl Writes for MemoryWriter {
         &self.seen.backlog
     }
 
-    #[cfg(feature = "http")]
     fn fails(&self) -> bool {
         self.seen.outage.lasts()
     }

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use perennial_core::Timestamp;
 
+use crate::outage::Outage;
 use crate::store::StoreError;
 use crate::store::flight::FlightRecorder;
 use crate::store::owned::{OwnerNote, Ownership, machine};
 use crate::store::postgres::address::Address;
 use crate::store::postgres::create::{check_format, create};
-use crate::store::postgres::lease::{Taken, take};
+use crate::store::postgres::lease::{Lease, Taken, take};
 use crate::store::postgres::pool::Pool;
 use crate::store::postgres::reads::PostgresReader;
 use crate::store::postgres::session::{Purpose, Session};
@@ -51,19 +52,31 @@ pub(in crate::store) fn take_over(
     };
     let session = Session::open(address, Purpose::Write)?;
     loop {
-        match take(&session, address, &note)? {
-            Taken::Lease { lease, former } => {
-                return Ok(Owned {
-                    writer: PostgresWriter::start(address.clone(), session, lease)?,
-                    reader: Pool::new(address.clone()),
-                    made,
-                    #[cfg(test)]
-                    epoch: lease.epoch,
-                    former,
-                });
+        let session = match open.take().filter(|session| !session.is_lost()) {
+            Some(session) => Ok(session),
+            None => Session::open(address, Purpose::Write),
+        };
+        let taken = session.and_then(|session| Ok((take(&session, address, note)?, session)));
+        let error = match taken {
+            Ok((Taken::Lease { lease, former }, session)) => return Ok((session, lease, former)),
+            Ok((Taken::By(owner), _)) if !waits(&owner) => return Err(StoreError::Owned(owner)),
+            Ok((Taken::By(owner), session)) => {
+                (open, last) = (Some(session), Some(owner));
+                if let Some(unsaid) = outage.succeeded() {
+                    tracing::info!(unsaid, "the database can be reached again");
+                }
+                None
             }
-            Taken::By(owner) if !waits(&owner) => return Err(StoreError::Owned(owner)),
-            Taken::By(_) => std::thread::sleep(LOOK_EVERY),
+            Err(error) => Some(error),
+        };
+        if let Some(error) = error {
+            let goes_on = last.as_ref().is_some_and(|owner| waits(owner));
+            if !error.is_away() || !goes_on {
+                return Err(error);
+            }
+            if let Some(unsaid) = outage.failed() {
+                tracing::warn!(%error, unsaid, "the database cannot be reached; this host still waits to take the task hub over");
+            }
         }
     }
 }
@@ -85,6 +98,7 @@ pub(in crate::store) fn owned(
         reader,
         made,
         former,
+        std::thread::sleep(LOOK_EVERY);
         ..
     } = take_over(address, now, what, waits)?;
     let (flight, mut were_running) = FlightRecorder::open(running.to_owned())?;

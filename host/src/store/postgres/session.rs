@@ -15,7 +15,7 @@ use tokio_postgres::{AsyncMessage, Client, Connection, Row, Statement};
 use crate::outage::warn_seldom;
 use crate::store::StoreError;
 use crate::store::postgres::address::Address;
-use crate::store::postgres::error::{failed, is_lost, of_postgres};
+use crate::store::postgres::error::{is_lost, of_postgres, unanswered};
 use crate::store::postgres::runtime::{Runtime, wait};
 use crate::store::postgres::tls;
 
@@ -98,7 +98,7 @@ impl Session {
                 ));
             }
             Ok(Err(None)) | Err(_) => {
-                return Err(failed(format!(
+                return Err(unanswered(format!(
                     "could not connect to {address}: it did not answer in {} s",
                     CONNECT_MAX.as_secs()
                 )));
@@ -197,7 +197,7 @@ impl Session {
             None => {
                 // What was asked may still be answered: nothing else can be asked here.
                 self.lost.store(true, Ordering::Release);
-                Err(failed(format!(
+                Err(unanswered(format!(
                     "PostgreSQL did not answer in {} s",
                     ANSWER_MAX.as_secs()
                 )))
