@@ -142,4 +142,6 @@ pub use shortage::{Resource, Shortage};
 pub use store::{
     CollectedModule, Definition, DefinitionKind, Order, UpdatedName, WaitFilter, WaitKind,
 };
+#[cfg(feature = "postgres")]
+pub use store::{DatabaseAdvice, Severity};
 pub use wasm::{DirGrant, Grants};

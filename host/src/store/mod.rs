@@ -60,6 +60,8 @@ pub(crate) use owned::{Owned, OwnerNote, Ownership};
 pub(crate) use place::Place;
 #[cfg(feature = "postgres")]
 pub(crate) use postgres::{address::Address, create::hubs as hubs_in_postgres, outside::Told};
+#[cfg(feature = "postgres")]
+pub use queries::advice::{DatabaseAdvice, Severity};
 pub use queries::filter::Order;
 pub(crate) use queries::filter::{InstanceFilter, ListPlace, ListQuery};
 #[cfg(test)]

@@ -15,6 +15,7 @@ use crate::store::postgres::lease::{Lease, Taken, take};
 use crate::store::postgres::pool::Pool;
 use crate::store::postgres::reads::PostgresReader;
 use crate::store::postgres::session::{Purpose, Session};
+use crate::store::postgres::settings;
 use crate::store::postgres::writer::PostgresWriter;
 use crate::store::reads::Reader;
 use crate::store::writer::Writer;
@@ -50,7 +51,26 @@ pub(in crate::store) fn take_over(
         machine: machine(),
         ..OwnerNote::of_this_process(what, None)
     };
-    let session = Session::open(address, Purpose::Write)?;
+    let (session, lease, former) = wait_for_lease(address, &note, waits)?;
+    settings::warn(&session);
+    Ok(Owned {
+        writer: PostgresWriter::start(address.clone(), session, lease)?,
+        reader: Pool::new(address.clone()),
+        made,
+        #[cfg(test)]
+        epoch: lease.epoch,
+        former,
+    })
+}
+
+/// Takes the lease of a hub, once its owner is gone. Who waits goes on waiting while the database is away.
+fn wait_for_lease(
+    address: &Address,
+    note: &OwnerNote,
+    waits: &dyn Fn(&str) -> bool,
+) -> Result<(Session, Lease, Vec<OwnerNote>), StoreError> {
+    let (mut open, mut last) = (None::<Session>, None::<String>);
+    let outage = Outage::new();
     loop {
         let session = match open.take().filter(|session| !session.is_lost()) {
             Some(session) => Ok(session),
@@ -78,6 +98,7 @@ pub(in crate::store) fn take_over(
                 tracing::warn!(%error, unsaid, "the database cannot be reached; this host still waits to take the task hub over");
             }
         }
+        std::thread::sleep(LOOK_EVERY);
     }
 }
 
@@ -98,7 +119,6 @@ pub(in crate::store) fn owned(
         reader,
         made,
         former,
-        std::thread::sleep(LOOK_EVERY);
         ..
     } = take_over(address, now, what, waits)?;
     let (flight, mut were_running) = FlightRecorder::open(running.to_owned())?;

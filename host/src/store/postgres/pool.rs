@@ -9,7 +9,7 @@ use crate::store::postgres::address::Address;
 use crate::store::postgres::session::{Param, Purpose, Session};
 
 /// The size of the pool of each hub, as that of a hub in SQLite.
-const CONNECTIONS_MAX: usize = 8;
+pub(super) const CONNECTIONS_MAX: usize = 8;
 
 /// Reads a hub, from any thread.
 pub(in crate::store) struct Pool {
