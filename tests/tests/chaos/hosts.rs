@@ -226,7 +226,7 @@ impl Slot {
                 .unwrap()
                 .iter()
                 .rev()
-                .take(3)
+                .take(8)
                 .rev()
                 .cloned()
                 .collect::<Vec<_>>();

@@ -103,14 +103,14 @@ const TAMPERED: [(&str, Tamper); 21] = [
     ("another execution", |_, seen| {
         let again = Attempt {
             execution: "again".to_owned(),
-            ..seen.attempts[0].clone()
+            ..seen.attempt()
         };
         seen.attempts.push(again);
     }),
     ("ms after the result was recorded", |_, seen| {
         let late = Attempt {
-            began: seen.attempts[0].began + 3_600_000,
-            ..seen.attempts[0].clone()
+            began: seen.attempt().began + 3_600_000,
+            ..seen.attempt()
         };
         seen.attempts.push(late);
     }),
@@ -120,14 +120,14 @@ const TAMPERED: [(&str, Tamper); 21] = [
     ("ran, and the instance is not there", |_, seen| {
         let of_nobody = Attempt {
             id: "nobody".to_owned(),
-            ..seen.attempts[0].clone()
+            ..seen.attempt()
         };
         seen.attempts.push(of_nobody);
     }),
     ("ran and is not in its history", |_, seen| {
         let unasked = Attempt {
             task: 4_711,
-            ..seen.attempts[0].clone()
+            ..seen.attempt()
         };
         seen.attempts.push(unasked);
     }),
@@ -176,6 +176,16 @@ fn place_of(history: &[HistoryEvent], is: impl Fn(&Event) -> bool) -> usize {
 }
 
 impl Seen {
+    /// An attempt of an instance that was not purged, and has the result.
+    fn attempt(&self) -> Attempt {
+        let mut attempts = self.attempts.iter();
+        let has_result = |attempt: &&Attempt| {
+            let instance = self.instances.get(&attempt.id);
+            instance.is_some_and(|instance| instance.status.runtime_status == Status::Completed)
+        };
+        attempts.find(has_result).expect("the load has one").clone()
+    }
+
     fn any(&self, is: impl Fn(&Instance) -> bool) -> String {
         let mut found = self.instances.iter().filter(|(_, instance)| is(instance));
         found.next().expect("the load has one").0.clone()
@@ -262,10 +272,10 @@ async fn what_may_have_happened_may_be_there_or_not() {
     assert!(found.is_empty(), "{found:#?}");
     // A host that was stopped went on with what it had begun.
     let (mut record, mut seen) = (record, seen);
-    let late = seen.attempts[0].began + 3_600_000;
+    let late = seen.attempt().began + 3_600_000;
     seen.attempts.push(Attempt {
         began: late,
-        ..seen.attempts[0].clone()
+        ..seen.attempt()
     });
     record.stalls.push((late - 1, late + 1));
     assert_eq!(problems(&record, &seen), Vec::<String>::new());
