@@ -1,5 +1,5 @@
 # Thin: every target says what it does and how long each step took. The work is in .ci/.
-.PHONY: help setup build guests demo how-long test test-postgres test-ways test-all test-clients test-browser setup-browser setup-postgres screenshots test-examples test-package soak fuzz bench bench-long bench-peers bench-dashboard lint clean
+.PHONY: help setup build guests demo how-long test test-postgres test-ways test-all test-clients test-browser setup-browser setup-postgres screenshots test-examples test-package soak chaos fuzz bench bench-long bench-peers bench-dashboard lint clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -25,7 +25,7 @@ test: build guests ## every test that fits fifteen minutes
 	@PERENNIAL_TEST_STORE=memory .ci/step "test the engine on a store in memory" cargo test --release --locked --workspace --lib engine::tests
 	@PERENNIAL_TEST_STORE=partitions .ci/step "test engines that share the partitions of a hub" cargo test --release --locked --workspace --lib engine::tests
 
-test-postgres: build guests ## the tests of the engine with hubs in PostgreSQL, where its programs are there; 3 minutes
+test-postgres: build guests ## the tests of the engine with hubs in PostgreSQL, and hosts and servers that die, where its programs are there; 4 minutes
 	@.ci/step "test the engine on PostgreSQL" .ci/postgres
 
 test-ways: build guests ## what depends on how a guest was built, once more by each other way to build that this machine has
@@ -60,6 +60,10 @@ test-package: build ## what is published: packed, built from what is packed, and
 SOAK_MINUTES ?= 30
 soak: build guests ## a host under a mixed load for SOAK_MINUTES (30): memory and open files must not grow
 	@PERENNIAL_SOAK_SECONDS=$$(($(SOAK_MINUTES) * 60)) .ci/step "soak" cargo test --release --locked --workspace --test soak -- --nocapture
+
+CHAOS_ROUNDS ?= 300
+chaos: build guests ## hosts of a hub in PostgreSQL and its server are killed, stopped and cut off, CHAOS_ROUNDS (300) times; half an hour
+	@PERENNIAL_CHAOS_ROUNDS=$(CHAOS_ROUNDS) .ci/step "chaos" cargo test --release --locked --workspace --test chaos -- --nocapture whatever_dies
 
 FUZZ_SECONDS ?= 60
 fuzz: ## coverage-guided fuzzers of deployed bytes and of guests' answers, FUZZ_SECONDS (60) each; builds for some minutes at first

@@ -136,10 +136,12 @@ pub use perennial_core::{
 };
 pub use runtime::{
     ActivityContext, Check, CheckOutcome, CheckReport, CheckedInstance, CheckedName, Collect, Host,
-    HostBuilder, HubCheck, HubProblem, NameChange, RemoveInUse, Replayer, Verify,
+    HostBuilder, HubCheck, HubProblem, Loss, NameChange, RemoveInUse, Replayer, Verify,
 };
 pub use shortage::{Resource, Shortage};
 pub use store::{
     CollectedModule, Definition, DefinitionKind, Order, UpdatedName, WaitFilter, WaitKind,
 };
+#[cfg(feature = "postgres")]
+pub use store::{DatabaseAdvice, Severity};
 pub use wasm::{DirGrant, Grants};

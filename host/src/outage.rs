@@ -56,7 +56,6 @@ impl Outage {
     }
 
     /// Whether the last operation failed.
-    #[cfg(feature = "http")]
     pub(crate) fn lasts(&self) -> bool {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.lasts

@@ -8,6 +8,7 @@
 )]
 mod server;
 
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -22,16 +23,76 @@ pub fn database() -> Option<String> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let sockets = server::server()?.sockets();
     let name = format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed));
-    let made = Command::new(server::programs()?.join("psql"))
-        .args(["-q", "-U", "perennial", "-d", "postgres", "-c"])
-        .arg(format!("CREATE DATABASE {name} TEMPLATE template0"))
-        .arg("-h")
-        .arg(&sockets)
-        .status()
-        .unwrap();
-    assert!(made.success());
-    Some(format!(
-        "postgres://perennial@/{name}?host={}",
+    psql(
+        &sockets,
+        &format!("CREATE DATABASE {name} TEMPLATE template0"),
+    )
+    .unwrap();
+    Some(address(&sockets, &name))
+}
+
+/// A server of a test's own, which the test ends as it likes.
+pub struct Database(server::Server);
+
+impl Database {
+    /// Starts one; it syncs, as those of users do. `None` if there are no programs of PostgreSQL: says so, with the name of the test.
+    pub fn start() -> Option<Self> {
+        let started = server::Server::start(true);
+        if started.is_none() {
+            server::say_skipped();
+        }
+        started.map(Self)
+    }
+
+    /// The address of its database.
+    pub fn address(&self) -> String {
+        address(&self.0.sockets(), "postgres")
+    }
+
+    /// Executes statements, and returns what they answer, a line for each row. Fails while the server is down.
+    pub fn sql(&self, sql: &str) -> Result<String, String> {
+        psql(&self.0.sockets(), sql)
+    }
+
+    /// Ends the server by this signal: `INT` as its service is stopped, `QUIT` at once, and `KILL` with all of its processes. Returns when
+    /// it is gone.
+    pub fn down(&mut self, signal: &str) {
+        self.0.down(signal);
+    }
+
+    /// Starts the server again that was ended.
+    pub fn up(&mut self) {
+        self.0.up();
+    }
+
+    /// Keeps a copy of the files of the server, which is down.
+    pub fn keep(&mut self) {
+        self.0.keep();
+    }
+
+    /// Replaces the files of the server, which is down, by the copy that was kept: as a standby has them that was behind.
+    pub fn bring_back(&mut self) {
+        self.0.bring_back();
+    }
+}
+
+fn address(sockets: &Path, database: &str) -> String {
+    format!(
+        "postgres://perennial@/{database}?host={}",
         sockets.display()
-    ))
+    )
+}
+
+fn psql(sockets: &Path, sql: &str) -> Result<String, String> {
+    let output = Command::new(server::programs().unwrap().join("psql"))
+        .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"])
+        .args(["-U", "perennial", "-d", "postgres", "-c", sql, "-h"])
+        .arg(sockets)
+        .output()
+        .unwrap();
+    let said = |text: Vec<u8>| String::from_utf8(text).unwrap();
+    match output.status.success() {
+        true => Ok(said(output.stdout)),
+        false => Err(said(output.stderr)),
+    }
 }

@@ -1,5 +1,6 @@
 //! The binary, as a process of its own.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
@@ -77,6 +78,15 @@ pub struct Serve {
 impl Serve {
     /// Starts `perennial serve` and returns when it says that it is ready.
     pub fn start(data_dir: &Path, args: &[&str]) -> Self {
+        Self::start_into(data_dir, args, Stdio::null())
+    }
+
+    /// As [`start`](Self::start), and writes its log into a file.
+    pub fn start_logged(data_dir: &Path, args: &[&str], log: &Path) -> Self {
+        Self::start_into(data_dir, args, File::create(log).unwrap().into())
+    }
+
+    fn start_into(data_dir: &Path, args: &[&str], stderr: Stdio) -> Self {
         let mut child = Command::new(binary())
             .arg("--data-dir")
             .arg(data_dir)
@@ -85,7 +95,7 @@ impl Serve {
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(stderr)
             .spawn()
             .unwrap();
         let mut ready = String::new();

@@ -4,6 +4,9 @@
     reason = "a test that cannot be set up has failed"
 )]
 
+#[path = "postgres/failover.rs"]
+mod failover;
+
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -181,4 +184,48 @@ async fn whoever_gives_a_start_up_leaves_the_hub_to_others() {
         let last = builder().standby(|_| {}).start().await.unwrap();
         last.shut_down().await;
     }
+}
+
+#[test]
+fn what_a_database_lacks_is_said_by_doctor_and_when_a_host_starts() {
+    let Some(database) = database() else { return };
+    let (dir, log) = (DataDir::new(), tempfile::NamedTempFile::new().unwrap());
+    let args = ["--store", &database, "--log", "warn"];
+    let host = Serve::start_logged(dir.path(), &args, log.path());
+    // The servers of tests do not sync.
+    let (text, _) = told(&database, dir.path(), &["doctor"]);
+    let says = |text: &str, said: &str| assert!(text.contains(said), "{said}: {text}");
+    says(&text, "server: PostgreSQL ");
+    says(
+        &text,
+        "fsync: ALTER SYSTEM SET fsync = on; SELECT pg_reload_conf();",
+    );
+    says(
+        &text,
+        "full_page_writes: ALTER SYSTEM SET full_page_writes = on;",
+    );
+    let (json, _) = told(&database, dir.path(), &["doctor", "--json"]);
+    let findings: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
+    let is_fsync = |finding: &&serde_json::Value| finding["check"] == "fsync";
+    let fsync = findings.iter().find(is_fsync).unwrap();
+    assert_eq!(fsync["level"], "warning", "{fsync}");
+    host.kill();
+    let text = std::fs::read_to_string(log.path()).unwrap();
+    says(
+        &text,
+        "the database may lose what is acknowledged: fsync is off: a crash of the machine",
+    );
+    says(&text, "ALTER SYSTEM SET fsync = on;");
+
+    // Nothing more is said of a database that is not there than that.
+    let (text, succeeds) = told(
+        "postgres://perennial@/none?host=/nowhere",
+        dir.path(),
+        &["doctor"],
+    );
+    assert!(!succeeds);
+    says(
+        &text,
+        "could not connect to postgres://perennial@/nowhere/none#default",
+    );
 }

@@ -498,7 +498,7 @@ impl Error {
 
     /// The owner of the task hub did not answer, and the command could not be withdrawn: it may still be executed.
     pub fn is_queued(&self) -> bool {
-        matches!(self.kind, Kind::NoAnswer { .. })
+        matches!(self.kind, Kind::NoAnswer { .. }) || self.has_code(&["queued"])
     }
 
     /// Another process owns the task hub.
@@ -522,6 +522,11 @@ impl Error {
     pub fn is_locked(&self) -> bool {
         matches!(&self.kind, Kind::Store { source, .. } if source.is_locked())
             || self.has_code(&["locked"])
+    }
+
+    /// The server of the task hub's database cannot be reached now, for example because it is restarted; nothing was changed. Retry soon.
+    pub fn is_database_away(&self) -> bool {
+        matches!(&self.kind, Kind::Store { source, .. } if source.is_away())
     }
 
     /// The hub's file is damaged. Restore a backup.
@@ -548,13 +553,8 @@ impl Error {
 
     /// The host is shutting down, or another host has replaced it.
     pub fn is_shutting_down(&self) -> bool {
-        matches!(
-            &self.kind,
-            Kind::Store {
-                source: StoreError::Closed | StoreError::Fenced,
-                ..
-            }
-        ) || self.has_code(&["shuttingDown"])
+        matches!(&self.kind, Kind::Store { source, .. } if source.is_end())
+            || self.has_code(&["shuttingDown"])
     }
 
     /// Nothing answers at the address of the host, or something that does not speak this API.

@@ -6,6 +6,7 @@
 
 pub(crate) mod body;
 mod error;
+mod here;
 pub(crate) mod hub;
 pub(crate) mod instances;
 pub(crate) mod json;
@@ -471,10 +472,7 @@ impl Client {
             Backend::Engine(_) | Backend::Outside(_) => self.restricted(about, request)?,
         };
         let reply = match &self.backend {
-            Backend::Engine(engine) => engine
-                .submit(request)
-                .await
-                .map_err(|error| Error::store(&self.hub, error))?,
+            Backend::Engine(engine) => here::submit(&self.hub, engine, request).await?,
             Backend::Outside(hub) => hub.submit(&self.hub, request).await?,
             Backend::Remote(remote) => remote.submit(request).await?,
         };

@@ -238,8 +238,8 @@ pub(crate) struct Trouble {
 #[derive(Default)]
 pub(crate) struct End {
     stopping: AtomicBool,
-    /// Set to true when another owner has taken over the hub.
-    pub(crate) lost: tokio::sync::watch::Sender<bool>,
+    /// Why this process does not own the hub any more.
+    pub(crate) lost: tokio::sync::watch::Sender<Option<StoreError>>,
     threads: OrderedMutex<Vec<JoinHandle<()>>, { rank::THREADS }>,
 }
 
@@ -321,9 +321,9 @@ impl Engine {
             hub,
         });
         let weak = Arc::downgrade(&engine);
-        engine.hub.writer.when_fenced(move || {
+        engine.hub.writer.when_fenced(move |why| {
             if let Some(engine) = weak.upgrade() {
-                engine.fenced(&StoreError::Fenced);
+                engine.fenced(why);
             }
         });
         let weak = Arc::downgrade(&engine);
@@ -391,7 +391,6 @@ impl Engine {
     // --- Writing
 
     /// Whether the last commit failed.
-    #[cfg(feature = "http")]
     pub(crate) fn fails_to_write(&self) -> bool {
         self.hub.writer.fails()
     }
@@ -511,7 +510,7 @@ impl Engine {
         if !self.end.stopping.swap(true, Ordering::AcqRel) {
             tracing::error!(%error, "this host stops running instances");
             self.hub.flight.let_go();
-            self.end.lost.send_replace(true);
+            self.end.lost.send_replace(Some(error.clone()));
             self.timers.stop();
             drop(self.activities.stop());
             self.work.there.notify_all();

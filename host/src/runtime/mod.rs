@@ -5,6 +5,7 @@ mod builder;
 mod check;
 mod collect;
 mod listener;
+mod loss;
 mod module;
 mod native;
 mod replayer;
@@ -28,6 +29,7 @@ use crate::store::StoreError;
 pub use builder::HostBuilder;
 pub use check::{Check, CheckOutcome, CheckReport, CheckedInstance, CheckedName, NameChange};
 pub use collect::{Collect, RemoveInUse};
+pub use loss::Loss;
 pub use native::ActivityContext;
 pub use replayer::Replayer;
 pub use verify::{HubCheck, HubProblem, Verify};
@@ -124,10 +126,15 @@ impl Host {
         let mut lost = self.engine.end.lost.subscribe();
         async move {
             // The engine sends the notification before it is dropped.
-            if lost.wait_for(|lost| *lost).await.is_err() {
+            if lost.wait_for(Option::is_some).await.is_err() {
                 std::future::pending().await
             }
         }
+    }
+
+    /// Why the host has lost its hub, once it [has](Self::lost).
+    pub fn why_lost(&self) -> Option<Loss> {
+        self.engine.end.lost.borrow().as_ref().map(Loss::of)
     }
 
     /// Prepares to stop: starts no attempt of an activity any more, tells the running ones ([`ActivityContext::heartbeat`],

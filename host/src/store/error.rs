@@ -115,6 +115,13 @@ pub(crate) enum StoreError {
     /// Another owner took over the hub; this one must not write any more.
     #[error("another process has taken over the task hub, and this one writes nothing more")]
     Fenced,
+    /// The database has fewer transactions of this owner than it had confirmed; this one must not write any more.
+    #[cfg(feature = "postgres")]
+    #[error(
+        "the database has lost {0} transactions that it had confirmed, the last ones, as after a failover to a standby that was behind; \
+         this process writes nothing more"
+    )]
+    Forgot(u64),
     /// The instance has moved since the change was prepared: for example, it was replaced or purged.
     #[error("the instance was changed at the same time; try again")]
     Conflict,
@@ -134,6 +141,8 @@ pub(crate) struct DatabaseError {
     pub(in crate::store) resource: Resource,
     /// Whether another process held its lock for too long.
     pub(in crate::store) is_locked: bool,
+    /// Whether nothing answered where the database is, or nothing that accepts connections now.
+    pub(in crate::store) is_away: bool,
     /// Advice for known causes that the message omits.
     pub(in crate::store) hint: &'static str,
     pub(in crate::store) cause: Box<dyn std::error::Error + Send + Sync>,
@@ -154,9 +163,24 @@ impl StoreError {
         }
     }
 
+    /// Whether this process does not own the hub any more, or is about to let it go.
+    pub(crate) fn is_end(&self) -> bool {
+        match self {
+            Self::Fenced | Self::Closed => true,
+            #[cfg(feature = "postgres")]
+            Self::Forgot(_) => true,
+            _ => false,
+        }
+    }
+
     /// Whether another process held the database's lock for longer than the busy timeout.
     pub(crate) fn is_locked(&self) -> bool {
         matches!(self, Self::Database(error) if error.is_locked)
+    }
+
+    /// Whether the server of the database cannot be reached: a later try may succeed, with a connection of its own.
+    pub(crate) fn is_away(&self) -> bool {
+        matches!(self, Self::Database(error) if error.is_away)
     }
 
     /// The missing resource, if the cause is neither the file's content nor the request: a later try may succeed.
@@ -178,7 +202,7 @@ impl StoreError {
             | Self::Conflict
             | Self::Closed => Resource::Hub,
             #[cfg(feature = "postgres")]
-            Self::NotAHubSchema { .. } => Resource::Hub,
+            Self::NotAHubSchema { .. } | Self::Forgot(_) => Resource::Hub,
             #[cfg(feature = "postgres")]
             Self::Address(_) => return None,
             Self::Lacks(shortage) => return Some(shortage.clone()),

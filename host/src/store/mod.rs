@@ -63,6 +63,8 @@ pub(crate) use partition::{Partition, Partitions};
 pub(crate) use place::Place;
 #[cfg(feature = "postgres")]
 pub(crate) use postgres::{address::Address, create::hubs as hubs_in_postgres, outside::Told};
+#[cfg(feature = "postgres")]
+pub use queries::advice::{DatabaseAdvice, Severity};
 pub use queries::filter::Order;
 pub(crate) use queries::filter::{InstanceFilter, ListPlace, ListQuery};
 #[cfg(test)]

@@ -68,6 +68,15 @@ impl Place {
         }
     }
 
+    /// What is known of the database that the hub is in, or would be; nothing of a file.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn advice(&self) -> Result<Vec<crate::store::DatabaseAdvice>, StoreError> {
+        match self {
+            Self::Postgres(address, _) => postgres::settings::look(address),
+            _ => Ok(Vec::new()),
+        }
+    }
+
     /// As [`take_over`](Self::take_over), for a moment: does not wait, and does not create the hub.
     ///
     /// # Errors

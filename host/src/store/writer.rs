@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::store::StoreError;
 use crate::store::backlog::Backlog;
 use crate::store::counts::WriterCounts;
 use crate::store::live::LiveCounts;
@@ -26,8 +27,9 @@ pub(crate) trait Writes: Send + Sync {
     /// [`StoreError::Closed`](crate::store::StoreError::Closed).
     fn close(&self, until: Instant);
 
-    /// Calls `told` when the writer finds, without a change to commit, that another owner took over. Most stores do not look.
-    fn when_fenced(&self, told: Box<dyn FnOnce() + Send>) {
+    /// Calls `told` with the reason when the writer finds that this process does not own the hub any more, if it looks without a change to
+    /// commit. Most stores do not look.
+    fn when_fenced(&self, told: Box<dyn FnOnce(&StoreError) + Send>) {
         drop(told);
     }
 
@@ -46,7 +48,6 @@ pub(crate) trait Writes: Send + Sync {
     fn counts(&self) -> &WriterCounts;
 
     /// Whether the last transaction failed.
-    #[cfg(feature = "http")]
     fn fails(&self) -> bool;
 
     /// Makes writes fail.
@@ -95,7 +96,7 @@ impl Writer {
     }
 
     /// See [`Writes::when_fenced`].
-    pub(crate) fn when_fenced(&self, told: impl FnOnce() + Send + 'static) {
+    pub(crate) fn when_fenced(&self, told: impl FnOnce(&StoreError) + Send + 'static) {
         self.0.when_fenced(Box::new(told));
     }
 
@@ -120,7 +121,6 @@ impl Writer {
     }
 
     /// Whether the last transaction failed.
-    #[cfg(feature = "http")]
     pub(crate) fn fails(&self) -> bool {
         self.0.fails()
     }

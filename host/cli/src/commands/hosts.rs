@@ -102,7 +102,11 @@ impl Hosts<'_> {
                 );
             }
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(PAUSE_MAX);
+            // A hub that many hosts could run is wanted at once when its database is back.
+            pause = match error.is_database_away() {
+                true => PAUSE,
+                false => (pause * 2).min(PAUSE_MAX),
+            };
         }
     }
 
@@ -176,6 +180,7 @@ fn may_pass(error: &Error) -> bool {
     let resource = error.lacks();
     error.is_disk_full()
         || error.is_locked()
+        || error.is_database_away()
         || matches!(
             resource,
             Some(Resource::Disk | Resource::Memory | Resource::Threads)
@@ -185,6 +190,8 @@ fn may_pass(error: &Error) -> bool {
 fn advice(error: &Error) -> &'static str {
     if error.is_locked() {
         "something else has locked the file; end the program that has it open"
+    } else if error.is_database_away() {
+        "its database does not answer; see that it runs, and that the address is right"
     } else if error.lacks() == Some(Resource::Memory) {
         "the machine has no memory left for it; end what takes it up"
     } else if error.lacks() == Some(Resource::Threads) {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use perennial::telemetry::Otlp;
-use perennial::{Client, Host, HostBuilder, HostStats, Quotas, Result, Status};
+use perennial::{Client, Host, HostBuilder, HostStats, Loss, Quotas, Result, Status};
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -61,7 +61,7 @@ pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exi
     }
     let lost = tokio::select! {
         () = signals.next() => None,
-        hub = first_lost(&hosts, &hubs) => Some(hub),
+        lost = first_lost(&hosts, &hubs) => Some(lost),
     };
     session
         .output()
@@ -86,7 +86,24 @@ pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exi
             said?;
         }
     }
-    lost.map_or(Ok(Exit::Ok), |hub| Err(taken_over(hub).into()))
+    lost.map_or(Ok(Exit::Ok), |(hub, why)| Err(lost_by(hub, why).into()))
+}
+
+fn lost_by(hub: &str, why: Option<Loss>) -> CliError {
+    match why {
+        Some(Loss::Forgotten(lost)) => forgotten(hub, lost),
+        _ => taken_over(hub),
+    }
+}
+
+fn forgotten(hub: &str, lost: u64) -> CliError {
+    let lost = count(lost, "transaction");
+    let message = format!(
+        "the database of task hub {hub:?} has lost {lost} that it had confirmed, the last ones: what was acknowledged since is not there"
+    );
+    let hint = "start the host again, which reads the database as it is; whoever runs the database may know what the former primary has still, \
+                and that synchronous_standby_names keeps a failover from losing transactions";
+    CliError::new(Exit::Error, message).hint(hint)
 }
 
 fn taken_over(hub: &str) -> CliError {
@@ -115,13 +132,13 @@ fn prepare(args: &Serve) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits until another process takes over one of the hubs, and returns which.
-async fn first_lost<'a>(hosts: &[Host], hubs: &[&'a str]) -> &'a str {
+/// Waits until one of the hubs is lost to another process, or with it, and returns which and why.
+async fn first_lost<'a>(hosts: &[Host], hubs: &[&'a str]) -> (&'a str, Option<Loss>) {
     let lost = hosts.iter().zip(hubs).map(|(host, hub)| {
         let lost = host.lost();
         Box::pin(async move {
             lost.await;
-            *hub
+            (*hub, host.why_lost())
         })
     });
     futures::future::select_all(lost).await.0

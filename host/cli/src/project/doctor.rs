@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use comfy_table::Color;
-use perennial::{HubOwner, Hubs, OwnerState, Workers};
+use perennial::{DatabaseAdvice, HubOwner, Hubs, OwnerState, Severity, Workers};
 use serde::Serialize;
 
 use crate::error::Exit;
@@ -126,6 +126,9 @@ async fn hub(session: &Session) -> Vec<Finding> {
     let dir = session.data_dir();
     let mut findings = vec![data_dir(dir)];
     let hubs = session.store().map(Hubs::new);
+    if let (true, Ok(hubs)) = (session.has_database(), &hubs) {
+        findings.extend(database(hubs, session.task_hub()).await);
+    }
     let is_there = match hubs {
         Ok(hubs) => hubs.exists(session.task_hub()).await.map_err(Into::into),
         Err(error) => Err(error),
@@ -153,6 +156,36 @@ async fn hub(session: &Session) -> Vec<Finding> {
             fix(&error),
         )),
     }
+    findings
+}
+
+/// Checks the database that the hub is in, or would be. One that cannot be asked is said of the hub.
+async fn database(hubs: &Hubs, hub: &str) -> Vec<Finding> {
+    let advice = hubs.look_at_database(hub).await.unwrap_or_default();
+    let (fine, bad): (Vec<DatabaseAdvice>, Vec<_>) = advice
+        .into_iter()
+        .partition(|advice| advice.severity == Severity::Fine);
+    // What is as it should be needs no line of its own.
+    let fine: Vec<String> = fine
+        .into_iter()
+        .map(|advice| format!("{}: {}", advice.check, advice.found))
+        .collect();
+    let mut findings = Vec::new();
+    if !fine.is_empty() {
+        findings.push(Finding::ok("database", fine.join("; ")));
+    }
+    findings.extend(bad.into_iter().map(|advice| {
+        let level = match advice.severity {
+            Severity::Failure => Level::Failure,
+            _ => Level::Warning,
+        };
+        Finding::bad(
+            advice.check,
+            level,
+            advice.found,
+            advice.fix.unwrap_or_default(),
+        )
+    }));
     findings
 }
 

@@ -85,6 +85,8 @@ fn of_store(error: &StoreError) -> &'static str {
         StoreError::NotTaken { .. } | StoreError::TakenBack => "withdrawn",
         StoreError::Conflict => "conflict",
         StoreError::Fenced | StoreError::Closed => "shuttingDown",
+        #[cfg(feature = "postgres")]
+        StoreError::Forgot(_) => "shuttingDown",
         StoreError::Database(_)
         | StoreError::File { .. }
         | StoreError::Gone(_)
@@ -249,6 +251,8 @@ pub(crate) mod tests {
             },
             StoreError::TakenBack,
             StoreError::Fenced,
+            #[cfg(feature = "postgres")]
+            StoreError::Forgot(2),
             StoreError::Conflict,
             StoreError::Lacks(Shortage::new(Resource::Memory, "")),
             StoreError::Closed,

@@ -168,6 +168,31 @@ impl Hubs {
         blocking(name, move || place.exists()).await
     }
 
+    /// Looks at the database that a hub is in, or would be, for what would lose what was acknowledged, make hubs slow, or keep them from
+    /// working at all, and says how to mend it. Of a directory there is nothing to say.
+    ///
+    /// ```no_run
+    /// # async fn example() -> perennial::Result<()> {
+    /// use perennial::{Hubs, Severity, Store};
+    ///
+    /// let store = Store::postgres("postgres://app@db.example.com/flows")?;
+    /// for advice in Hubs::new(store).look_at_database("default").await? {
+    ///     if advice.severity != Severity::Fine {
+    ///         println!("{}: {} {:?}", advice.check, advice.found, advice.fix);
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`] if the name is invalid, and if the database cannot be asked.
+    #[cfg(feature = "postgres")]
+    pub async fn look_at_database(&self, hub: &str) -> Result<Vec<crate::DatabaseAdvice>> {
+        let place = self.store.place(hub)?;
+        blocking(hub, move || place.advice()).await
+    }
+
     /// Creates a hub.
     ///
     /// ```no_run

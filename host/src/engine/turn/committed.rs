@@ -462,7 +462,7 @@ pub(crate) fn stumble(
     engine.memory.slots.cool(slot.key);
     put_back(slot, batch);
     forget_read(slot, &mut body);
-    if matches!(error, StoreError::Fenced | StoreError::Closed) {
+    if error.is_end() {
         if let Some(creating) = body.creating.take() {
             (creating.respond)(Err(error.clone()));
         }

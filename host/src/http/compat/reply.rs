@@ -178,6 +178,8 @@ pub(super) fn error(error: &Error) -> Refused {
             StatusCode::SERVICE_UNAVAILABLE,
             "The host is shutting down; try again soon.",
         ))
+    } else if error.is_queued() {
+        Box::new(later(StatusCode::SERVICE_UNAVAILABLE, &message))
     } else if error.is_disk_full() {
         Box::new(later(StatusCode::INSUFFICIENT_STORAGE, DISK_FULL))
     } else if error.is_locked() {

@@ -161,6 +161,8 @@ impl From<Error> for Failed {
             (StatusCode::BAD_REQUEST, "invalid")
         } else if error.is_shutting_down() {
             (StatusCode::SERVICE_UNAVAILABLE, "shuttingDown")
+        } else if error.is_queued() {
+            (StatusCode::SERVICE_UNAVAILABLE, "queued")
         } else if error.is_unauthorized() {
             (StatusCode::FORBIDDEN, "forbidden")
         } else if error.is_disk_full() {

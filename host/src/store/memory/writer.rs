@@ -140,7 +140,6 @@ impl Writes for MemoryWriter {
         &self.seen.backlog
     }
 
-    #[cfg(feature = "http")]
     fn fails(&self) -> bool {
         self.seen.outage.lasts()
     }

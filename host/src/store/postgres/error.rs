@@ -26,28 +26,35 @@ pub(super) fn of_postgres(error: &tokio_postgres::Error, what: &str) -> StoreErr
     {
         return StoreError::Corrupt(format!("{what}{}", text(error)));
     }
-    database(
-        format!("{what}{}", text(error)),
-        match code {
+    StoreError::Database(Arc::new(DatabaseError {
+        resource: match code {
             Some(code) if *code == SqlState::DISK_FULL => Resource::Disk,
             _ => in_chain(error),
         },
-        code.is_some_and(|code| *code == SqlState::LOCK_NOT_AVAILABLE),
-        hint(error),
-    )
+        is_locked: code.is_some_and(|code| *code == SqlState::LOCK_NOT_AVAILABLE),
+        is_away: is_away(error),
+        hint: hint(error),
+        cause: format!("{what}{}", text(error)).into(),
+    }))
 }
 
 /// An error of the database that says this.
 pub(super) fn failed(what: impl Display) -> StoreError {
-    database(what.to_string(), Resource::Hub, false, "")
+    said(what, false)
 }
 
-fn database(what: String, resource: Resource, is_locked: bool, hint: &'static str) -> StoreError {
+/// An error that says that there is no answer: there may be one later.
+pub(super) fn unanswered(what: impl Display) -> StoreError {
+    said(what, true)
+}
+
+fn said(what: impl Display, is_away: bool) -> StoreError {
     StoreError::Database(Arc::new(DatabaseError {
-        resource,
-        is_locked,
-        hint,
-        cause: what.into(),
+        resource: Resource::Hub,
+        is_locked: false,
+        is_away,
+        hint: "",
+        cause: what.to_string().into(),
     }))
 }
 
@@ -77,6 +84,14 @@ pub(super) fn is_lost(error: &tokio_postgres::Error) -> bool {
                     .source()
                     .is_some_and(|cause| cause.is::<std::io::Error>())
         }
+    }
+}
+
+/// Whether the server may be there later, as it is after a restart or a failover. What its settings or the address forbid stays so.
+fn is_away(error: &tokio_postgres::Error) -> bool {
+    match error.code() {
+        Some(code) => is_lost(error) || *code == SqlState::TOO_MANY_CONNECTIONS,
+        None => is_lost(error) && tls_error(error).is_none(),
     }
 }
 
@@ -133,11 +148,7 @@ fn hint_of_client(error: &tokio_postgres::Error) -> &'static str {
     let Some(cause) = error.source() else {
         return "";
     };
-    // An `io::Error` hides the error that it wraps.
-    let wrapped = cause
-        .downcast_ref::<std::io::Error>()
-        .and_then(|error| error.get_ref());
-    if let Some(error) = wrapped.and_then(|error| error.downcast_ref::<rustls::Error>()) {
+    if let Some(error) = tls_error(error) {
         return tls::hint(error);
     }
     let kind = cause.downcast_ref().map(std::io::Error::kind);
@@ -154,4 +165,11 @@ fn hint_of_client(error: &tokio_postgres::Error) -> &'static str {
         }
         _ => "",
     }
+}
+
+/// What is wrong with the certificates of a connection.
+fn tls_error(error: &tokio_postgres::Error) -> Option<&rustls::Error> {
+    // An `io::Error` hides the error that it wraps.
+    let cause = error.source()?.downcast_ref::<std::io::Error>()?;
+    cause.get_ref()?.downcast_ref()
 }

@@ -93,7 +93,11 @@ fn take_in(session: &Session, address: &Address, note: &OwnerNote) -> Result<Tak
     session.batch("DELETE FROM owner WHERE dead")?;
     let host = serde_json::to_string(note).unwrap_or_default();
     let lease = session.query(
-        "INSERT INTO owner (epoch, host, commits, renewed) SELECT nextval('owner_epoch'), $1, commits, clock_timestamp() FROM hub
+        // A database that is replaced by one that is behind gives a number again. So the epoch is no number alone, but ends with a random part:
+        // the owner before that takes no lease for its own.
+        "INSERT INTO owner (epoch, host, commits, renewed)
+         SELECT nextval('owner_epoch') << 31 | floor(random() * 2147483648)::bigint,
+             (($1::text)::jsonb || jsonb_build_object('after', commits))::text, commits, clock_timestamp() FROM hub
          RETURNING epoch, commits, (SELECT version FROM hub)",
         &[&host],
     )?;
@@ -141,24 +145,22 @@ fn lease_of(row: &Row) -> Result<Lease, StoreError> {
     })
 }
 
-/// Takes the advisory lock of an owner for a connection. Whether it gets it makes no difference to what is safe.
-pub(super) fn hold(session: &Session, address: &Address, epoch: i64) -> Result<(), StoreError> {
+/// Takes the advisory lock of an owner for a connection. Returns whether it got it, which makes no difference to what is safe: a connection
+/// that was lost before may have it still, for a moment.
+pub(super) fn hold(session: &Session, address: &Address, epoch: i64) -> Result<bool, StoreError> {
     let name = format!("{}/{epoch}", address.schema());
-    session
-        .query(
-            "SELECT pg_try_advisory_lock(hashtextextended($1, 0))",
-            &[&name],
-        )
-        .map(drop)
+    let sql = "SELECT pg_try_advisory_lock(hashtextextended($1, 0))";
+    let row = session.query_opt(sql, &[&name])?;
+    row.map_or(Ok(false), |row| Ok(row.try_get(0)?))
 }
 
-/// Renews a lease without a transaction. `false` if it was taken.
-pub(super) fn renew(session: &Session, epoch: i64) -> Result<bool, StoreError> {
-    let renewed = session.execute(
-        "UPDATE owner SET renewed = clock_timestamp() WHERE epoch = $1 AND NOT dead",
+/// Renews a lease without a transaction. The caller compares the number: a database that was replaced may have a former one.
+pub(super) fn renew(session: &Session, epoch: i64) -> Result<Standing, StoreError> {
+    let renewed = session.query_opt(
+        "UPDATE owner SET renewed = clock_timestamp() WHERE epoch = $1 AND NOT dead RETURNING commits, (SELECT version FROM hub)",
         &[&epoch],
     )?;
-    Ok(renewed == 1)
+    standing_of(session, epoch, renewed)
 }
 
 /// Gives a lease back, so that the next owner does not wait for its end.
@@ -177,18 +179,30 @@ pub(super) fn release(session: &Session, epoch: i64) -> Result<(), StoreError> {
 pub(super) enum Standing {
     /// Its transactions, and the version of the hub.
     Owns { number: i64, version: i64 },
-    /// Another owner took over.
-    Fenced,
+    /// Another owner took over, after so many transactions of the hub or, where it does not say so, fewer.
+    Fenced { number: i64 },
 }
 
 /// Reads what the database has of an owner. Waits for a transaction of it that may still be under way on a lost connection.
 pub(super) fn standing(session: &Session, epoch: i64) -> Result<Standing, StoreError> {
     let sql = "SELECT commits, (SELECT version FROM hub) FROM owner WHERE epoch = $1 AND NOT dead FOR UPDATE";
-    Ok(match session.query_opt(sql, &[&epoch])? {
-        Some(row) => Standing::Owns {
+    let row = session.query_opt(sql, &[&epoch])?;
+    standing_of(session, epoch, row)
+}
+
+/// `row` is that of the owner, if it has one still.
+fn standing_of(session: &Session, epoch: i64, row: Option<Row>) -> Result<Standing, StoreError> {
+    if let Some(row) = row {
+        return Ok(Standing::Owns {
             number: row.try_get(0)?,
             version: row.try_get(1)?,
-        },
-        None => Standing::Fenced,
-    })
+        });
+    }
+    // Those who took over say after which transaction. Those that follow may have hidden how many were lost.
+    let sql = "SELECT coalesce(min((host::jsonb ->> 'after')::bigint), (SELECT commits FROM hub)) FROM owner WHERE epoch <> $1";
+    let number = match session.query_opt(sql, &[&epoch])? {
+        Some(row) => row.try_get::<_, Option<i64>>(0)?.unwrap_or(i64::MAX),
+        None => i64::MAX,
+    };
+    Ok(Standing::Fenced { number })
 }

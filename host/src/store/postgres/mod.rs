@@ -17,6 +17,7 @@ mod pool;
 pub(in crate::store) mod reads;
 mod runtime;
 mod session;
+pub(in crate::store) mod settings;
 mod source;
 #[cfg(test)]
 pub(in crate::store) mod testing;

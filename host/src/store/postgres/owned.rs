@@ -5,16 +5,18 @@ use std::time::Duration;
 
 use perennial_core::Timestamp;
 
+use crate::outage::Outage;
 use crate::store::StoreError;
 use crate::store::flight::FlightRecorder;
 use crate::store::owned::{OwnerNote, Ownership, machine};
 use crate::store::partition::Partitions;
 use crate::store::postgres::address::Address;
 use crate::store::postgres::create::{check_format, create};
-use crate::store::postgres::lease::{Taken, take};
+use crate::store::postgres::lease::{Lease, Taken, take};
 use crate::store::postgres::pool::Pool;
 use crate::store::postgres::reads::PostgresReader;
 use crate::store::postgres::session::{Purpose, Session};
+use crate::store::postgres::settings;
 use crate::store::postgres::writer::PostgresWriter;
 use crate::store::reads::Reader;
 use crate::store::writer::Writer;
@@ -50,22 +52,54 @@ pub(in crate::store) fn take_over(
         machine: machine(),
         ..OwnerNote::of_this_process(what, None)
     };
-    let session = Session::open(address, Purpose::Write)?;
+    let (session, lease, former) = wait_for_lease(address, &note, waits)?;
+    settings::warn(&session);
+    Ok(Owned {
+        writer: PostgresWriter::start(address.clone(), session, lease)?,
+        reader: Pool::new(address.clone()),
+        made,
+        #[cfg(test)]
+        epoch: lease.epoch,
+        former,
+    })
+}
+
+/// Takes the lease of a hub, once its owner is gone. Who waits goes on waiting while the database is away.
+fn wait_for_lease(
+    address: &Address,
+    note: &OwnerNote,
+    waits: &dyn Fn(&str) -> bool,
+) -> Result<(Session, Lease, Vec<OwnerNote>), StoreError> {
+    let (mut open, mut last) = (None::<Session>, None::<String>);
+    let outage = Outage::new();
     loop {
-        match take(&session, address, &note)? {
-            Taken::Lease { lease, former } => {
-                return Ok(Owned {
-                    writer: PostgresWriter::start(address.clone(), session, lease)?,
-                    reader: Pool::new(address.clone()),
-                    made,
-                    #[cfg(test)]
-                    epoch: lease.epoch,
-                    former,
-                });
+        let session = match open.take().filter(|session| !session.is_lost()) {
+            Some(session) => Ok(session),
+            None => Session::open(address, Purpose::Write),
+        };
+        let taken = session.and_then(|session| Ok((take(&session, address, note)?, session)));
+        let error = match taken {
+            Ok((Taken::Lease { lease, former }, session)) => return Ok((session, lease, former)),
+            Ok((Taken::By(owner), _)) if !waits(&owner) => return Err(StoreError::Owned(owner)),
+            Ok((Taken::By(owner), session)) => {
+                (open, last) = (Some(session), Some(owner));
+                if let Some(unsaid) = outage.succeeded() {
+                    tracing::info!(unsaid, "the database can be reached again");
+                }
+                None
             }
-            Taken::By(owner) if !waits(&owner) => return Err(StoreError::Owned(owner)),
-            Taken::By(_) => std::thread::sleep(LOOK_EVERY),
+            Err(error) => Some(error),
+        };
+        if let Some(error) = error {
+            let goes_on = last.as_ref().is_some_and(|owner| waits(owner));
+            if !error.is_away() || !goes_on {
+                return Err(error);
+            }
+            if let Some(unsaid) = outage.failed() {
+                tracing::warn!(%error, unsaid, "the database cannot be reached; this host still waits to take the task hub over");
+            }
         }
+        std::thread::sleep(LOOK_EVERY);
     }
 }
 

@@ -9,7 +9,7 @@ use crate::store::postgres::address::Address;
 use crate::store::postgres::session::{Param, Purpose, Session};
 
 /// The size of the pool of each hub, as that of a hub in SQLite.
-const CONNECTIONS_MAX: usize = 8;
+pub(super) const CONNECTIONS_MAX: usize = 8;
 
 /// Reads a hub, from any thread.
 pub(in crate::store) struct Pool {
@@ -140,6 +140,8 @@ impl Pool {
         let mut connections = self.connections();
         let idle = std::mem::take(&mut connections.idle);
         connections.open -= idle.len();
+        drop(connections);
+        self.returned.notify_all();
     }
 
     /// An idle connection, a new one while the pool is not full, or the next one returned. If a new one cannot be opened, for example
@@ -162,6 +164,8 @@ impl Pool {
                 let Err(error) = opened else { return opened };
                 connections = self.connections();
                 connections.open -= 1;
+                // Who waits for this one must not wait for ever.
+                self.returned.notify_all();
                 if connections.open == 0 || !matches!(error, StoreError::Database(_)) {
                     return Err(error);
                 }

@@ -24,14 +24,15 @@ CREATE TABLE hub (
     secret       bytea NOT NULL
 ) WITH (fillfactor = 20);
 
--- Epochs of owners. None is given twice: a command that finds no host takes one too.
+-- Numbers of owners. A command that finds no host takes one too.
 CREATE SEQUENCE owner_epoch AS bigint MINVALUE 1 NO CYCLE;
 
 -- Owners that live, or have died and were not replaced yet. The row is the lease of an owner, the fence that keeps it from writing after
 -- another one took over, and the number of its last transaction.
 CREATE TABLE owner (
+    -- Its number, above 31 random bits.
     epoch        bigint PRIMARY KEY,
-    -- The process, its machine and version, in JSON.
+    -- The process, its machine and version, and the number of the hub's transaction before its own, in JSON.
     host         text NOT NULL,
     commits      bigint NOT NULL,
     -- By the clock of the database, with each transaction.

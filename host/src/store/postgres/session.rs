@@ -15,7 +15,7 @@ use tokio_postgres::{AsyncMessage, Client, Connection, Row, Statement};
 use crate::outage::warn_seldom;
 use crate::store::StoreError;
 use crate::store::postgres::address::Address;
-use crate::store::postgres::error::{failed, is_lost, of_postgres};
+use crate::store::postgres::error::{is_lost, of_postgres, unanswered};
 use crate::store::postgres::runtime::{Runtime, wait};
 use crate::store::postgres::tls;
 
@@ -41,6 +41,8 @@ pub(super) enum Purpose {
     Write,
     /// Making and dropping hubs.
     Manage,
+    /// Looking at the database as a session finds it that sets nothing.
+    Look,
 }
 
 /// A connection.
@@ -98,7 +100,7 @@ impl Session {
                 ));
             }
             Ok(Err(None)) | Err(_) => {
-                return Err(failed(format!(
+                return Err(unanswered(format!(
                     "could not connect to {address}: it did not answer in {} s",
                     CONNECT_MAX.as_secs()
                 )));
@@ -111,7 +113,9 @@ impl Session {
             place: address.to_string(),
             runtime,
         };
-        session.batch(&settings(address, purpose))?;
+        if purpose != Purpose::Look {
+            session.batch(&settings(address, purpose))?;
+        }
         Ok(session)
     }
 
@@ -197,7 +201,7 @@ impl Session {
             None => {
                 // What was asked may still be answered: nothing else can be asked here.
                 self.lost.store(true, Ordering::Release);
-                Err(failed(format!(
+                Err(unanswered(format!(
                     "PostgreSQL did not answer in {} s",
                     ANSWER_MAX.as_secs()
                 )))
@@ -285,8 +289,6 @@ impl Session {
     }
 }
 
-/// The settings of a session.
-///
 /// Moves the bytes of a connection, until it ends.
 async fn keep_going<S, T>(
     mut connection: Connection<S, T>,
@@ -308,11 +310,16 @@ where
     Ok(())
 }
 
+/// The settings of a session. Those that the server has for all sessions, the user or the database must neither cut off what a host does
+/// nor change what it means.
+///
 /// Plans depend on the schema alone, as those of SQLite do: statements are prepared while tables are empty, and PostgreSQL would choose to
 /// read whole tables, or build hashes of them, and keep to that. So the ways to read a whole table are off where there is another one.
 fn settings(address: &Address, purpose: Purpose) -> String {
     let mut settings = format!(
-        "SET search_path = {}, pg_catalog; SET client_min_messages = warning; SET jit = off; SET statement_timeout = {};",
+        "SET search_path = {}, pg_catalog; SET client_min_messages = warning; SET jit = off; SET statement_timeout = {};
+         SET default_transaction_isolation = 'read committed'; SET default_transaction_deferrable = off;
+         SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('idle_session_timeout', 'transaction_timeout');",
         address.quoted_schema(),
         STATEMENT_MAX.as_millis(),
     );
@@ -326,7 +333,7 @@ fn settings(address: &Address, purpose: Purpose) -> String {
         // A whole transaction is sent at once, so that only an owner that is stopped in the middle of it would hold its locks.
         Purpose::Write => "SET idle_in_transaction_session_timeout = 2000; SET lock_timeout = 10000;
             SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';",
-        Purpose::Manage => "SET idle_in_transaction_session_timeout = 60000; SET lock_timeout = 30000;",
+        Purpose::Manage | Purpose::Look => "SET idle_in_transaction_session_timeout = 60000; SET lock_timeout = 30000;",
     };
     settings
 }

@@ -13,7 +13,7 @@ use crate::store::numbers::{definition_kind_of, policy_of, status_of, task_kind_
 use crate::store::overlay::source::{
     Garbage, History, HubRows, Left, Loaded, LoadedInstance, Source, Wanted,
 };
-use crate::store::postgres::error::failed;
+use crate::store::postgres::error::unanswered;
 use crate::store::postgres::garbage;
 use crate::store::postgres::session::{Param, Session};
 use crate::store::rows::instances::Child;
@@ -29,7 +29,7 @@ impl Link {
     pub(super) fn session(&self) -> Result<&Session, StoreError> {
         match &self.0 {
             Some(session) => Ok(session),
-            None => Err(failed("there is no connection to PostgreSQL")),
+            None => Err(unanswered("there is no connection to PostgreSQL")),
         }
     }
 

@@ -3,6 +3,7 @@
 mod crashes;
 mod plans;
 mod rows;
+mod settings;
 mod tls;
 mod writing;
 

@@ -98,7 +98,7 @@ impl Writes for PostgresWriter {
         self.thread.close(until, "the database");
     }
 
-    fn when_fenced(&self, told: Box<dyn FnOnce() + Send>) {
+    fn when_fenced(&self, told: Box<dyn FnOnce(&StoreError) + Send>) {
         let when = &self.shared.when_fenced;
         *when.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
     }
@@ -115,7 +115,6 @@ impl Writes for PostgresWriter {
         &self.shared.counts
     }
 
-    #[cfg(feature = "http")]
     fn fails(&self) -> bool {
         self.shared.outage.lasts()
     }

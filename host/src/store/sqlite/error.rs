@@ -20,6 +20,7 @@ impl From<rusqlite::Error> for StoreError {
                 code,
                 Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
             ),
+            is_away: false,
             hint: hint(&error),
             cause: Box::new(error),
         }))

@@ -183,7 +183,6 @@ impl Writes for FileWriter {
         &self.counts
     }
 
-    #[cfg(feature = "http")]
     fn fails(&self) -> bool {
         self.outage.lasts()
     }

@@ -117,6 +117,32 @@ async fn append(ctx: Context, input: Steps) -> Result<u32, Failure> {
 
 type Call = perennial_sdk::ActivityCall<()>;
 
+/// As `append`, but each attempt writes a line about itself.
+async fn logged(ctx: Context, input: Steps) -> Result<u32, Failure> {
+    for _ in 0..input.steps / 2 {
+        let () = ctx.activity("Log", &input.file).await?;
+    }
+    let rest: Vec<Call> = (input.steps / 2..input.steps)
+        .map(|_| ctx.activity("Log", &input.file))
+        .collect();
+    try_join_all(rest).await?;
+    Ok(input.steps)
+}
+
+#[derive(Deserialize)]
+struct Family {
+    file: String,
+    steps: u32,
+    children: u32,
+}
+
+/// Children that each write so many lines.
+async fn logged_below(ctx: Context, family: Family) -> Result<u32, Failure> {
+    let input = perennial_sdk::serde_json::json!({ "file": family.file, "steps": family.steps });
+    let children = (0..family.children).map(|_| ctx.child::<u32>("Logged", &input));
+    Ok(try_join_all(children).await?.into_iter().sum())
+}
+
 async fn child_sum(ctx: Context, n: u32) -> Result<u32, Failure> {
     let children = (0..n).map(|i| ctx.child::<u32>("Chain", i));
     Ok(try_join_all(children).await?.into_iter().sum())
@@ -287,6 +313,18 @@ fn append_line((file, line): (String, String)) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Appends a line that says whose attempt this is, and when it began.
+fn log(ctx: ActivityContext, file: String) -> Result<(), Failure> {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |d| d.as_millis());
+    let (id, execution, task) = (ctx.instance_id(), ctx.execution_id(), ctx.task());
+    append_line((
+        file,
+        format!("{id} {execution} {task} {} {now}", ctx.attempt()),
+    ))
+}
+
 fn fails() -> Result<(), Failure> {
     Err(Failure::new("CardDeclined", "the card was declined").not_retryable())
 }
@@ -333,6 +371,8 @@ perennial_sdk::export! {
         "Stages" => stages,
         "Sleep" => sleep,
         "Append" => append,
+        "Logged" => logged,
+        "LoggedBelow" => logged_below,
         "WaitsWidely" => waits_widely,
         "ChildSum" => child_sum,
         "CountDown" => count_down,
@@ -355,6 +395,7 @@ perennial_sdk::export! {
     activities: {
         "Echo" => echo,
         "Append" => append_line,
+        "Log" => log,
         "Fails" => fails,
         "MustExist" => must_exist,
         "Busy" => busy,

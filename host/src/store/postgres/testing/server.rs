@@ -16,8 +16,9 @@ const DIRS: [&str; 3] = [
     "/opt/homebrew/opt",
 ];
 
-/// What the shell does: makes the cluster, runs the server, says when it is up, and ends it when its input ends. `$1` are the programs,
-/// `$2` is the directory, `$3` sync or not, `$4` what the server runs under, `$5` its port, and `$6` more of its configuration.
+/// What the shell does: makes the cluster, runs the server, says when it is up, does as it is ordered, and ends it when its input ends.
+/// `$1` are the programs, `$2` is the directory, `$3` sync or not, `$4` what the server runs under, `$5` its port, and `$6` more of its
+/// configuration. A server that is killed does not outlive its processes: they are killed with it.
 const KEEPER: &str = r#"
 bin=$1 dir=$2 sync=$3 as=$4 port=$5 more=$6
 finish() { trap - EXIT; [ -n "$server" ] && kill -QUIT $server 2>/dev/null; wait; rm -rf "$dir"; exit; }
@@ -50,11 +51,20 @@ start() {
   done
   echo "up $server"
 }
+end() {
+  processes=
+  [ "$1" != KILL ] || processes=$(pgrep -P $server)
+  kill -$1 $server $processes; wait $server; server=
+}
 server=
 start
-while read -r order; do
-  kill -$order $server; wait $server; server=
-  start
+while read -r order signal; do
+  case $order in
+    down) end $signal; echo down ;;
+    up) start ;;
+    keep) rm -rf "$dir/kept"; cp -a "$dir/pg/data" "$dir/kept"; echo kept ;;
+    back) rm -rf "$dir/pg/data"; cp -a "$dir/kept" "$dir/pg/data"; echo back ;;
+  esac
 done
 "#;
 
@@ -122,25 +132,53 @@ impl Server {
             orders,
             answers: BufReader::new(answers),
         };
-        server.wait().map(|()| server)
+        server.wait("up").map(|()| server)
     }
 
-    /// Waits until the server is up.
-    fn wait(&mut self) -> Result<(), String> {
+    /// Waits until the server is up, or has done as it was ordered.
+    fn wait(&mut self, done: &str) -> Result<(), String> {
         let mut line = String::new();
         self.answers.read_line(&mut line).unwrap();
-        if line.starts_with("up ") {
+        if line.split_whitespace().next() == Some(done) {
             return Ok(());
         }
         self.answers.read_to_string(&mut line).unwrap();
         Err(line)
     }
 
+    fn order(&mut self, order: &str, done: &str) {
+        use std::io::Write as _;
+        writeln!(self.orders.as_ref().unwrap(), "{order}").unwrap();
+        self.wait(done).unwrap();
+    }
+
+    /// Ends the server by this signal: `INT` as its service is stopped, `QUIT` at once, as by `pg_ctl stop -m immediate`, and `KILL` with all
+    /// of its processes. Returns when it is gone.
+    pub(crate) fn down(&mut self, signal: &str) {
+        self.order(&format!("down {signal}"), "down");
+    }
+
+    /// Starts the server again that was ended.
+    pub(crate) fn up(&mut self) {
+        self.order("up", "up");
+    }
+
     /// Ends the server by this signal, and starts it again.
     pub(crate) fn restart(&mut self, signal: &str) {
-        use std::io::Write as _;
-        writeln!(self.orders.as_ref().unwrap(), "{signal}").unwrap();
-        self.wait().unwrap();
+        self.down(signal);
+        self.up();
+    }
+
+    /// Keeps a copy of the files of the server, which is down.
+    #[allow(dead_code, reason = "tests of other crates use it")]
+    pub(crate) fn keep(&mut self) {
+        self.order("keep", "kept");
+    }
+
+    /// Replaces the files of the server, which is down, by the copy that was kept: as a standby has them that was behind.
+    #[allow(dead_code, reason = "tests of other crates use it")]
+    pub(crate) fn bring_back(&mut self) {
+        self.order("back", "back");
     }
 
     /// Starts a server that speaks TLS with this certificate and key, and asks the user `secretive` for a password over TCP. Returns its

@@ -2,13 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::sync::mpsc;
+use std::time::Duration;
 
-use perennial_core::Message;
+use perennial_core::{Message, Timestamp};
 
 use crate::store::decode;
+use crate::store::postgres::owned::take_over;
+use crate::store::postgres::pool::Pool;
 use crate::store::postgres::session::{Purpose, Session};
 use crate::store::postgres::testing::{Server, say_skipped};
-use crate::store::postgres::tests::writing::{Hub, raise, start};
+use crate::store::postgres::tests::writing::{Hub, own, raise, start};
 
 /// Events that each of some threads sends, one after the other.
 const EVENTS: u32 = 60;
@@ -76,5 +79,59 @@ fn a_server_that_is_killed_loses_nothing_that_was_acknowledged() {
     let hub = Hub::new(&server);
     survives(&hub, 40, |done| {
         server.restart(if done % 80 == 0 { "KILL" } else { "QUIT" })
+    });
+}
+
+#[test]
+fn readers_are_answered_while_the_server_is_away() {
+    let Some(mut server) = Server::start(false) else {
+        return say_skipped();
+    };
+    let pool = Pool::new(server.fresh());
+    let read = || pool.read(|conn| conn.query("SELECT 1 FROM hub", &[]));
+    let all = || {
+        std::thread::scope(|threads| {
+            let readers: Vec<_> = (0..24).map(|_| threads.spawn(read)).collect();
+            readers
+                .into_iter()
+                .map(|reader| reader.join().unwrap())
+                .collect::<Vec<_>>()
+        })
+    };
+    assert!(all().iter().all(Result::is_ok));
+    server.down("QUIT");
+    for _ in 0..20 {
+        for answer in all() {
+            let error = answer.unwrap_err();
+            assert!(error.is_away(), "{error}");
+        }
+    }
+    server.up();
+    assert!(all().iter().all(Result::is_ok));
+}
+
+#[test]
+fn whoever_waits_for_a_hub_goes_on_waiting_while_the_server_is_away() {
+    let Some(mut server) = Server::start(false) else {
+        return say_skipped();
+    };
+    let address = server.fresh();
+    let first = own(&address, Duration::ZERO).unwrap();
+    let (tell, waits) = mpsc::channel();
+    std::thread::scope(|threads| {
+        let next = threads.spawn(|| {
+            take_over(&address, Timestamp(1_000), "the next", &move |_| {
+                tell.send(()).is_ok()
+            })
+        });
+        waits.recv().unwrap();
+        server.down("QUIT");
+        while waits.try_recv().is_ok() {}
+        // It asks once more although there is nothing.
+        waits.recv().unwrap();
+        server.up();
+        drop(first);
+        let next = next.join().unwrap();
+        assert!(next.is_ok(), "{:?}", next.err());
     });
 }

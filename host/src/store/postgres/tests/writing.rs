@@ -233,9 +233,52 @@ fn a_database_that_lost_transactions_is_written_no_more() {
     hub.other()
         .batch("UPDATE owner SET commits = commits - 1")
         .unwrap();
-    assert!(matches!(hub.write(raise(1, "2")), Err(StoreError::Fenced)));
-    assert!(matches!(hub.write(raise(1, "3")), Err(StoreError::Fenced)));
+    for event in ["2", "3"] {
+        let refused = hub.write(raise(1, event));
+        assert!(matches!(refused, Err(StoreError::Forgot(1))), "{refused:?}");
+    }
     assert_eq!(hub.count("SELECT count(*) FROM inbox"), 2);
+}
+
+/// Waits for what a writer tells of why it lost its hub.
+fn told_why(hub: &Hub, change: &str) -> StoreError {
+    let (tell, told) = mpsc::channel();
+    hub.owned
+        .writer
+        .when_fenced(Box::new(move |why| tell.send(why.clone()).unwrap()));
+    hub.other().batch(change).unwrap();
+    told.recv_timeout(Duration::from_secs(60)).unwrap()
+}
+
+#[test]
+fn an_idle_owner_notices_that_its_database_lost_transactions() {
+    let Some(server) = server() else { return };
+    let hub = Hub::new(server);
+    (1..=3).for_each(|key| hub.does(start(key)));
+    // A standby that was behind.
+    let behind = "UPDATE owner SET commits = commits - 2; UPDATE hub SET commits = commits - 2";
+    let why = told_why(&hub, behind);
+    assert!(matches!(why, StoreError::Forgot(2)), "{why:?}");
+}
+
+#[test]
+fn an_owner_notices_that_another_one_took_over_a_database_that_lost_transactions() {
+    let Some(server) = server() else { return };
+    for lost in [0, 2] {
+        let hub = Hub::new(server);
+        (1..=3).for_each(|key| hub.does(start(key)));
+        // The next owner took over after fewer transactions, and has made more since.
+        let taken = format!(
+            "UPDATE owner SET epoch = epoch + 1, commits = commits + 7,
+                 host = (host::jsonb || jsonb_build_object('after', commits - {lost}))::text;
+             UPDATE hub SET commits = commits + 7"
+        );
+        let why = told_why(&hub, &taken);
+        match lost {
+            0 => assert!(matches!(why, StoreError::Fenced), "{why:?}"),
+            _ => assert!(matches!(why, StoreError::Forgot(2)), "{why:?}"),
+        }
+    }
 }
 
 #[test]

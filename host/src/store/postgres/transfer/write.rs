@@ -131,6 +131,7 @@ impl DatabaseTarget {
         StoreError::Database(Arc::new(DatabaseError {
             resource: error.resource,
             is_locked: error.is_locked,
+            is_away: error.is_away,
             hint: error.hint,
             cause: format!("could not write to {}: {}", self.address, error.cause).into(),
         }))

@@ -57,9 +57,12 @@ pub(super) struct State {
     shared: Shared,
     /// Whether live instances are counted.
     counts_live: bool,
-    fenced: bool,
+    /// Why nothing is written any more.
+    fenced: Option<StoreError>,
     /// When the lease was renewed last, as seen here.
     renewed: Instant,
+    /// Whether the connection has the advisory lock of the owner. Without it, a pause of a second would cost the lease.
+    holds: bool,
     /// Whether a transaction was sent whose outcome is not known yet.
     sending: bool,
 }
@@ -72,8 +75,9 @@ impl State {
             lease,
             shared,
             counts_live: false,
-            fenced: false,
+            fenced: None,
             renewed: Instant::now(),
+            holds: true,
             sending: false,
         }
     }
@@ -140,7 +144,9 @@ impl State {
             self.overlay.forget_all();
             self.overlay.source().0 = None;
             // Nobody knows what became of the transaction: the next claim must not take its number for a new one's.
-            self.fenced |= sending;
+            if sending {
+                self.fenced = Some(StoreError::Fenced);
+            }
             let what = "the host panicked while it wrote to the hub";
             Err(Shortage::new(Resource::Host, what).into())
         })
@@ -149,8 +155,8 @@ impl State {
     /// Commits the batch as one transaction; or each change as one of its own, if that fails.
     fn try_commit(&mut self, batch: &mut [Write]) -> Result<Results, StoreError> {
         loop {
-            if self.fenced {
-                return Err(StoreError::Fenced);
+            if let Some(why) = &self.fenced {
+                return Err(why.clone());
             }
             self.connect()?;
             match self.attempt(batch) {
@@ -166,7 +172,7 @@ impl State {
                 }
                 Err(Failed::Error(error)) => {
                     self.overlay.forget_all();
-                    if batch.len() == 1 || self.fenced {
+                    if batch.len() == 1 || self.fenced.is_some() {
                         return Err(error);
                     }
                     let each = batch.chunks_mut(1).map(|one| {
@@ -206,9 +212,9 @@ impl State {
         Ok(())
     }
 
-    fn open(&self) -> Result<Session, StoreError> {
+    fn open(&mut self) -> Result<Session, StoreError> {
         let session = Session::open(&self.address, Purpose::Write)?;
-        lease::hold(&session, &self.address, self.lease.epoch)?;
+        self.holds = lease::hold(&session, &self.address, self.lease.epoch)?;
         Ok(session)
     }
 
@@ -377,30 +383,41 @@ impl State {
         }
     }
 
-    /// Another owner took over, or the database lost what it had confirmed: writes nothing more.
+    /// Another owner took over, or the database lost what it had confirmed: writes nothing more. Nothing that is kept in memory is true then.
     fn fence(&mut self, standing: Standing) -> StoreError {
-        self.fenced = true;
-        self.overlay.forget_all();
-        self.shared.tell_fenced();
-        if let Standing::Owns { number, .. } = standing {
-            let lost = self.lease.number - number;
+        let (Standing::Owns { number, .. } | Standing::Fenced { number }) = standing;
+        let why = match u64::try_from(self.lease.number.saturating_sub(number)) {
+            Ok(lost @ 1..) => StoreError::Forgot(lost),
+            _ => StoreError::Fenced,
+        };
+        if let StoreError::Forgot(lost) = why {
             tracing::error!(
                 lost,
-                "the database has lost transactions that it had confirmed, as after a failover to a standby that was behind; \
-                 this process writes nothing more"
+                hub = %self.address,
+                "the database has lost the last {lost} transactions that it had confirmed to this process, as after a failover to a standby \
+                 that was behind, or after an older copy of it was brought back: what clients were told since is not there. This process \
+                 forgets what it has in memory and ends; the next one reads the database as it is. Ask whoever runs the database whether the \
+                 former primary has them still; synchronous_standby_names keeps a failover from losing any"
             );
         }
-        StoreError::Fenced
+        self.fenced_by(why)
+    }
+
+    fn fenced_by(&mut self, why: StoreError) -> StoreError {
+        self.fenced = Some(why.clone());
+        self.overlay.forget_all();
+        self.shared.tell_fenced(&why);
+        why
     }
 
     /// Somebody deleted the hub: writes nothing more.
     fn deleted(&mut self) -> StoreError {
-        if !self.fenced {
+        if self.fenced.is_none() {
             tracing::error!(
                 "the task hub was deleted under this process, which writes nothing more"
             );
         }
-        self.fence(Standing::Fenced)
+        self.fenced_by(StoreError::Fenced)
     }
 
     /// Finds out whether a transaction happened whose connection was lost: connects again, and reads the number of the last one. Returns
@@ -455,7 +472,7 @@ impl State {
     /// Renews the lease of an idle owner. Tries once: the next time comes soon.
     pub(super) fn renew(&mut self) {
         self.renewed = Instant::now();
-        if self.fenced {
+        if self.fenced.is_some() {
             return;
         }
         let renewed = match self.overlay.source().is_up() {
@@ -467,13 +484,14 @@ impl State {
         let epoch = self.lease.epoch;
         let renewed = renewed.and_then(|()| lease::renew(self.overlay.source().session()?, epoch));
         match renewed {
-            Ok(true) => {
+            Ok(Standing::Owns { number, .. }) if number == self.lease.number => {
+                self.hold();
                 if let Some(unsaid) = self.shared.outage.succeeded() {
                     tracing::info!(unsaid, "the database can be reached again");
                 }
             }
-            Ok(false) => {
-                let error = self.fence(Standing::Fenced);
+            Ok(standing) => {
+                let error = self.fence(standing);
                 tracing::error!("{error}");
             }
             Err(StoreError::Missing(_)) => drop(self.deleted()),
@@ -483,10 +501,22 @@ impl State {
         }
     }
 
+    /// Takes the advisory lock, if the connection did not get it when it was new.
+    fn hold(&mut self) {
+        if self.holds {
+            return;
+        }
+        let held = match self.overlay.source().session() {
+            Ok(session) => lease::hold(session, &self.address, self.lease.epoch),
+            Err(error) => Err(error),
+        };
+        self.holds = held.unwrap_or(false);
+    }
+
     /// Gives the lease back.
     pub(super) fn end(&mut self) {
         let epoch = self.lease.epoch;
-        if !self.fenced
+        if self.fenced.is_none()
             && let Ok(session) = self.overlay.source().session()
             && let Err(error) = lease::release(session, epoch)
         {

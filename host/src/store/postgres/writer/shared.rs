@@ -4,13 +4,14 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::outage::Outage;
+use crate::store::StoreError;
 use crate::store::backlog::Backlog;
 use crate::store::counts::WriterCounts;
 use crate::store::live::LiveCounts;
 use crate::store::space::SpaceUsed;
 
 /// Told when an owner has lost its hub.
-pub(super) type WhenFenced = Box<dyn FnOnce() + Send>;
+pub(super) type WhenFenced = Box<dyn FnOnce(&StoreError) + Send>;
 
 /// What the handle and the thread share.
 #[derive(Clone, Default)]
@@ -31,15 +32,15 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// Tells that this owner has lost the hub, once.
-    pub(super) fn tell_fenced(&self) {
+    /// Tells why this owner has lost the hub, once.
+    pub(super) fn tell_fenced(&self, why: &StoreError) {
         let told = self
             .when_fenced
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         if let Some(tell) = told {
-            tell();
+            tell(why);
         }
     }
 }
