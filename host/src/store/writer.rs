@@ -33,6 +33,12 @@ pub(crate) trait Writes: Send + Sync {
         drop(told);
     }
 
+    /// Whether this process knows, without asking, that nobody else owns the hub by now. Nothing that is written relies on it: each transaction
+    /// asks. The lock of a file is never taken from a living owner.
+    fn is_sure(&self) -> bool {
+        true
+    }
+
     /// Calls `told` whenever something may have been sent to the partitions of this owner. A hub that is not divided has no such messages.
     fn when_sent(&self, told: Arc<dyn Fn() + Send + Sync>) {
         drop(told);
@@ -98,6 +104,11 @@ impl Writer {
     /// See [`Writes::when_fenced`].
     pub(crate) fn when_fenced(&self, told: impl FnOnce(&StoreError) + Send + 'static) {
         self.0.when_fenced(Box::new(told));
+    }
+
+    /// See [`Writes::is_sure`].
+    pub(crate) fn is_sure(&self) -> bool {
+        self.0.is_sure()
     }
 
     /// See [`Writes::when_sent`].

@@ -29,6 +29,9 @@ use crate::engine::{Engine, TRY_AGAIN_AFTER, remote};
 use crate::foreign::guarded;
 use crate::store::{CutOff, InstanceKey};
 
+/// How often a host that was not heard of looks whether it owns the hub still.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
 /// The time limit of an attempt if the call does not set one.
 const ATTEMPT_TIMEOUT: Millis = Millis(5 * 60 * 1_000);
 
@@ -359,7 +362,7 @@ async fn work(engine: Arc<Engine>, first: Begun) {
         let place = held.place;
         prepared(&engine, &ready.target).await;
         let started_at = engine.clock.now();
-        if !begins(&engine, place) {
+        if !still_owns(&engine).await || !begins(&engine, place) {
             // The activity is queued again when its instance is resumed, or by the next host.
         } else if let Some(failure) = ready.given_up(started_at) {
             engine.activities.state().ending.insert(place);
@@ -465,6 +468,18 @@ fn begins(engine: &Engine, (key, task): AttemptKey) -> bool {
         state.running.remove(&(key, task));
     }
     begins
+}
+
+/// Waits until this host knows that it owns the hub still: one that was stopped for a while may have been replaced, and must not begin what its
+/// successor begins. `false` if the host stops.
+async fn still_owns(engine: &Engine) -> bool {
+    while !engine.hub.writer.is_sure() {
+        if engine.is_stopping() {
+            return false;
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    true
 }
 
 /// Runs an attempt; `None` if the host stops before its end.

@@ -4,6 +4,8 @@
 //! Only the clock of the database judges whether it has run out. An owner also holds an advisory lock for as long as its connection lasts:
 //! a process that died leaves it at once. To take over from an owner that lives is safe, and only wasteful.
 
+use std::time::Duration;
+
 use tokio_postgres::Row;
 
 use crate::store::StoreError;
@@ -13,6 +15,9 @@ use crate::store::postgres::session::Session;
 
 /// How long a lease lasts without being renewed, in milliseconds. Short in the tests of this crate.
 pub(super) const TTL_MS: i64 = if cfg!(test) { 1_500 } else { 5_000 };
+
+/// As [`TTL_MS`].
+pub(super) const TTL: Duration = Duration::from_millis(TTL_MS.unsigned_abs());
 
 /// After this many milliseconds the lease of an owner is taken that has lost its connection too: one whose connection was only cut has
 /// another one by then.

@@ -98,6 +98,10 @@ impl Writes for PostgresWriter {
         self.thread.close(until, "the database");
     }
 
+    fn is_sure(&self) -> bool {
+        self.shared.is_sure()
+    }
+
     fn when_fenced(&self, told: Box<dyn FnOnce(&StoreError) + Send>) {
         let when = &self.shared.when_fenced;
         *when.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);

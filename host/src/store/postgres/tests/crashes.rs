@@ -12,6 +12,7 @@ use crate::store::postgres::pool::Pool;
 use crate::store::postgres::session::{Purpose, Session};
 use crate::store::postgres::testing::{Server, say_skipped};
 use crate::store::postgres::tests::writing::{Hub, own, raise, start};
+use crate::store::writer::Writes;
 
 /// Events that each of some threads sends, one after the other.
 const EVENTS: u32 = 60;
@@ -134,4 +135,24 @@ fn whoever_waits_for_a_hub_goes_on_waiting_while_the_server_is_away() {
         let next = next.join().unwrap();
         assert!(next.is_ok(), "{:?}", next.err());
     });
+}
+
+#[test]
+fn an_owner_that_hears_nothing_of_its_lease_is_not_sure_to_have_it() {
+    let Some(mut server) = Server::start(false) else {
+        return say_skipped();
+    };
+    let hub = Hub::new(&server);
+    hub.does(start(1));
+    assert!(hub.owned.writer.is_sure());
+    server.down("QUIT");
+    let mut looked = 0;
+    while hub.owned.writer.is_sure() {
+        looked += 1;
+        std::thread::yield_now();
+    }
+    assert!(looked > 0, "it lasts for a while");
+    server.up();
+    hub.does(raise(1, "x"));
+    assert!(hub.owned.writer.is_sure());
 }

@@ -69,6 +69,8 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(address: Address, session: Session, lease: Lease, shared: Shared) -> Self {
+        let now = Instant::now();
+        shared.renewed(now);
         Self {
             address,
             overlay: Overlay::new(Link(Some(session)), KEPT),
@@ -76,7 +78,7 @@ impl State {
             shared,
             counts_live: false,
             fenced: None,
-            renewed: Instant::now(),
+            renewed: now,
             holds: true,
             sending: false,
         }
@@ -318,6 +320,7 @@ impl State {
             match self.send_once(transaction) {
                 Sent::Committed => {
                     self.renewed = begun;
+                    self.shared.renewed(begun);
                     return Ok(());
                 }
                 // The hub was deleted.
@@ -485,6 +488,7 @@ impl State {
         let renewed = renewed.and_then(|()| lease::renew(self.overlay.source().session()?, epoch));
         match renewed {
             Ok(Standing::Owns { number, .. }) if number == self.lease.number => {
+                self.shared.renewed(self.renewed);
                 self.hold();
                 if let Some(unsaid) = self.shared.outage.succeeded() {
                     tracing::info!(unsaid, "the database can be reached again");

@@ -1,13 +1,14 @@
 //! What the handle of a writer and its thread share.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::outage::Outage;
 use crate::store::StoreError;
 use crate::store::backlog::Backlog;
 use crate::store::counts::WriterCounts;
 use crate::store::live::LiveCounts;
+use crate::store::postgres::lease::TTL;
 use crate::store::space::SpaceUsed;
 
 /// Told when an owner has lost its hub.
@@ -24,6 +25,8 @@ pub(super) struct Shared {
     pub(super) closing: Arc<Closing>,
     /// Told when this owner has lost the hub.
     pub(super) when_fenced: Arc<Mutex<Option<WhenFenced>>>,
+    /// When the lease was renewed last, as seen here: the beginning of what renewed it.
+    pub(super) renewed: Arc<Mutex<Option<Instant>>>,
     /// The faults that all stores have.
     #[cfg(test)]
     pub(super) common: Arc<crate::store::Faults>,
@@ -32,6 +35,19 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// The lease was renewed by what began then.
+    pub(super) fn renewed(&self, begun: Instant) {
+        *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = Some(begun);
+    }
+
+    /// Whether nobody can have taken the lease yet, by the clock of this machine, which does not stand still while the process does. A fifth
+    /// of the lease is left for clocks that run at different speeds, and for what follows the question.
+    pub(super) fn is_sure(&self) -> bool {
+        let trust = TTL.mul_f64(0.8);
+        let renewed = self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
+        renewed.is_some_and(|at| at.elapsed() < trust)
+    }
+
     /// Tells why this owner has lost the hub, once.
     pub(super) fn tell_fenced(&self, why: &StoreError) {
         let told = self
