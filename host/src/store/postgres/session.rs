@@ -318,7 +318,7 @@ fn settings(address: &Address, purpose: Purpose) -> String {
     );
     if purpose != Purpose::Manage {
         settings += "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;
-            SET plan_cache_mode = force_generic_plan;";
+            SET max_parallel_workers_per_gather = 0; SET plan_cache_mode = force_generic_plan;";
     }
     settings += match purpose {
         Purpose::Read => "SET enable_sort = off; SET enable_incremental_sort = off;

@@ -15,6 +15,7 @@ use crate::store::overlay::source::{
 };
 use crate::store::postgres::error::failed;
 use crate::store::postgres::garbage;
+use crate::store::postgres::indexes::by;
 use crate::store::postgres::session::{Param, Session};
 use crate::store::rows::instances::Child;
 use crate::store::types::{
@@ -39,50 +40,67 @@ impl Link {
     }
 }
 
-/// The keys of wanted instances. Whether children have parents is asked outside of the subquery: within it, PostgreSQL would walk the
-/// index of all children while the hub is new.
+/// Rows of a table, by the column that has the keys of wanted instances. The keys are made an array first: as a join, PostgreSQL would
+/// choose which of both it walks, by what it believes to know of their sizes.
 macro_rules! of_wanted {
-    ($select:literal, $of:literal) => {
+    ($select:literal, $table:literal, $column:literal, $order:literal) => {
         concat!(
-            "WITH wanted AS (SELECT key FROM instance WHERE key = ANY($1) UNION SELECT key FROM instance WHERE id = ANY($2)
-               UNION SELECT parent_key FROM (SELECT parent_key FROM instance WHERE key = ANY($3) OFFSET 0) AS child
-                   WHERE parent_key IS NOT NULL
-               UNION SELECT key FROM instance WHERE parent_key = ANY($4) AND status < 3
-               UNION SELECT instance FROM request WHERE asker = ANY($5) AND asker IS NOT NULL)
-             SELECT ",
+            "SELECT ",
             $select,
-            " FROM wanted AS w JOIN ",
-            $of
+            " FROM ",
+            $table,
+            " WHERE ",
+            $column,
+            " = ANY(ARRAY(SELECT unnest($1::bigint[]) UNION ALL SELECT key FROM instance WHERE id = ANY($2)
+               UNION ALL SELECT parent_key FROM instance WHERE key = ANY($3) AND parent_key IS NOT NULL
+               UNION ALL SELECT key FROM instance WHERE parent_key = ANY($4) AND status < 3 AND ",
+            by!(parent),
+            "
+               UNION ALL SELECT instance FROM request WHERE asker = ANY($5) AND asker IS NOT NULL))",
+            $order
         )
     };
 }
 
 const INSTANCES: &str = of_wanted!(
-    "i.key, i.id, i.name, i.version, i.module, i.status, i.execution, i.execution_id, i.generation, i.next_event, i.turns, i.history_bytes,
-     i.returned, i.created_at, i.started_at, i.updated_at, i.scheduled_for, i.parent, i.parent_key, i.tags, i.custom_status, i.output,
-     i.failure, i.waiting, i.quarantine, i.value_count, i.parent_id, i.inbox_next, i.inbox_bytes, i.unread_bytes, i.deliveries,
-     i.when_dropped, i.execution_timeout, i.has_requests",
-    "instance AS i ON i.key = w.key"
+    "key, id, name, version, module, status, execution, execution_id, generation, next_event, turns, history_bytes,
+     returned, created_at, started_at, updated_at, scheduled_for, parent, parent_key, tags, custom_status, output,
+     failure, waiting, quarantine, value_count, parent_id, inbox_next, inbox_bytes, unread_bytes, deliveries,
+     when_dropped, execution_timeout, has_requests",
+    "instance",
+    "key",
+    ""
 );
 const INBOX: &str = of_wanted!(
-    "m.instance, m.seq, m.message, m.at, m.bytes",
-    "inbox AS m ON m.instance = w.key ORDER BY m.instance, m.seq"
+    "instance, seq, message, at, bytes",
+    "inbox",
+    "instance",
+    " ORDER BY instance, seq"
 );
 const TASKS: &str = of_wanted!(
-    "t.instance, t.task, t.kind, t.execution, t.generation, t.turn, t.due, t.attempt, t.first_started, t.deliveries, t.failure, t.target,
-     t.scheduled_in, t.attempts, t.begun_at, t.cut, t.heartbeat_at, t.heartbeat, t.module",
-    "task AS t ON t.instance = w.key"
+    "instance, task, kind, execution, generation, turn, due, attempt, first_started, deliveries, failure, target,
+     scheduled_in, attempts, begun_at, cut, heartbeat_at, heartbeat, module",
+    "task",
+    "instance",
+    ""
 );
 const VALUES: &str = of_wanted!(
-    "v.instance, v.name, v.value, v.version, v.at",
-    "instance_value AS v ON v.instance = w.key"
+    "instance, name, value, version, at",
+    "instance_value",
+    "instance",
+    ""
 );
 const REQUESTS: &str = of_wanted!(
-    "r.instance, r.id, r.name, r.at, r.answered_at, r.answer, r.asker, r.execution, r.generation, r.task",
-    "request AS r ON r.instance = w.key"
+    "instance, id, name, at, answered_at, answer, asker, execution, generation, task",
+    "request",
+    "instance",
+    ""
 );
-const ENDED_CHILDREN: &str = "SELECT parent_key, key, id, status FROM instance
-     WHERE parent_key = ANY($1) AND status >= 3 ORDER BY parent_key, key";
+const ENDED_CHILDREN: &str = concat!(
+    "SELECT parent_key, key, id, status FROM instance WHERE parent_key = ANY($1) AND status >= 3 AND ",
+    by!(parent),
+    " ORDER BY parent_key, key"
+);
 const COMMANDS: &str = "SELECT token, at, answer FROM command WHERE token = ANY($1)";
 const HUB: [&str; 6] = [
     "SELECT digest, octet_length(component)::bigint, contract, definitions, imports, stored_at FROM module",
@@ -239,8 +257,10 @@ impl Source for Link {
 
     fn live_on(&mut self, digest: Digest, except: &[InstanceKey]) -> Result<u64, StoreError> {
         let except: Vec<i64> = except.iter().map(|key| key.0).collect();
-        let sql =
-            "SELECT count(*) FROM instance WHERE status < 3 AND module = $1 AND key <> ALL($2)";
+        let sql = concat!(
+            "SELECT count(*) FROM instance WHERE status < 3 AND module = $1 AND key <> ALL($2) AND ",
+            by!(live)
+        );
         let row = self.session()?.query_opt(sql, &[&&digest.0[..], &except])?;
         row.map_or(Ok(0), |row| big(&row, 0))
     }
@@ -253,8 +273,11 @@ impl Source for Link {
         let except: Vec<i64> = except.iter().map(|key| key.0).collect();
         let among: Vec<&[u8]> = among.iter().map(|digest| &digest.0[..]).collect();
         // Statuses: 3 is Completed, 5 Terminated.
-        let sql = "SELECT module FROM instance WHERE status IN (0, 1, 2, 4) AND module = ANY($1) AND key <> ALL($2)
-             UNION SELECT module FROM task WHERE module = ANY($1) AND instance <> ALL($2)";
+        let sql = concat!(
+            "SELECT module FROM instance WHERE status IN (0, 1, 2, 4) AND module = ANY($1) AND key <> ALL($2) AND ",
+            by!(status),
+            " UNION SELECT module FROM task WHERE module = ANY($1) AND instance <> ALL($2)"
+        );
         let rows = self.session()?.query(sql, &[&among, &except])?;
         rows.iter().map(|row| digest_of(row, 0)).collect()
     }

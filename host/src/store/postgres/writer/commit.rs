@@ -13,6 +13,7 @@ use crate::store::backlog::Backlog;
 use crate::store::codec::int;
 use crate::store::overlay::{Bound, Overlay};
 use crate::store::postgres::address::Address;
+use crate::store::postgres::indexes::by;
 use crate::store::postgres::lease::{self, Lease, Standing};
 use crate::store::postgres::session::{Purpose, Session};
 use crate::store::postgres::source::{Link, big, maybe_digest};
@@ -32,9 +33,12 @@ const KEPT: Bound = Bound {
     bytes: 4 * TRANSACTION_BYTES,
 };
 
-/// Counts live instances by module. Reads all of them, by whichever index of theirs.
-pub(in crate::store::postgres) const COUNT_LIVE: &str =
-    "SELECT module, count(*) FROM instance WHERE status < 3 GROUP BY module";
+/// Counts live instances by module. Reads all of them.
+pub(in crate::store::postgres) const COUNT_LIVE: &str = concat!(
+    "SELECT module, count(*) FROM instance WHERE status < 3 AND ",
+    by!(live),
+    " GROUP BY module"
+);
 
 /// The results of the changes of a batch.
 type Results = Vec<Result<(), StoreError>>;
