@@ -25,4 +25,5 @@ pub(in crate::store) mod testing;
 mod tests;
 mod tls;
 pub(in crate::store) mod transfer;
+mod wanted;
 mod writer;

@@ -8,7 +8,7 @@ use tokio_postgres::types::FromSql;
 
 use crate::store::StoreError;
 use crate::store::codec::{decode, decode_tags, decode_waiting, int, uint};
-use crate::store::memory::{Instance, Mail, Module, Name, Request, RewindRow, Task};
+use crate::store::memory::{CommandRow, Instance, Mail, Module, Name, Request, RewindRow, Task};
 use crate::store::numbers::{definition_kind_of, policy_of, status_of, task_kind_of};
 use crate::store::overlay::source::{
     Garbage, History, HubRows, Left, Loaded, LoadedInstance, Source, Wanted,
@@ -17,6 +17,9 @@ use crate::store::postgres::error::failed;
 use crate::store::postgres::garbage;
 use crate::store::postgres::indexes::by;
 use crate::store::postgres::session::{Param, Session};
+use crate::store::postgres::wanted::{
+    COMMANDS, ENDED_CHILDREN, HUB, INBOX, INSTANCES, REQUESTS, TAKEN, TASKS, VALUES,
+};
 use crate::store::rows::instances::Child;
 use crate::store::types::{
     Asker, Beat, InstanceKey, InstanceRow, KeyRow, TaskRow, ValueRow, task_ref,
@@ -40,77 +43,6 @@ impl Link {
     }
 }
 
-/// Rows of a table, by the column that has the keys of wanted instances. The keys are made an array first: as a join, PostgreSQL would
-/// choose which of both it walks, by what it believes to know of their sizes.
-macro_rules! of_wanted {
-    ($select:literal, $table:literal, $column:literal, $order:literal) => {
-        concat!(
-            "SELECT ",
-            $select,
-            " FROM ",
-            $table,
-            " WHERE ",
-            $column,
-            " = ANY(ARRAY(SELECT unnest($1::bigint[]) UNION ALL SELECT key FROM instance WHERE id = ANY($2)
-               UNION ALL SELECT parent_key FROM instance WHERE key = ANY($3) AND parent_key IS NOT NULL
-               UNION ALL SELECT key FROM instance WHERE parent_key = ANY($4) AND status < 3 AND ",
-            by!(parent),
-            "
-               UNION ALL SELECT instance FROM request WHERE asker = ANY($5) AND asker IS NOT NULL))",
-            $order
-        )
-    };
-}
-
-const INSTANCES: &str = of_wanted!(
-    "key, id, name, version, module, status, execution, execution_id, generation, next_event, turns, history_bytes,
-     returned, created_at, started_at, updated_at, scheduled_for, parent, parent_key, tags, custom_status, output,
-     failure, waiting, quarantine, value_count, parent_id, inbox_next, inbox_bytes, unread_bytes, deliveries,
-     when_dropped, execution_timeout, has_requests",
-    "instance",
-    "key",
-    ""
-);
-const INBOX: &str = of_wanted!(
-    "instance, seq, message, at, bytes",
-    "inbox",
-    "instance",
-    " ORDER BY instance, seq"
-);
-const TASKS: &str = of_wanted!(
-    "instance, task, kind, execution, generation, turn, due, attempt, first_started, deliveries, failure, target,
-     scheduled_in, attempts, begun_at, cut, heartbeat_at, heartbeat, module",
-    "task",
-    "instance",
-    ""
-);
-const VALUES: &str = of_wanted!(
-    "instance, name, value, version, at",
-    "instance_value",
-    "instance",
-    ""
-);
-const REQUESTS: &str = of_wanted!(
-    "instance, id, name, at, answered_at, answer, asker, execution, generation, task",
-    "request",
-    "instance",
-    ""
-);
-const ENDED_CHILDREN: &str = concat!(
-    "SELECT parent_key, key, id, status FROM instance WHERE parent_key = ANY($1) AND status >= 3 AND ",
-    by!(parent),
-    " ORDER BY parent_key, key"
-);
-const COMMANDS: &str = "SELECT token, at, answer FROM command WHERE token = ANY($1)";
-const HUB: [&str; 6] = [
-    "SELECT digest, octet_length(component)::bigint, contract, definitions, imports, stored_at FROM module",
-    "SELECT name, digest, grants, limits, deployed_at FROM module_name",
-    "SELECT kind, name, module, digest, version FROM definition",
-    "SELECT name, version, module, digest FROM definition_version",
-    "SELECT name, value FROM setting",
-    "SELECT id, name, role, hash, created_at FROM access_key",
-];
-
 impl Source for Link {
     fn load(&mut self, wanted: &Wanted) -> Result<Loaded, StoreError> {
         let session = self.session()?;
@@ -126,6 +58,7 @@ impl Source for Link {
                 .collect()
         };
         let (ids, by_token) = (texts(&wanted.ids), texts(&wanted.tokens));
+        let starts = texts(&wanted.starts);
         let (ended_of, asked_by) = (keys(&wanted.ended_children_of), keys(&wanted.asked_by));
         let any: [Param<'_>; 5] = [&by_key, &ids, &parents_of, &children_of, &asked_by];
         let mut queries: Vec<(&str, &[Param<'_>])> = Vec::new();
@@ -136,6 +69,10 @@ impl Source for Link {
             && asked_by.is_empty());
         if has_instances {
             queries.extend([INSTANCES, INBOX, TASKS, VALUES, REQUESTS].map(|sql| (sql, &any[..])));
+        }
+        let started: [Param<'_>; 1] = [&starts];
+        if !starts.is_empty() {
+            queries.push((TAKEN, &started));
         }
         let ended: [Param<'_>; 1] = [&ended_of];
         if !ended_of.is_empty() {
@@ -157,21 +94,22 @@ impl Source for Link {
         if has_instances {
             loaded.instances = instances([next(), next(), next(), next(), next()])?;
         }
+        let mut taken = Wanted::default();
+        if !starts.is_empty() {
+            taken.ids = ids_of(&next())?;
+        }
         if !ended_of.is_empty() {
-            for row in next() {
-                loaded
-                    .ended_children
-                    .push((InstanceKey(row.try_get(0)?), child(&row)?));
-            }
+            loaded.ended_children = ended_children(&next())?;
         }
         if !by_token.is_empty() {
-            for row in next() {
-                let command = (time(&row, 1)?.unwrap_or_default(), row.try_get(2)?);
-                loaded.commands.push((row.try_get(0)?, command));
-            }
+            loaded.commands = commands(&next())?;
         }
         if wanted.hub {
             loaded.hub = Some(hub([next(), next(), next(), next(), next(), next()])?);
+        }
+        // All that belongs to an instance is read only where there is one: starts are many, and their ids are seldom taken.
+        if !taken.ids.is_empty() {
+            loaded.instances.extend(self.load(&taken)?.instances);
         }
         Ok(loaded)
     }
@@ -281,6 +219,24 @@ impl Source for Link {
         let rows = self.session()?.query(sql, &[&among, &except])?;
         rows.iter().map(|row| digest_of(row, 0)).collect()
     }
+}
+
+fn ids_of(rows: &[Row]) -> Result<Vec<String>, StoreError> {
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}
+
+fn ended_children(rows: &[Row]) -> Result<Vec<(InstanceKey, Child)>, StoreError> {
+    rows.iter()
+        .map(|row| Ok((InstanceKey(row.try_get(0)?), child(row)?)))
+        .collect()
+}
+
+fn commands(rows: &[Row]) -> Result<Vec<(String, CommandRow)>, StoreError> {
+    let command = |row: &Row| {
+        let command = (time(row, 1)?.unwrap_or_default(), row.try_get(2)?);
+        Ok((row.try_get(0)?, command))
+    };
+    rows.iter().map(command).collect()
 }
 
 /// An unsigned number of 32 bits.

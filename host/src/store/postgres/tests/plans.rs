@@ -34,6 +34,7 @@ fn read_all(copy: &mut Copy) {
     let wanted = Wanted {
         keys: keys.clone(),
         ids: vec!["a".to_owned()],
+        starts: vec!["a".to_owned()],
         parents_of: keys.clone(),
         live_children_of: keys.clone(),
         ended_children_of: keys.clone(),

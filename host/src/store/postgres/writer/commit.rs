@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -258,14 +259,14 @@ impl State {
                 _ => Ok(results),
             };
         }
-        let transaction = Transaction {
+        let transaction = Arc::new(Transaction {
             epoch: self.lease.epoch,
             last: self.lease.number,
             at: int(now.0),
             version: self.lease.version,
             changes_hub: delta::changes_hub(&delta),
             statements: delta::statements(&delta).map_err(Failed::Error)?,
-        };
+        });
         self.sending = true;
         let committed = self.send(&transaction);
         self.sending = false;
@@ -288,7 +289,7 @@ impl State {
     fn run(&mut self, job: &mut Write) -> Result<(), StoreError> {
         #[cfg(test)]
         {
-            let faults = std::sync::Arc::clone(&self.shared.common);
+            let faults = Arc::clone(&self.shared.common);
             faults.run(|| {
                 if faults.breaks_off()
                     && let Ok(session) = self.overlay.source().session()
@@ -310,7 +311,7 @@ impl State {
     }
 
     /// Sends a transaction until it is known what became of it.
-    fn send(&mut self, transaction: &Transaction) -> Result<(), Failed> {
+    fn send(&mut self, transaction: &Arc<Transaction>) -> Result<(), Failed> {
         loop {
             let begun = Instant::now();
             match self.send_once(transaction) {
@@ -334,7 +335,7 @@ impl State {
     }
 
     #[cfg(not(test))]
-    fn send_once(&mut self, transaction: &Transaction) -> Sent {
+    fn send_once(&mut self, transaction: &Arc<Transaction>) -> Sent {
         match self.overlay.source().session() {
             Ok(session) => send(session, transaction),
             Err(error) => Sent::Unknown(error),
@@ -342,7 +343,7 @@ impl State {
     }
 
     #[cfg(test)]
-    fn send_once(&mut self, transaction: &Transaction) -> Sent {
+    fn send_once(&mut self, transaction: &Arc<Transaction>) -> Sent {
         use crate::store::faults::Commit;
         let Shared { common, faults, .. } = self.shared.clone();
         let session = match self.overlay.source().session() {
