@@ -286,7 +286,7 @@ async fn full(section: &mut Section, server: &Server, few: &Host) {
         .collect();
     section.at_most(
         "a million that ended, CPU of the server for one more",
-        1.5,
+        1.2,
         "times that of a new hub",
         percentile(&pairs, 0.5),
     );

@@ -316,7 +316,7 @@ impl Bare {
         }
         let of = ("instance", int(key));
         let turn = &self.turns[number as usize];
-        self.turn.push(turn, &[of.clone()]);
+        self.turn.push(turn, std::slice::from_ref(&of));
         if is_over || last {
             self.gone
                 .push(&self.a_task, &[of.clone(), ("task", int(number - 1))]);
