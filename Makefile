@@ -69,7 +69,7 @@ FUZZ_SECONDS ?= 60
 fuzz: ## coverage-guided fuzzers of deployed bytes and of guests' answers, FUZZ_SECONDS (60) each; builds for some minutes at first
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) .ci/step "fuzz" .ci/fuzz
 
-bench: guests ## measure the workloads W1 to W6 and W9 against the limits of this machine, and write tests/bench/report.md; 15 minutes at most
+bench: guests ## measure the workloads W1 to W6 and W9, and hubs in PostgreSQL, against the limits of this machine, and write tests/bench/report.md; 20 minutes at most
 	@.ci/step "bench" cargo bench --locked --workspace --bench suite
 
 bench-long: guests ## the long workloads W7 and W8 too, and then turns, replay and purges; 20 minutes more

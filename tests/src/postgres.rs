@@ -21,14 +21,16 @@ pub fn is_wanted() -> bool {
 /// says so, with the name of the test.
 pub fn database() -> Option<String> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    let sockets = server::server()?.sockets();
     let name = format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed));
-    psql(
-        &sockets,
-        &format!("CREATE DATABASE {name} TEMPLATE template0"),
-    )
-    .unwrap();
-    Some(address(&sockets, &name))
+    Some(made(server::server()?, &name))
+}
+
+/// Makes a database, and says its address.
+fn made(server: &server::Server, name: &str) -> String {
+    let sockets = server.sockets();
+    let sql = format!("CREATE DATABASE {name} TEMPLATE template0");
+    psql(&sockets, "postgres", &sql).unwrap();
+    address(&sockets, name)
 }
 
 /// A server of a test's own, which the test ends as it likes.
@@ -51,7 +53,7 @@ impl Database {
 
     /// Executes statements, and returns what they answer, a line for each row. Fails while the server is down.
     pub fn sql(&self, sql: &str) -> Result<String, String> {
-        psql(&self.0.sockets(), sql)
+        psql(&self.0.sockets(), "postgres", sql)
     }
 
     /// Ends the server by this signal: `INT` as its service is stopped, `QUIT` at once, and `KILL` with all of its processes. Returns when
@@ -83,10 +85,10 @@ fn address(sockets: &Path, database: &str) -> String {
     )
 }
 
-fn psql(sockets: &Path, sql: &str) -> Result<String, String> {
+fn psql(sockets: &Path, database: &str, sql: &str) -> Result<String, String> {
     let output = Command::new(server::programs().unwrap().join("psql"))
         .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"])
-        .args(["-U", "perennial", "-d", "postgres", "-c", sql, "-h"])
+        .args(["-U", "perennial", "-d", database, "-c", sql, "-h"])
         .arg(sockets)
         .output()
         .unwrap();
@@ -94,5 +96,48 @@ fn psql(sockets: &Path, sql: &str) -> Result<String, String> {
     match output.status.success() {
         true => Ok(said(output.stdout)),
         false => Err(said(output.stderr)),
+    }
+}
+
+/// What the programs say of their version. Empty if there are none.
+pub fn version() -> String {
+    let Some(programs) = server::programs() else {
+        return String::new();
+    };
+    let said = Command::new(programs.join("postgres"))
+        .arg("--version")
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&said.stdout).trim().to_owned()
+}
+
+/// A server that syncs, for programs that measure it. It ends when this is dropped.
+#[expect(missing_debug_implementations, reason = "it is a process")]
+pub struct Measured(server::Server);
+
+impl Measured {
+    /// Starts it with this configuration. `None` if there are no programs of PostgreSQL.
+    pub fn start(configuration: &str) -> Option<Self> {
+        server::Server::with(configuration).map(Self)
+    }
+
+    /// Makes a database, and says its address.
+    pub fn database(&self, name: &str) -> String {
+        made(&self.0, name)
+    }
+
+    /// The address of a database.
+    pub fn address(&self, name: &str) -> String {
+        address(&self.0.sockets(), name)
+    }
+
+    /// Executes SQL in a database.
+    pub fn execute(&self, database: &str, sql: &str) {
+        psql(&self.0.sockets(), database, sql).unwrap();
+    }
+
+    /// The process whose children are all of the server's.
+    pub fn pid(&self) -> u32 {
+        self.0.pid()
     }
 }

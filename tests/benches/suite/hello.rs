@@ -22,7 +22,7 @@ pub(crate) async fn host(dir: &DataDir) -> Host {
     prepared(dir.host()).await
 }
 
-async fn prepared(builder: perennial::HostBuilder) -> Host {
+pub(crate) async fn prepared(builder: perennial::HostBuilder) -> Host {
     let native = |_: ActivityContext, value: u32| async move { Ok::<_, Failure>(value) };
     let host = builder.activity("Native", native).start().await.unwrap();
     let client = host.client();
@@ -92,7 +92,7 @@ async fn round(
     }
 }
 
-async fn ended(client: &Client, name: &str) {
+pub(crate) async fn ended(client: &Client, name: &str) {
     let id = client.start(name).await.unwrap();
     ends(client, &id).await;
 }

@@ -1,7 +1,7 @@
 //! The workloads that say what the engine costs, each against what the same disk and processor allow, and the report of them.
 //!
 //! ```text
-//! cargo bench --workspace --bench suite                  W1 to W6 and W9, and the report
+//! cargo bench --workspace --bench suite                  W1 to W6, W9 and PostgreSQL, and the report
 //! cargo bench --workspace --bench suite -- long          W7 and W8, and the report
 //! cargo bench --workspace --bench suite -- peers         the same as W1 on other engines, and the report
 //! cargo bench --workspace --bench suite -- W3 W6         some of them, and the report with what was measured before
@@ -21,6 +21,7 @@ mod machine;
 mod measure;
 mod mixed;
 mod peers;
+mod postgres;
 mod profile;
 mod remote;
 mod report;
@@ -42,11 +43,32 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// The workload that this process runs, where it was started to run one.
 const WORKLOAD: &str = "PERENNIAL_BENCH_WORKLOAD";
 
-const SHORT: [&str; 8] = ["W1", "W2", "W3", "W4", "W5", "W6", "W9", profile::NAME];
+const SHORT: [&str; 9] = [
+    "W1",
+    "W2",
+    "W3",
+    "W4",
+    "W5",
+    "W6",
+    "W9",
+    postgres::NAME,
+    profile::NAME,
+];
 const LONG: [&str; 2] = ["W7", "W8"];
 /// In the order of the report.
-const ALL: [&str; 11] = [
-    "W1", "peers", "W2", "W3", "W4", "W5", "W6", "W9", "profile", "W7", "W8",
+const ALL: [&str; 12] = [
+    "W1",
+    "peers",
+    postgres::NAME,
+    "W2",
+    "W3",
+    "W4",
+    "W5",
+    "W6",
+    "W9",
+    "profile",
+    "W7",
+    "W8",
 ];
 
 /// Where what was measured is kept.
@@ -72,6 +94,7 @@ async fn run(name: &str) -> Section {
         "W8" => large::run().await,
         "W9" => remote::run().await,
         peers::NAME => peers::run(),
+        postgres::NAME => postgres::run().await,
         other => panic!("there is no workload {other:?}"),
     }
 }
@@ -87,8 +110,9 @@ fn in_this_process(name: &str) {
     let (begun, busy) = (Instant::now(), machine::busy());
     let mut section = runtime.block_on(run(name));
     section.seconds = begun.elapsed().as_secs_f64();
-    // Peers are other programs, and measured.
-    section.others = (name != peers::NAME).then(|| busy.others());
+    // Peers and servers are other programs, and measured.
+    let is_alone = ![peers::NAME, postgres::NAME].contains(&name);
+    section.others = is_alone.then(|| busy.others());
     keep(name, &section);
 }
 

@@ -53,6 +53,27 @@ pub(crate) fn cpu_seconds() -> f64 {
     (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
 }
 
+/// Processor seconds of a process, of its children, and of those that have ended.
+pub(crate) fn processes_cpu(parent: u32) -> f64 {
+    let numbers = |pid: &str, from: usize, to: usize| -> Option<f64> {
+        // It may have ended since: then its parent has its time.
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let fields = stat.rsplit(')').next()?.split_whitespace();
+        let ticks = fields.skip(from).take(to - from);
+        Some(ticks.filter_map(|ticks| ticks.parse::<f64>().ok()).sum())
+    };
+    let (parent, children) = (
+        parent.to_string(),
+        format!("/proc/{parent}/task/{parent}/children"),
+    );
+    let children = std::fs::read_to_string(children).unwrap_or_default();
+    let ticks: f64 = children
+        .split_whitespace()
+        .filter_map(|child| numbers(child, 11, 13))
+        .sum();
+    (ticks + numbers(&parent, 11, 15).unwrap_or(0.0)) / 100.0
+}
+
 /// Bytes that this process had the disk written.
 pub(crate) fn bytes_written() -> u64 {
     field(&proc_file("io"), "write_bytes:")

@@ -25,11 +25,11 @@ pub(crate) fn write(sections: &[Section]) {
 fn text(sections: &[Section]) -> String {
     let mut page = String::from(
         "# What it costs, measured\n\n\
-         Made by `make bench` (W1 to W6) and `make bench-long` (W7 and W8); run them for the figures of your own machine. Figures are medians of at \
+         Made by `make bench` (W1 to W6, and PostgreSQL) and `make bench-long` (W7 and W8); run them for the figures of your own machine. Figures are medians of at \
          least five rounds, and what is compared is measured in turn in the same rounds: times on shared machines mean little, ratios and counts \
          more.\n\n\
          Durability: every turn is on disk before anything follows from it or anybody is told (`journal_mode=WAL`, `synchronous=FULL`: each commit is \
-         one sync). So it is for the limits here, which are programs that do nothing but write. The suite is built as the \
+         one sync; in PostgreSQL `fsync` and `synchronous_commit` are on). So it is for the limits here, which are programs that do nothing but write. The suite is built as the \
          command line is published: link-time optimisation, and mimalloc as its allocator.\n\n",
     );
     let _ = writeln!(page, "| the machine | |\n| --- | --- |");

@@ -102,7 +102,9 @@ impl<S: Source> Overlay<S> {
         self.take_in(loaded);
         let batch = &mut self.batch;
         batch.keys.extend(wanted.keys);
-        batch.ids.extend(wanted.ids);
+        batch
+            .ids
+            .extend(wanted.ids.into_iter().chain(wanted.starts));
         batch.tokens.extend(wanted.tokens);
         batch.live_children.extend(wanted.live_children_of);
         batch.askers.extend(wanted.asked_by);
@@ -127,6 +129,8 @@ impl<S: Source> Overlay<S> {
         keys.retain(|key| !self.has(*key));
         let mut ids: BTreeSet<String> = wanted.ids.into_iter().collect();
         ids.retain(|id| !self.has_id(id));
+        let mut starts: BTreeSet<String> = wanted.starts.into_iter().collect();
+        starts.retain(|id| !ids.contains(id) && !self.has_id(id));
         let (memory, batch) = (&self.memory, &self.batch);
         let is_fresh = |key: &InstanceKey| memory.instances.before(key) == Some(false);
         let live = wanted.live_children_of.into_iter();
@@ -140,6 +144,7 @@ impl<S: Source> Overlay<S> {
         Wanted {
             keys: keys.into_iter().collect(),
             ids: ids.into_iter().collect(),
+            starts: starts.into_iter().collect(),
             parents_of: parents_of.into_iter().collect(),
             live_children_of: live.collect::<BTreeSet<_>>().into_iter().collect(),
             ended_children_of: ended.collect::<BTreeSet<_>>().into_iter().collect(),

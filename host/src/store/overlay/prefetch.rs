@@ -132,7 +132,7 @@ impl Named<'_> {
     }
 
     fn start(&mut self, new: &NewInstance) {
-        self.wanted.ids.push(new.start.instance_id.clone());
+        self.wanted.starts.push(new.start.instance_id.clone());
     }
 
     fn by_turn(&mut self, commit: &TurnCommit) {

@@ -14,7 +14,8 @@ use perennial_core::TaskId;
 impl Source for Memory {
     fn load(&mut self, wanted: &Wanted) -> Result<Loaded, StoreError> {
         let mut keys = wanted.keys.clone();
-        keys.extend(wanted.ids.iter().filter_map(|id| self.ids.get(id)));
+        let ids = wanted.ids.iter().chain(&wanted.starts);
+        keys.extend(ids.filter_map(|id| self.ids.get(id)));
         for child in &wanted.parents_of {
             let child = self.instances.get(child);
             keys.extend(child.and_then(|child| child.row.parent_key));

@@ -16,6 +16,8 @@ pub(in crate::store) struct Wanted {
     pub(in crate::store) keys: Vec<InstanceKey>,
     /// The instances with these ids.
     pub(in crate::store) ids: Vec<String>,
+    /// The instances with these ids too. Others are to be started with them, so that there usually are none.
+    pub(in crate::store) starts: Vec<String>,
     /// The parents of these instances.
     pub(in crate::store) parents_of: Vec<InstanceKey>,
     /// The live children of these instances.
@@ -93,7 +95,7 @@ pub(in crate::store) struct Garbage {
 
 /// A store whose rows are read as they are committed. Only its owner writes them, through the overlay.
 pub(in crate::store) trait Source {
-    /// Reads rows, in one round trip and one snapshot.
+    /// Reads rows, in one round trip and one snapshot; in another one those of ids that are wanted for a start, and taken.
     fn load(&mut self, wanted: &Wanted) -> Result<Loaded, StoreError>;
 
     /// The turns of an execution from a number on, and its rewinds.

@@ -31,5 +31,6 @@ pub(super) const CUT_TURNS: &str = of_left!(
 /// Keys of rewinds.
 pub(super) const REWINDS: &str = of_left!(
     "r.instance, r.execution, r.generation",
-    "JOIN rewind AS r ON r.instance = g.instance AND r.execution BETWEEN g.low AND g.high ORDER BY g.place, r.execution, r.generation"
+    "CROSS JOIN LATERAL (SELECT instance, execution, generation FROM rewind
+         WHERE instance = g.instance AND execution BETWEEN g.low AND g.high OFFSET 0) AS r ORDER BY g.place, r.execution, r.generation"
 );

@@ -47,7 +47,7 @@ pub(super) enum Purpose {
 
 /// A connection.
 pub(super) struct Session {
-    client: Client,
+    client: Arc<Client>,
     /// By their text.
     statements: Mutex<HashMap<String, Statement>>,
     lost: AtomicBool,
@@ -107,7 +107,7 @@ impl Session {
             }
         };
         let session = Self {
-            client,
+            client: Arc::new(client),
             statements: Mutex::default(),
             lost: AtomicBool::new(false),
             place: address.to_string(),
@@ -201,12 +201,27 @@ impl Session {
             None => {
                 // What was asked may still be answered: nothing else can be asked here.
                 self.lost.store(true, Ordering::Release);
-                Err(unanswered(format!(
-                    "PostgreSQL did not answer in {} s",
-                    ANSWER_MAX.as_secs()
-                )))
+                Err(no_answer())
             }
         }
+    }
+
+    /// Does work beside the connection, and waits for its end: an answer that arrives then wakes a task of the same thread, and this thread
+    /// only once. `None` if there was no end in time, or never will be: the connection is lost then.
+    pub(super) fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        self.runtime.spawn(async move {
+            // Who waited may have given up.
+            drop(tell.send(work.await));
+        });
+        let done = wait(ANSWER_MAX, told).and_then(Result::ok);
+        if done.is_none() {
+            self.lose();
+        }
+        done
     }
 
     /// An error of this connection.
@@ -226,7 +241,7 @@ impl Session {
     }
 
     /// The client, for requests that are sent together.
-    pub(super) fn client(&self) -> &Client {
+    pub(super) fn client(&self) -> &Arc<Client> {
         &self.client
     }
 
@@ -289,6 +304,14 @@ impl Session {
     }
 }
 
+/// There was no answer in time.
+pub(super) fn no_answer() -> StoreError {
+    unanswered(format!(
+        "PostgreSQL did not answer in {} s",
+        ANSWER_MAX.as_secs()
+    ))
+}
+
 /// Moves the bytes of a connection, until it ends.
 async fn keep_going<S, T>(
     mut connection: Connection<S, T>,
@@ -325,7 +348,8 @@ fn settings(address: &Address, purpose: Purpose) -> String {
     );
     if purpose != Purpose::Manage {
         settings += "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;
-            SET plan_cache_mode = force_generic_plan;";
+            SET enable_material = off; SET max_parallel_workers_per_gather = 0; SET plan_cache_mode = force_generic_plan;
+            SELECT set_config(name, 'off', false) FROM pg_settings WHERE name = 'enable_memoize';";
     }
     settings += match purpose {
         Purpose::Read => "SET enable_sort = off; SET enable_incremental_sort = off;

@@ -8,14 +8,18 @@ use tokio_postgres::types::FromSql;
 
 use crate::store::StoreError;
 use crate::store::codec::{decode, decode_tags, decode_waiting, int, uint};
-use crate::store::memory::{Instance, Mail, Module, Name, Request, RewindRow, Task};
+use crate::store::memory::{CommandRow, Instance, Mail, Module, Name, Request, RewindRow, Task};
 use crate::store::numbers::{definition_kind_of, policy_of, status_of, task_kind_of};
 use crate::store::overlay::source::{
     Garbage, History, HubRows, Left, Loaded, LoadedInstance, Source, Wanted,
 };
 use crate::store::postgres::error::unanswered;
 use crate::store::postgres::garbage;
+use crate::store::postgres::indexes::by;
 use crate::store::postgres::session::{Param, Session};
+use crate::store::postgres::wanted::{
+    COMMANDS, ENDED_CHILDREN, HUB, INBOX, INSTANCES, REQUESTS, TAKEN, TASKS, VALUES,
+};
 use crate::store::rows::instances::Child;
 use crate::store::types::{
     Asker, Beat, InstanceKey, InstanceRow, KeyRow, TaskRow, ValueRow, task_ref,
@@ -39,60 +43,6 @@ impl Link {
     }
 }
 
-/// The keys of wanted instances. Whether children have parents is asked outside of the subquery: within it, PostgreSQL would walk the
-/// index of all children while the hub is new.
-macro_rules! of_wanted {
-    ($select:literal, $of:literal) => {
-        concat!(
-            "WITH wanted AS (SELECT key FROM instance WHERE key = ANY($1) UNION SELECT key FROM instance WHERE id = ANY($2)
-               UNION SELECT parent_key FROM (SELECT parent_key FROM instance WHERE key = ANY($3) OFFSET 0) AS child
-                   WHERE parent_key IS NOT NULL
-               UNION SELECT key FROM instance WHERE parent_key = ANY($4) AND status < 3
-               UNION SELECT instance FROM request WHERE asker = ANY($5) AND asker IS NOT NULL)
-             SELECT ",
-            $select,
-            " FROM wanted AS w JOIN ",
-            $of
-        )
-    };
-}
-
-const INSTANCES: &str = of_wanted!(
-    "i.key, i.id, i.name, i.version, i.module, i.status, i.execution, i.execution_id, i.generation, i.next_event, i.turns, i.history_bytes,
-     i.returned, i.created_at, i.started_at, i.updated_at, i.scheduled_for, i.parent, i.parent_key, i.tags, i.custom_status, i.output,
-     i.failure, i.waiting, i.quarantine, i.value_count, i.parent_id, i.inbox_next, i.inbox_bytes, i.unread_bytes, i.deliveries,
-     i.when_dropped, i.execution_timeout, i.has_requests",
-    "instance AS i ON i.key = w.key"
-);
-const INBOX: &str = of_wanted!(
-    "m.instance, m.seq, m.message, m.at, m.bytes",
-    "inbox AS m ON m.instance = w.key ORDER BY m.instance, m.seq"
-);
-const TASKS: &str = of_wanted!(
-    "t.instance, t.task, t.kind, t.execution, t.generation, t.turn, t.due, t.attempt, t.first_started, t.deliveries, t.failure, t.target,
-     t.scheduled_in, t.attempts, t.begun_at, t.cut, t.heartbeat_at, t.heartbeat, t.module",
-    "task AS t ON t.instance = w.key"
-);
-const VALUES: &str = of_wanted!(
-    "v.instance, v.name, v.value, v.version, v.at",
-    "instance_value AS v ON v.instance = w.key"
-);
-const REQUESTS: &str = of_wanted!(
-    "r.instance, r.id, r.name, r.at, r.answered_at, r.answer, r.asker, r.execution, r.generation, r.task",
-    "request AS r ON r.instance = w.key"
-);
-const ENDED_CHILDREN: &str = "SELECT parent_key, key, id, status FROM instance
-     WHERE parent_key = ANY($1) AND status >= 3 ORDER BY parent_key, key";
-const COMMANDS: &str = "SELECT token, at, answer FROM command WHERE token = ANY($1)";
-const HUB: [&str; 6] = [
-    "SELECT digest, octet_length(component)::bigint, contract, definitions, imports, stored_at FROM module",
-    "SELECT name, digest, grants, limits, deployed_at FROM module_name",
-    "SELECT kind, name, module, digest, version FROM definition",
-    "SELECT name, version, module, digest FROM definition_version",
-    "SELECT name, value FROM setting",
-    "SELECT id, name, role, hash, created_at FROM access_key",
-];
-
 impl Source for Link {
     fn load(&mut self, wanted: &Wanted) -> Result<Loaded, StoreError> {
         let session = self.session()?;
@@ -108,6 +58,7 @@ impl Source for Link {
                 .collect()
         };
         let (ids, by_token) = (texts(&wanted.ids), texts(&wanted.tokens));
+        let starts = texts(&wanted.starts);
         let (ended_of, asked_by) = (keys(&wanted.ended_children_of), keys(&wanted.asked_by));
         let any: [Param<'_>; 5] = [&by_key, &ids, &parents_of, &children_of, &asked_by];
         let mut queries: Vec<(&str, &[Param<'_>])> = Vec::new();
@@ -118,6 +69,10 @@ impl Source for Link {
             && asked_by.is_empty());
         if has_instances {
             queries.extend([INSTANCES, INBOX, TASKS, VALUES, REQUESTS].map(|sql| (sql, &any[..])));
+        }
+        let started: [Param<'_>; 1] = [&starts];
+        if !starts.is_empty() {
+            queries.push((TAKEN, &started));
         }
         let ended: [Param<'_>; 1] = [&ended_of];
         if !ended_of.is_empty() {
@@ -139,21 +94,22 @@ impl Source for Link {
         if has_instances {
             loaded.instances = instances([next(), next(), next(), next(), next()])?;
         }
+        let mut taken = Wanted::default();
+        if !starts.is_empty() {
+            taken.ids = ids_of(&next())?;
+        }
         if !ended_of.is_empty() {
-            for row in next() {
-                loaded
-                    .ended_children
-                    .push((InstanceKey(row.try_get(0)?), child(&row)?));
-            }
+            loaded.ended_children = ended_children(&next())?;
         }
         if !by_token.is_empty() {
-            for row in next() {
-                let command = (time(&row, 1)?.unwrap_or_default(), row.try_get(2)?);
-                loaded.commands.push((row.try_get(0)?, command));
-            }
+            loaded.commands = commands(&next())?;
         }
         if wanted.hub {
             loaded.hub = Some(hub([next(), next(), next(), next(), next(), next()])?);
+        }
+        // All that belongs to an instance is read only where there is one: starts are many, and their ids are seldom taken.
+        if !taken.ids.is_empty() {
+            loaded.instances.extend(self.load(&taken)?.instances);
         }
         Ok(loaded)
     }
@@ -239,8 +195,10 @@ impl Source for Link {
 
     fn live_on(&mut self, digest: Digest, except: &[InstanceKey]) -> Result<u64, StoreError> {
         let except: Vec<i64> = except.iter().map(|key| key.0).collect();
-        let sql =
-            "SELECT count(*) FROM instance WHERE status < 3 AND module = $1 AND key <> ALL($2)";
+        let sql = concat!(
+            "SELECT count(*) FROM instance WHERE status < 3 AND module = $1 AND key <> ALL($2) AND ",
+            by!(live)
+        );
         let row = self.session()?.query_opt(sql, &[&&digest.0[..], &except])?;
         row.map_or(Ok(0), |row| big(&row, 0))
     }
@@ -253,11 +211,32 @@ impl Source for Link {
         let except: Vec<i64> = except.iter().map(|key| key.0).collect();
         let among: Vec<&[u8]> = among.iter().map(|digest| &digest.0[..]).collect();
         // Statuses: 3 is Completed, 5 Terminated.
-        let sql = "SELECT module FROM instance WHERE status IN (0, 1, 2, 4) AND module = ANY($1) AND key <> ALL($2)
-             UNION SELECT module FROM task WHERE module = ANY($1) AND instance <> ALL($2)";
+        let sql = concat!(
+            "SELECT module FROM instance WHERE status IN (0, 1, 2, 4) AND module = ANY($1) AND key <> ALL($2) AND ",
+            by!(status),
+            " UNION SELECT module FROM task WHERE module = ANY($1) AND instance <> ALL($2)"
+        );
         let rows = self.session()?.query(sql, &[&among, &except])?;
         rows.iter().map(|row| digest_of(row, 0)).collect()
     }
+}
+
+fn ids_of(rows: &[Row]) -> Result<Vec<String>, StoreError> {
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}
+
+fn ended_children(rows: &[Row]) -> Result<Vec<(InstanceKey, Child)>, StoreError> {
+    rows.iter()
+        .map(|row| Ok((InstanceKey(row.try_get(0)?), child(row)?)))
+        .collect()
+}
+
+fn commands(rows: &[Row]) -> Result<Vec<(String, CommandRow)>, StoreError> {
+    let command = |row: &Row| {
+        let command = (time(row, 1)?.unwrap_or_default(), row.try_get(2)?);
+        Ok((row.try_get(0)?, command))
+    };
+    rows.iter().map(command).collect()
 }
 
 /// An unsigned number of 32 bits.

@@ -161,14 +161,14 @@ pub(super) fn commit_delta(
     lease: &mut Lease,
     delta: &crate::store::memory::delta::Delta,
 ) -> Result<(), StoreError> {
-    let transaction = pipeline::Transaction {
+    let transaction = std::sync::Arc::new(pipeline::Transaction {
         epoch: lease.epoch,
         last: lease.number,
         at: 0,
         version: lease.version,
         changes_hub: delta::changes_hub(delta),
         statements: delta::statements(delta)?,
-    };
+    });
     match pipeline::send(session, &transaction) {
         pipeline::Sent::Committed => {
             lease.number += 1;

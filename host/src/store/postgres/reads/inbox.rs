@@ -57,7 +57,7 @@ impl PostgresReader {
         now: Timestamp,
     ) -> Result<Vec<InstanceKey>, StoreError> {
         let sql = "SELECT w.instance FROM (SELECT instance, count(*) AS count FROM inbox GROUP BY instance ORDER BY instance) AS w
-             JOIN instance AS i ON i.key = w.instance
+             CROSS JOIN LATERAL (SELECT status, scheduled_for FROM instance WHERE key = w.instance OFFSET 0) AS i
              WHERE i.status < 3 AND (w.count > 1 OR i.status <> 0 OR coalesce(i.scheduled_for, 0) <= $1) ORDER BY w.instance";
         all(&self.query(sql, &[&int(now.0)])?, |row| {
             Ok(InstanceKey(row.try_get(0)?))

@@ -6,6 +6,7 @@ use tokio_postgres::Row;
 use crate::store::StoreError;
 use crate::store::codec::{int, uint};
 use crate::store::numbers::{policy_of, status_number, status_of};
+use crate::store::postgres::indexes::by;
 use crate::store::postgres::reads::{PostgresReader, all, has_nul};
 use crate::store::postgres::source::{instance, small, state, time};
 use crate::store::queries::found::LiveChild;
@@ -57,9 +58,10 @@ impl PostgresReader {
         // they would not be read.
         let of_ended = |status| {
             format!(
-                "(SELECT * FROM instance WHERE status = {} AND ended_at IS NOT NULL AND (ended_at, key) > ($1, $2)
+                "(SELECT * FROM instance WHERE status = {} AND ended_at IS NOT NULL AND (ended_at, key) > ($1, $2) AND {}
                   ORDER BY ended_at, key LIMIT $3)",
-                status_number(status)
+                status_number(status),
+                by!(ended)
             )
         };
         let ended = Status::ALL.into_iter().filter(|status| status.is_end());
@@ -69,11 +71,12 @@ impl PostgresReader {
                  (SELECT *, sum(coalesce(octet_length(output), 0) + coalesce(octet_length(custom_status), 0)) OVER
                       (ORDER BY updated_at, key ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before FROM
                       (SELECT * FROM (
-                           (SELECT * FROM (SELECT * FROM instance WHERE status < 3 ORDER BY status, created_at, key OFFSET 0) AS live
+                           (SELECT * FROM (SELECT * FROM instance WHERE status < 3 AND {} ORDER BY status, created_at, key OFFSET 0) AS live
                             WHERE (updated_at, key) > ($1, $2) ORDER BY updated_at, key LIMIT $3)
                            UNION ALL {}) AS c ORDER BY updated_at, key LIMIT $3) AS f)
                  AS i
              WHERE coalesce(before, 0) < $4 ORDER BY updated_at, key",
+            by!(status),
             ended.join(" UNION ALL ")
         );
         let (at, limit_of) = (int(after.0.0), i64::from(limit));
@@ -94,7 +97,11 @@ impl PostgresReader {
 
     pub(in crate::store) fn suspended(&self) -> Result<Vec<InstanceKey>, StoreError> {
         let status = i16::from(status_number(Status::Suspended));
-        let sql = "SELECT key FROM instance WHERE status = $1 ORDER BY created_at, key";
+        let sql = concat!(
+            "SELECT key FROM instance WHERE status = $1 AND ",
+            by!(status),
+            " ORDER BY created_at, key"
+        );
         all(&self.query(sql, &[&status])?, key_of)
     }
 
@@ -120,7 +127,11 @@ impl PostgresReader {
         key: InstanceKey,
         limit: u32,
     ) -> Result<(Vec<LiveChild>, u64), StoreError> {
-        let sql = "SELECT id, status, when_dropped FROM instance WHERE parent_key = $1 AND status < 3 ORDER BY status, key LIMIT $2";
+        let sql = concat!(
+            "SELECT id, status, when_dropped FROM instance WHERE parent_key = $1 AND status < 3 AND ",
+            by!(parent),
+            " ORDER BY status, key LIMIT $2"
+        );
         let rows = self.query(sql, &[&key.0, &i64::from(limit)])?;
         let found = all(&rows, |row| {
             let policy = match row.try_get::<_, Option<i16>>(2)? {
@@ -135,8 +146,10 @@ impl PostgresReader {
         })?;
         let mut count = found.len() as u64;
         if count == u64::from(limit) {
-            let sql = "SELECT count(*) FROM
-                 (SELECT 1 FROM instance WHERE parent_key = $1 AND status < 3 ORDER BY status, key OFFSET 0) AS child";
+            let sql = concat!(
+                "SELECT count(*) FROM instance WHERE parent_key = $1 AND status < 3 AND ",
+                by!(parent)
+            );
             count = uint(self.query_one(sql, &[&key.0])?.try_get(0)?);
         }
         Ok((found, count))
@@ -148,9 +161,12 @@ impl PostgresReader {
         after: InstanceKey,
         limit: u32,
     ) -> Result<Vec<InstanceKey>, StoreError> {
-        let sql = "SELECT key FROM
-             (SELECT key FROM instance WHERE parent_key = $1 AND status >= 3 AND key > $2 ORDER BY status, key OFFSET 0) AS child
-             ORDER BY key LIMIT $3";
+        let sql = concat!(
+            "SELECT key FROM
+             (SELECT key FROM instance WHERE parent_key = $1 AND status >= 3 AND key > $2 AND ",
+            by!(parent),
+            " ORDER BY status, key OFFSET 0) AS child ORDER BY key LIMIT $3"
+        );
         let rows = self.query(sql, &[&key.0, &after.0, &i64::from(limit)])?;
         all(&rows, key_of)
     }
@@ -165,11 +181,14 @@ impl PostgresReader {
         if has_nul(id) {
             return Ok(Vec::new());
         }
-        let sql = "SELECT i.key, i.id FROM
+        let sql = concat!(
+            "SELECT i.key, i.id FROM
              (SELECT key, id, parent_key FROM instance
-              WHERE parent_key IS NOT NULL AND (status < 3) = $2 AND parent_id = $1 AND parent_key IS DISTINCT FROM $3::bigint
-              ORDER BY parent_key, status, key OFFSET 0) AS i
-             WHERE NOT EXISTS (SELECT 1 FROM instance AS p WHERE p.key = i.parent_key) ORDER BY i.key LIMIT $4";
+              WHERE parent_key IS NOT NULL AND (status < 3) = $2 AND parent_id = $1 AND parent_key IS DISTINCT FROM $3::bigint AND ",
+            by!(parent),
+            " ORDER BY parent_key, status, key OFFSET 0) AS i
+             WHERE (SELECT true FROM instance AS p WHERE p.key = i.parent_key) IS NULL ORDER BY i.key LIMIT $4"
+        );
         let rows = self.query(sql, &[&id, &live, &key.map(|key| key.0), &i64::from(limit)])?;
         all(&rows, |row| Ok((key_of(row)?, row.try_get(1)?)))
     }
@@ -179,8 +198,11 @@ impl PostgresReader {
         key: InstanceKey,
         limit: u32,
     ) -> Result<Vec<String>, StoreError> {
-        let sql = "SELECT id FROM (SELECT key, id FROM instance WHERE parent_key = $1 ORDER BY status, key OFFSET 0) AS child
-             ORDER BY key LIMIT $2";
+        let sql = concat!(
+            "SELECT id FROM (SELECT key, id FROM instance WHERE parent_key = $1 AND ",
+            by!(parent),
+            " ORDER BY status, key OFFSET 0) AS child ORDER BY key LIMIT $2"
+        );
         let rows = self.query(sql, &[&key.0, &i64::from(limit)])?;
         all(&rows, |row| Ok(row.try_get(0)?))
     }
@@ -198,7 +220,11 @@ impl PostgresReader {
         by: Timestamp,
         limit: u32,
     ) -> Result<Vec<InstanceKey>, StoreError> {
-        let sql = "SELECT key FROM instance WHERE status = $1 AND ended_at IS NOT NULL AND ended_at <= $2 ORDER BY ended_at, key LIMIT $3";
+        let sql = concat!(
+            "SELECT key FROM instance WHERE status = $1 AND ended_at IS NOT NULL AND ended_at <= $2 AND ",
+            by!(ended),
+            " ORDER BY ended_at, key LIMIT $3"
+        );
         let status = i16::from(status_number(status));
         let rows = self.query(sql, &[&status, &int(by.0), &i64::from(limit)])?;
         all(&rows, key_of)
@@ -208,7 +234,11 @@ impl PostgresReader {
         &self,
         status: Status,
     ) -> Result<Option<Timestamp>, StoreError> {
-        let sql = "SELECT ended_at FROM instance WHERE status = $1 AND ended_at IS NOT NULL ORDER BY ended_at, key LIMIT 1";
+        let sql = concat!(
+            "SELECT ended_at FROM instance WHERE status = $1 AND ended_at IS NOT NULL AND ",
+            by!(ended),
+            " ORDER BY ended_at, key LIMIT 1"
+        );
         let row = self.query_opt(sql, &[&i16::from(status_number(status))])?;
         row.map_or(Ok(None), |row| time(&row, 0))
     }

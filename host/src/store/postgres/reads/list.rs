@@ -9,7 +9,7 @@ use crate::store::codec::uint;
 use crate::store::numbers::status_of;
 use crate::store::postgres::pool::Conn;
 use crate::store::postgres::reads::instances::{COLUMNS, instance_of};
-use crate::store::postgres::reads::looks::{Chunk, looked};
+use crate::store::postgres::reads::looks::{Chunk, OF_ENTRIES, looked};
 use crate::store::postgres::reads::overview::count_between;
 use crate::store::postgres::reads::walks::{Entries, Values, prefix_range};
 use crate::store::postgres::reads::{PostgresReader, has_nul};
@@ -61,7 +61,7 @@ impl PostgresReader {
         };
         let with_ids = |source: &str| {
             format!(
-                "SELECT i.id, e.at, e.key, e.fits, e.n FROM ({source}) AS e LEFT JOIN instance AS i ON i.key = e.key AND e.fits ORDER BY e.n"
+                "SELECT (SELECT id FROM instance WHERE key = e.key AND e.fits), e.at, e.key, e.fits, e.n FROM ({source}) AS e ORDER BY e.n"
             )
         };
         let brief = |row: &Row| -> Result<Brief, StoreError> {
@@ -233,7 +233,7 @@ fn rows_sql(source: &str, output: bool) -> String {
              (SELECT i.*, e.at AS e_at, e.key AS e_key, e.fits AS e_fits, e.n AS e_n,
                   sum({bytes}coalesce(octet_length(i.custom_status), 0) + coalesce(octet_length(i.failure), 0) / 2) OVER
                       (ORDER BY e.n ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS e_before
-              FROM ({source}) AS e LEFT JOIN instance AS i ON i.key = e.key AND e.fits) AS i
+              FROM ({source}) AS e {OF_ENTRIES}) AS i
          ORDER BY i.e_n"
     )
 }

@@ -7,6 +7,7 @@ use tokio_postgres::Row;
 
 use crate::store::codec::{decode_failure_kind, uint};
 use crate::store::numbers::{status_number, status_of, task_kind_of};
+use crate::store::postgres::indexes::by;
 use crate::store::postgres::pool::Conn;
 use crate::store::postgres::reads::PostgresReader;
 use crate::store::postgres::reads::walks::Entries;
@@ -20,6 +21,11 @@ use crate::store::{StoreError, TaskRowKind};
 
 /// Bytes of a failure that are read to know its kind, which comes first; the rest may have many.
 pub(super) const KIND_BYTES: usize = 1_024;
+
+/// Joins the instances of entries `e` that match. Written as a plain join, PostgreSQL would walk all instances once more for each entry if it
+/// believed that there are few.
+pub(super) const OF_ENTRIES: &str =
+    "LEFT JOIN LATERAL (SELECT * FROM instance WHERE key = e.key AND e.fits OFFSET 0) AS i ON true";
 
 /// Which contents of instances are read.
 #[derive(Clone, Copy, Debug, Default)]
@@ -75,7 +81,11 @@ impl Wanted {
         };
         let tasks = "(SELECT array_agg((t.kind * 2 + CASE WHEN t.failure IS NULL THEN 0 ELSE 1 END)::smallint ORDER BY t.task)
              FROM task AS t WHERE t.instance = i.key)";
-        let child = "(SELECT true FROM instance AS c WHERE c.parent_key = i.key AND c.status < 3 ORDER BY c.status, c.key LIMIT 1)";
+        let child = concat!(
+            "(SELECT true FROM instance AS c WHERE c.parent_key = i.key AND c.status < 3 AND c.",
+            by!(parent),
+            " ORDER BY c.status, c.key LIMIT 1)"
+        );
         let turn = "((SELECT true FROM inbox AS m WHERE m.instance = i.key LIMIT 1)
              AND (SELECT true FROM task AS t WHERE t.instance = i.key AND t.kind = 3 LIMIT 1) IS NULL)";
         let failure = format!("substring(i.failure FROM 1 FOR {KIND_BYTES})");
@@ -184,7 +194,7 @@ impl Chunk {
     ) -> Result<Self, StoreError> {
         let sql = format!(
             "SELECT e.at, e.key, e.fits, e.n, {} FROM (SELECT w.at, w.key, w.fits, row_number() OVER () AS n FROM ({entries}) AS w) AS e
-             LEFT JOIN instance AS i ON i.key = e.key AND e.fits ORDER BY e.n",
+             {OF_ENTRIES} ORDER BY e.n",
             wanted.columns()
         );
         let mut chunk = Self {
@@ -268,8 +278,11 @@ impl PostgresReader {
             waits_for: Some(WaitKind::Event.into()),
             ..InstanceFilter::default()
         };
-        let sql = "SELECT created_at AS at, key, true AS fits FROM instance WHERE status = $1::bigint::smallint
-             ORDER BY created_at, key LIMIT $2";
+        let sql = concat!(
+            "SELECT created_at AS at, key, true AS fits FROM instance WHERE status = $1::bigint::smallint AND ",
+            by!(status),
+            " ORDER BY created_at, key LIMIT $2"
+        );
         self.pool.snapshot(|conn| {
             let mut looks = looked(&filter);
             let (mut found, mut left) = (WaitCounts::default(), LIVE_LOOKED_MAX);

@@ -1,7 +1,8 @@
 //! The reads of a hub in PostgreSQL.
 //!
-//! Invariant: no plan depends on how many rows there are. Where several indexes could serve, a query asks for the order of the one that it
-//! means, or fences it off by a subquery with that order, because PostgreSQL cannot be told the name of an index.
+//! Invariant: no plan depends on how many rows there are, or were when a table was analyzed. A query of instances names its index
+//! (`indexes.rs`), and asks for the order of it. Rows of another table that belong to those of one are a subquery with `OFFSET 0` for each:
+//! PostgreSQL does not make a join of it, whose order it would choose.
 
 mod histories;
 mod hub;

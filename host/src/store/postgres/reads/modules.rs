@@ -7,6 +7,7 @@ use tokio_postgres::Row;
 
 use crate::store::StoreError;
 use crate::store::numbers::{definition_kind_of, definition_number};
+use crate::store::postgres::indexes::by;
 use crate::store::postgres::reads::{PostgresReader, all, has_nul};
 use crate::store::postgres::source::{big, digest_of, state, time};
 use crate::store::sqlite::rows::modules::{
@@ -29,9 +30,11 @@ const NAMES: [&str; 5] = [
 const NAMED: &str = "SELECT digest FROM module_name UNION SELECT digest FROM definition";
 
 /// All digests that work refers to. Statuses: 3 is Completed, 5 Terminated.
-const PINNED: &str =
-    "SELECT module FROM instance WHERE status IN (0, 1, 2, 4) AND module IS NOT NULL
-     UNION SELECT module FROM task WHERE module IS NOT NULL";
+const PINNED: &str = concat!(
+    "SELECT module FROM instance WHERE status IN (0, 1, 2, 4) AND module IS NOT NULL AND ",
+    by!(status),
+    " UNION SELECT module FROM task WHERE module IS NOT NULL"
+);
 
 impl PostgresReader {
     pub(in crate::store) fn names(&self) -> Result<NameRows, StoreError> {

@@ -9,6 +9,7 @@ use perennial_core::{Status, TaskId, Timestamp};
 
 use crate::store::codec::{decode_failure_kind, int, uint};
 use crate::store::numbers::{status_number, status_of, task_kind_number};
+use crate::store::postgres::indexes::by;
 use crate::store::postgres::pool::Conn;
 use crate::store::postgres::reads::PostgresReader;
 use crate::store::postgres::reads::looks::{KIND_BYTES, kind_bytes};
@@ -23,29 +24,43 @@ use crate::store::{InstanceKey, StoreError, TaskRowKind};
 const TOGETHER: usize = 16;
 
 /// The instances that were created in spans, and those that ended in them with each status, at most so many of each.
-const IN_BUCKETS: &str = "SELECT b.place, s.number, c.count FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY AS b(since, until, place)
+const IN_BUCKETS: &str = concat!(
+    "SELECT b.place, s.number, c.count FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY AS b(since, until, place)
      CROSS JOIN (VALUES (3::smallint), (4::smallint), (5::smallint)) AS s(number)
      CROSS JOIN LATERAL (SELECT count(*) AS count FROM
-         (SELECT 1 FROM instance AS i WHERE i.status = s.number AND i.ended_at IS NOT NULL AND i.ended_at >= b.since AND i.ended_at < b.until
-          ORDER BY i.ended_at, i.key LIMIT $3) AS f) AS c
+         (SELECT 1 FROM instance AS i WHERE i.status = s.number AND i.ended_at IS NOT NULL AND i.ended_at >= b.since AND i.ended_at < b.until AND ",
+    by!(ended),
+    " ORDER BY i.ended_at, i.key LIMIT $3) AS f) AS c
      UNION ALL SELECT b.place, 0::smallint, c.count FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY AS b(since, until, place)
      CROSS JOIN LATERAL (SELECT count(*) AS count FROM
-         (SELECT 1 FROM instance AS i WHERE i.created_at >= b.since AND i.created_at < b.until
-          ORDER BY i.created_at, i.key LIMIT $3) AS f) AS c";
+         (SELECT 1 FROM instance AS i WHERE i.created_at >= b.since AND i.created_at < b.until AND ",
+    by!(created),
+    " ORDER BY i.created_at, i.key LIMIT $3) AS f) AS c"
+);
 
 /// The names of all instances, each once.
-const NAMES: &str = "WITH RECURSIVE n(name) AS (
-         (SELECT i.name FROM instance AS i WHERE i.name > '' ORDER BY i.name, i.status, i.created_at, i.key LIMIT 1)
+const NAMES: &str = concat!(
+    "WITH RECURSIVE n(name) AS (
+         (SELECT i.name FROM instance AS i WHERE i.name > '' AND ",
+    by!(name),
+    " ORDER BY i.name, i.status, i.created_at, i.key LIMIT 1)
          UNION ALL
-         SELECT (SELECT i.name FROM instance AS i WHERE i.name > n.name ORDER BY i.name, i.status, i.created_at, i.key LIMIT 1)
+         SELECT (SELECT i.name FROM instance AS i WHERE i.name > n.name AND ",
+    by!(name),
+    " ORDER BY i.name, i.status, i.created_at, i.key LIMIT 1)
          FROM n WHERE n.name IS NOT NULL)
-     SELECT n.name FROM n WHERE n.name IS NOT NULL LIMIT $1";
+     SELECT n.name FROM n WHERE n.name IS NOT NULL LIMIT $1"
+);
 
 /// The live instances of names, at most so many of each status.
-const OF_NAMES: &str = "SELECT g.place, s.number, c.count FROM unnest($1::text[]) WITH ORDINALITY AS g(name, place)
+const OF_NAMES: &str = concat!(
+    "SELECT g.place, s.number, c.count FROM unnest($1::text[]) WITH ORDINALITY AS g(name, place)
      CROSS JOIN (VALUES (0::smallint), (1::smallint), (2::smallint)) AS s(number)
      CROSS JOIN LATERAL (SELECT count(*) AS count FROM
-         (SELECT 1 FROM instance AS i WHERE i.name = g.name AND i.status = s.number ORDER BY i.created_at, i.key LIMIT $2) AS f) AS c";
+         (SELECT 1 FROM instance AS i WHERE i.name = g.name AND i.status = s.number AND ",
+    by!(name),
+    " ORDER BY i.created_at, i.key LIMIT $2) AS f) AS c"
+);
 
 impl PostgresReader {
     pub(in crate::store) fn bucket_counts(
@@ -101,7 +116,8 @@ impl PostgresReader {
         let sql = format!(
             "SELECT key, substring(failure FROM 1 FOR {KIND_BYTES}) FROM instance
              WHERE status = $4::bigint::smallint AND ended_at IS NOT NULL AND ended_at >= $1 AND ended_at < $2 AND failure IS NOT NULL
-             ORDER BY ended_at DESC, key DESC LIMIT $3"
+                 AND {} ORDER BY ended_at DESC, key DESC LIMIT $3",
+            by!(ended)
         );
         self.pool.read(|conn| {
             let (from, to) = (int(window.from.0), int(window.to.0));
@@ -218,12 +234,20 @@ pub(super) fn count_between(
     let (from, to) = (int(from.0), int(to.0));
     let row = match status {
         None => conn.query_opt(
-            "SELECT count(*) FROM (SELECT 1 FROM instance WHERE created_at >= $1 AND created_at < $2 ORDER BY created_at, key LIMIT $3) AS f",
+            concat!(
+                "SELECT count(*) FROM (SELECT 1 FROM instance WHERE created_at >= $1 AND created_at < $2 AND ",
+                by!(created),
+                " ORDER BY created_at, key LIMIT $3) AS f"
+            ),
             &[&from, &to, &limit],
         )?,
         Some(status) => conn.query_opt(
-            "SELECT count(*) FROM (SELECT 1 FROM instance WHERE status = $4::bigint::smallint AND ended_at IS NOT NULL AND ended_at >= $1
-                 AND ended_at < $2 ORDER BY ended_at, key LIMIT $3) AS f",
+            concat!(
+                "SELECT count(*) FROM (SELECT 1 FROM instance WHERE status = $4::bigint::smallint AND ended_at IS NOT NULL AND ended_at >= $1
+                 AND ended_at < $2 AND ",
+                by!(ended),
+                " ORDER BY ended_at, key LIMIT $3) AS f"
+            ),
             &[&from, &to, &limit, &i64::from(status_number(status))],
         )?,
     };

@@ -23,7 +23,7 @@ impl PostgresReader {
         // No request has such an id, but there may be the instance.
         let id = if has_nul(id) { None } else { Some(id) };
         let sql = "SELECT r.id, r.name, r.at, r.answered_at, r.answer, i.status FROM instance AS i
-             LEFT JOIN request AS r ON r.instance = i.key AND r.id = $2 WHERE i.id = $1";
+             LEFT JOIN LATERAL (SELECT * FROM request WHERE instance = i.key AND id = $2 OFFSET 0) AS r ON true WHERE i.id = $1";
         let Some(row) = self.query_opt(sql, &[&instance, &id])? else {
             return Ok(None);
         };
@@ -38,7 +38,8 @@ impl PostgresReader {
         at: Position,
         at_most: u32,
     ) -> Result<Vec<(TaskId, String, String)>, StoreError> {
-        let sql = "SELECT r.task, r.name, i.id FROM request AS r JOIN instance AS i ON i.key = r.instance
+        let sql = "SELECT r.task, r.name, i.id FROM request AS r
+             CROSS JOIN LATERAL (SELECT id FROM instance WHERE key = r.instance OFFSET 0) AS i
              WHERE r.asker = $1 AND r.execution = $2 AND r.generation = $3 AND r.answer IS NULL ORDER BY r.task LIMIT $4";
         let rows = self.query(
             sql,
@@ -93,7 +94,7 @@ impl PostgresReader {
         }
         let name = if has_nul(name) { None } else { Some(name) };
         let sql = "SELECT v.instance, v.name, v.value, v.version, v.at, i.status FROM instance AS i
-             LEFT JOIN instance_value AS v ON v.instance = i.key AND v.name = $2 WHERE i.id = $1";
+             LEFT JOIN LATERAL (SELECT * FROM instance_value WHERE instance = i.key AND name = $2 OFFSET 0) AS v ON true WHERE i.id = $1";
         let Some(row) = self.query_opt(sql, &[&id, &name])? else {
             return Ok(None);
         };

@@ -70,7 +70,8 @@ impl PostgresReader {
         limit: u32,
     ) -> Result<Vec<TaskRow>, StoreError> {
         let from = format!(
-            "FROM {DUE} AS d JOIN task AS t ON t.instance = d.instance AND t.task = d.task ORDER BY d.due, d.instance, d.task"
+            "FROM {DUE} AS d CROSS JOIN LATERAL (SELECT * FROM task WHERE instance = d.instance AND task = d.task OFFSET 0) AS t
+                 ORDER BY d.due, d.instance, d.task"
         );
         self.tasks(
             &from,
@@ -106,7 +107,8 @@ impl PostgresReader {
     ) -> Result<Vec<TaskRow>, StoreError> {
         let place = (int(now.0), i64::MAX, i64::MAX);
         let from = format!(
-            "FROM {DUE} AS d JOIN task AS t ON t.instance = d.instance AND t.task = d.task ORDER BY d.due, d.instance, d.task"
+            "FROM {DUE} AS d CROSS JOIN LATERAL (SELECT * FROM task WHERE instance = d.instance AND task = d.task OFFSET 0) AS t
+                 ORDER BY d.due, d.instance, d.task"
         );
         let mut rows = self.tasks(&from, &[&place.0, &place.1, &place.2, &i64::MAX])?;
         rows.retain(|row| row.set_at > now);

@@ -1,6 +1,6 @@
 //! The queries of lists and counts: which index each walks.
 //!
-//! Invariant: each walk is in the order of its index, and of no other, so that PostgreSQL can only choose that one. An index that begins with
+//! Invariant: each walk names its index, and is in the order of it, so that PostgreSQL can only choose that one. An index that begins with
 //! a status is walked once per requested status, and these walks are merged as they go. A condition that the index does not answer becomes a
 //! column of each entry, so that whoever reads them sees how far a walk has come and can end it.
 
@@ -8,6 +8,7 @@ use perennial_core::{Status, Timestamp};
 
 use crate::store::codec::int;
 use crate::store::numbers::status_number;
+use crate::store::postgres::indexes::by;
 use crate::store::postgres::session::Param;
 use crate::store::queries::filter::{InstanceFilter, ListQuery, Order};
 use crate::store::sqlite::rows::walks::{Few, Looked, Walk, prefix_end, statuses};
@@ -301,11 +302,11 @@ impl Walks<'_> {
         others: &[String],
     ) -> String {
         let values = &mut self.values;
+        let of_tags = format!(
+            "instance_tag AS t CROSS JOIN LATERAL (SELECT {COLUMNS} FROM instance WHERE key = t.instance OFFSET 0) AS i"
+        );
         let (source, place) = match walk {
-            Walk::Tag => (
-                "instance_tag AS t JOIN instance AS i ON i.key = t.instance",
-                ("t.created_at", "t.instance"),
-            ),
+            Walk::Tag => (&*of_tags, ("t.created_at", "t.instance")),
             Walk::Ended => ("instance AS i", ("i.ended_at", "i.key")),
             _ => ("instance AS i", ("i.created_at", "i.key")),
         };
@@ -328,6 +329,7 @@ impl Walks<'_> {
             _ => {}
         }
         clauses.extend(status.map(|status| format!("i.status = {}", values.status(status))));
+        clauses.extend(index(walk).map(str::to_owned));
         clauses.push(range.sql(values, place));
         let (at, key) = place;
         let (beside, direction, limit) = (self.beside, self.direction, &self.limit);
@@ -369,7 +371,9 @@ impl Walks<'_> {
                 let status = self.values.status(*status);
                 let range = range.sql(&mut self.values, ("ended_at", "key"));
                 format!(
-                    "SELECT {COLUMNS} FROM instance WHERE status = {status} AND ended_at IS NOT NULL AND {range} ORDER BY ended_at, key OFFSET 0"
+                    "SELECT {COLUMNS} FROM instance WHERE status = {status} AND ended_at IS NOT NULL AND {} AND {range}
+                         ORDER BY ended_at, key OFFSET 0",
+                    by!(ended),
                 )
             })
             .collect();
@@ -401,6 +405,18 @@ impl Walks<'_> {
             fits(others),
             self.beside
         )
+    }
+}
+
+/// The condition of the index of a walk over instances, unless it is found by ids or through their tags.
+fn index(walk: Walk) -> Option<&'static str> {
+    match walk {
+        Walk::Created => Some(by!(created)),
+        Walk::Status => Some(by!(status)),
+        Walk::Name => Some(by!(name)),
+        Walk::Version => Some(by!(version)),
+        Walk::Ended | Walk::EndedFew => Some(by!(ended)),
+        Walk::Tag | Walk::Prefix => None,
     }
 }
 

@@ -74,6 +74,7 @@ pub(crate) struct Server {
     keeper: Child,
     orders: Option<ChildStdin>,
     answers: BufReader<std::process::ChildStdout>,
+    pid: u32,
 }
 
 impl Server {
@@ -81,6 +82,19 @@ impl Server {
     pub(crate) fn start(sync: bool) -> Option<Self> {
         let server = Self::configured(&programs()?, sync, 5432, "", &[]);
         Some(server.unwrap_or_else(|said| panic!("PostgreSQL did not start: {said}")))
+    }
+
+    /// Starts a server that syncs, with this configuration.
+    #[allow(dead_code, reason = "benchmarks use it")]
+    pub(crate) fn with(configuration: &str) -> Option<Self> {
+        let server = Self::configured(&programs()?, true, 5432, configuration, &[]);
+        Some(server.unwrap_or_else(|said| panic!("PostgreSQL did not start: {said}")))
+    }
+
+    /// The process whose children are all of the server's.
+    #[allow(dead_code, reason = "benchmarks use it")]
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
     }
 
     /// Starts a server with these files in the directory of its sockets, `{dir}`, and this configuration. Says why if it does not start.
@@ -131,6 +145,7 @@ impl Server {
             keeper,
             orders,
             answers: BufReader::new(answers),
+            pid: 0,
         };
         server.wait("up").map(|()| server)
     }
@@ -139,7 +154,11 @@ impl Server {
     fn wait(&mut self, done: &str) -> Result<(), String> {
         let mut line = String::new();
         self.answers.read_line(&mut line).unwrap();
-        if line.split_whitespace().next() == Some(done) {
+        let mut words = line.split_whitespace();
+        if words.next() == Some(done) {
+            if let Some(pid) = words.next() {
+                self.pid = pid.parse().unwrap();
+            }
             return Ok(());
         }
         self.answers.read_to_string(&mut line).unwrap();

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use crate::store::backlog::Backlog;
 use crate::store::codec::int;
 use crate::store::overlay::{Bound, Overlay};
 use crate::store::postgres::address::Address;
+use crate::store::postgres::indexes::by;
 use crate::store::postgres::lease::{self, Lease, Standing};
 use crate::store::postgres::session::{Purpose, Session};
 use crate::store::postgres::source::{Link, big, maybe_digest};
@@ -32,9 +34,12 @@ const KEPT: Bound = Bound {
     bytes: 4 * TRANSACTION_BYTES,
 };
 
-/// Counts live instances by module. Reads all of them, by whichever index of theirs.
-pub(in crate::store::postgres) const COUNT_LIVE: &str =
-    "SELECT module, count(*) FROM instance WHERE status < 3 GROUP BY module";
+/// Counts live instances by module. Reads all of them.
+pub(in crate::store::postgres) const COUNT_LIVE: &str = concat!(
+    "SELECT module, count(*) FROM instance WHERE status < 3 AND ",
+    by!(live),
+    " GROUP BY module"
+);
 
 /// The results of the changes of a batch.
 type Results = Vec<Result<(), StoreError>>;
@@ -262,14 +267,14 @@ impl State {
                 _ => Ok(results),
             };
         }
-        let transaction = Transaction {
+        let transaction = Arc::new(Transaction {
             epoch: self.lease.epoch,
             last: self.lease.number,
             at: int(now.0),
             version: self.lease.version,
             changes_hub: delta::changes_hub(&delta),
             statements: delta::statements(&delta).map_err(Failed::Error)?,
-        };
+        });
         self.sending = true;
         let committed = self.send(&transaction);
         self.sending = false;
@@ -292,7 +297,7 @@ impl State {
     fn run(&mut self, job: &mut Write) -> Result<(), StoreError> {
         #[cfg(test)]
         {
-            let faults = std::sync::Arc::clone(&self.shared.common);
+            let faults = Arc::clone(&self.shared.common);
             faults.run(|| {
                 if faults.breaks_off()
                     && let Ok(session) = self.overlay.source().session()
@@ -314,7 +319,7 @@ impl State {
     }
 
     /// Sends a transaction until it is known what became of it.
-    fn send(&mut self, transaction: &Transaction) -> Result<(), Failed> {
+    fn send(&mut self, transaction: &Arc<Transaction>) -> Result<(), Failed> {
         loop {
             let begun = Instant::now();
             match self.send_once(transaction) {
@@ -339,7 +344,7 @@ impl State {
     }
 
     #[cfg(not(test))]
-    fn send_once(&mut self, transaction: &Transaction) -> Sent {
+    fn send_once(&mut self, transaction: &Arc<Transaction>) -> Sent {
         match self.overlay.source().session() {
             Ok(session) => send(session, transaction),
             Err(error) => Sent::Unknown(error),
@@ -347,7 +352,7 @@ impl State {
     }
 
     #[cfg(test)]
-    fn send_once(&mut self, transaction: &Transaction) -> Sent {
+    fn send_once(&mut self, transaction: &Arc<Transaction>) -> Sent {
         use crate::store::faults::Commit;
         let Shared { common, faults, .. } = self.shared.clone();
         let session = match self.overlay.source().session() {

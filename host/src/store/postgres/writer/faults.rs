@@ -1,5 +1,6 @@
 //! Faults of a connection that tests put into the writer.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::store::StoreError;
@@ -34,7 +35,7 @@ impl Faults {
         &self,
         address: &Address,
         session: &Session,
-        transaction: &Transaction,
+        transaction: &Arc<Transaction>,
         is_uncertain: bool,
     ) -> Sent {
         let turn = match is_uncertain {
@@ -61,7 +62,12 @@ impl Faults {
 }
 
 /// Sends a transaction while the server ends the connection: sooner or later, so that some are committed and some are not.
-fn severed(address: &Address, session: &Session, transaction: &Transaction, turn: u32) -> Sent {
+fn severed(
+    address: &Address,
+    session: &Session,
+    transaction: &Arc<Transaction>,
+    turn: u32,
+) -> Sent {
     let (pid, killer) = match (pid(session), Session::open(address, Purpose::Manage)) {
         (Ok(pid), Ok(killer)) => (pid, killer),
         (Err(error), _) | (_, Err(error)) => return Sent::Unknown(error),

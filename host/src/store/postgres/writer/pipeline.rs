@@ -1,14 +1,14 @@
 //! Sends a transaction at once, and looks at each of its answers.
 
-use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use futures::future::{MaybeDone, maybe_done, try_join_all};
-use tokio_postgres::Error;
+use tokio_postgres::{Client, Error};
 
 use crate::store::StoreError;
 use crate::store::postgres::error::is_lost;
-use crate::store::postgres::session::{Param, Session};
+use crate::store::postgres::session::{Param, Session, no_answer};
 use crate::store::postgres::writer::columns::Statement;
 
 /// Fences and numbers a transaction, and renews the lease. Fails, by a division by zero, unless this is the owner, its last transaction is
@@ -18,6 +18,9 @@ const CLAIM: &str = "WITH fenced AS (UPDATE owner SET commits = $2::bigint + 1, 
      done AS (UPDATE hub SET commits = $2::bigint + 1, at = $3, version = version + $5::bigint FROM fenced
          WHERE id = 1 AND version = $4 RETURNING 1)
      SELECT 1 / count(*)::integer FROM done";
+
+const BEGIN: &str = "BEGIN";
+const COMMIT: &str = "COMMIT";
 
 /// A transaction of an owner.
 pub(super) struct Transaction {
@@ -45,13 +48,20 @@ pub(super) enum Sent {
 }
 
 /// Sends a transaction.
-pub(super) fn send(session: &Session, transaction: &Transaction) -> Sent {
-    let answers = session.wait(answers(session, transaction));
-    let mut answers = match answers {
-        Ok(answers) => answers,
-        // A statement could not be prepared, or there was no answer in time.
+pub(super) fn send(session: &Session, transaction: &Arc<Transaction>) -> Sent {
+    let all = [BEGIN, CLAIM].into_iter();
+    let statements = transaction.statements.iter();
+    let all = all.chain(statements.map(|statement| &*statement.sql));
+    let prepare = all.chain([COMMIT]).map(|sql| session.prepared(sql));
+    let prepared = match session.wait(try_join_all(prepare)) {
+        Ok(prepared) => prepared,
         Err(error) if session.is_lost() => return Sent::Unknown(error),
         Err(error) => return Sent::Refused(error),
+    };
+    let (client, sent) = (Arc::clone(session.client()), Arc::clone(transaction));
+    let work = async move { answers(&client, &prepared, &sent).await };
+    let Some(mut answers) = session.run(work) else {
+        return Sent::Unknown(no_answer());
     };
     if answers
         .iter()
@@ -81,9 +91,10 @@ pub(super) fn send(session: &Session, transaction: &Transaction) -> Sent {
 
 /// Answers to the begin, the claim, each statement, and the end.
 async fn answers(
-    session: &Session,
+    client: &Client,
+    prepared: &[tokio_postgres::Statement],
     transaction: &Transaction,
-) -> Result<Vec<Result<u64, Error>>, Error> {
+) -> Vec<Result<u64, Error>> {
     let Transaction {
         epoch,
         last,
@@ -93,33 +104,28 @@ async fn answers(
     } = transaction;
     let change = i64::from(transaction.changes_hub);
     let claim: [Param<'_>; 5] = [epoch, last, at, version, &change];
-    let own = [("BEGIN", Vec::new()), (CLAIM, claim.to_vec())];
-    let statements = transaction.statements.iter().map(|statement| {
+    let params = transaction.statements.iter().map(|statement| {
         let params = statement.params.iter().map(|param| &**param as Param<'_>);
-        (&*statement.sql, params.collect())
+        params.collect()
     });
-    let all: Vec<(&str, Vec<Param<'_>>)> = own
+    let all: Vec<Vec<Param<'_>>> = [Vec::new(), claim.to_vec()]
         .into_iter()
-        .chain(statements)
-        .chain([("COMMIT", Vec::new())])
+        .chain(params)
+        .chain([Vec::new()])
         .collect();
-    let prepared = try_join_all(all.iter().map(|(sql, _)| session.prepared(sql))).await?;
-    let client = session.client();
     type Answer<'a> = Pin<Box<dyn Future<Output = Result<u64, Error>> + Send + 'a>>;
-    let mut answers: Vec<MaybeDone<Answer<'_>>> = Vec::new();
-    for (statement, (_, params)) in prepared.iter().zip(&all) {
+    let mut sent: Vec<MaybeDone<Answer<'_>>> = Vec::with_capacity(all.len());
+    for (statement, params) in prepared.iter().zip(&all) {
         let answer: Answer<'_> = Box::pin(client.execute(statement, params));
         let mut answer = maybe_done(answer);
         // A request is sent when it is polled first.
         let _ = futures::poll!(Pin::new(&mut answer));
-        answers.push(answer);
+        sent.push(answer);
     }
-    let mut all = Vec::with_capacity(answers.len());
-    for mut answer in answers {
+    let mut answers = Vec::with_capacity(sent.len());
+    for mut answer in sent {
         Pin::new(&mut answer).await;
-        if let Some(answer) = Pin::new(&mut answer).take_output() {
-            all.push(answer);
-        }
+        answers.extend(Pin::new(&mut answer).take_output());
     }
-    Ok(all)
+    answers
 }

@@ -1,0 +1,76 @@
+//! The queries for rows that changes want: of instances by their keys or ids, with all that belongs to them, and of the hub itself.
+
+use crate::store::postgres::indexes::by;
+
+/// Rows of a table, by the column that has the keys of wanted instances. The keys are made an array first: as a join, PostgreSQL would
+/// choose which of both it walks, by what it believes to know of their sizes.
+macro_rules! of_wanted {
+    ($select:literal, $table:literal, $column:literal, $order:literal) => {
+        concat!(
+            "SELECT ",
+            $select,
+            " FROM ",
+            $table,
+            " WHERE ",
+            $column,
+            " = ANY(ARRAY(SELECT unnest($1::bigint[]) UNION ALL SELECT key FROM instance WHERE id = ANY($2)
+               UNION ALL SELECT parent_key FROM instance WHERE key = ANY($3) AND parent_key IS NOT NULL
+               UNION ALL SELECT key FROM instance WHERE parent_key = ANY($4) AND status < 3 AND ",
+            by!(parent),
+            "
+               UNION ALL SELECT instance FROM request WHERE asker = ANY($5) AND asker IS NOT NULL))",
+            $order
+        )
+    };
+}
+
+pub(super) const INSTANCES: &str = of_wanted!(
+    "key, id, name, version, module, status, execution, execution_id, generation, next_event, turns, history_bytes,
+     returned, created_at, started_at, updated_at, scheduled_for, parent, parent_key, tags, custom_status, output,
+     failure, waiting, quarantine, value_count, parent_id, inbox_next, inbox_bytes, unread_bytes, deliveries,
+     when_dropped, execution_timeout, has_requests",
+    "instance",
+    "key",
+    ""
+);
+pub(super) const INBOX: &str = of_wanted!(
+    "instance, seq, message, at, bytes",
+    "inbox",
+    "instance",
+    " ORDER BY instance, seq"
+);
+pub(super) const TASKS: &str = of_wanted!(
+    "instance, task, kind, execution, generation, turn, due, attempt, first_started, deliveries, failure, target,
+     scheduled_in, attempts, begun_at, cut, heartbeat_at, heartbeat, module",
+    "task",
+    "instance",
+    ""
+);
+pub(super) const VALUES: &str = of_wanted!(
+    "instance, name, value, version, at",
+    "instance_value",
+    "instance",
+    ""
+);
+pub(super) const REQUESTS: &str = of_wanted!(
+    "instance, id, name, at, answered_at, answer, asker, execution, generation, task",
+    "request",
+    "instance",
+    ""
+);
+pub(super) const ENDED_CHILDREN: &str = concat!(
+    "SELECT parent_key, key, id, status FROM instance WHERE parent_key = ANY($1) AND status >= 3 AND ",
+    by!(parent),
+    " ORDER BY parent_key, key"
+);
+/// Those of the ids that an instance has.
+pub(super) const TAKEN: &str = "SELECT id FROM instance WHERE id = ANY($1)";
+pub(super) const COMMANDS: &str = "SELECT token, at, answer FROM command WHERE token = ANY($1)";
+pub(super) const HUB: [&str; 6] = [
+    "SELECT digest, octet_length(component)::bigint, contract, definitions, imports, stored_at FROM module",
+    "SELECT name, digest, grants, limits, deployed_at FROM module_name",
+    "SELECT kind, name, module, digest, version FROM definition",
+    "SELECT name, version, module, digest FROM definition_version",
+    "SELECT name, value FROM setting",
+    "SELECT id, name, role, hash, created_at FROM access_key",
+];
