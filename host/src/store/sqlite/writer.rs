@@ -59,7 +59,6 @@ pub(crate) struct FileWriter {
     live: Arc<LiveCounts>,
     space: Arc<SpaceUsed>,
     closing: Arc<AtomicBool>,
-    #[cfg(feature = "http")]
     outage: Arc<Outage>,
     #[cfg(test)]
     pub(crate) faults: Arc<Faults>,
@@ -117,7 +116,6 @@ impl FileWriter {
             live,
             space,
             closing,
-            #[cfg(feature = "http")]
             outage,
             #[cfg(test)]
             faults,
