@@ -4,10 +4,10 @@ use perennial_core::{Command, Digest, Envelope, Message, Quarantine, Status, Tas
 
 use crate::store::outbox::Sent;
 use crate::store::reply::Reply;
-use crate::store::rules::{NewRequest, RestartCommit, RewindCommit, Run};
+use crate::store::rules::{RestartCommit, Run};
 use crate::store::types::{
-    Ages, Beat, CutOff, InstanceKey, KeyRow, NewInstance, NewModule, OldVersions, Retry,
-    TurnCommit, WasRunning, WorkerNames,
+    Ages, Beat, CutOff, InstanceKey, KeyRow, NewInstance, NewModule, NewRequest, OldVersions,
+    Retry, RewindCommit, TurnCommit, WasRunning, WorkerNames,
 };
 
 /// A change of the hub.

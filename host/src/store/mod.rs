@@ -76,9 +76,7 @@ pub use queries::waits::{WaitFilter, WaitKind};
 pub(crate) use reads::Reader;
 pub(crate) use reply::{Purged, Reply, Rewound};
 pub(crate) use rows::tasks::GRACE;
-pub(crate) use rules::{
-    NewRequest, RestartCommit, RewindCommit, Run, not_answered, summary, termination,
-};
+pub(crate) use rules::{RestartCommit, Run, not_answered, summary, termination};
 #[cfg(test)]
 pub(crate) use sqlite::file::disk;
 pub(crate) use sqlite::file::hubs::hubs_in;
@@ -89,8 +87,8 @@ pub(crate) use sqlite::rows::list::PAGE_BYTES_MAX as LIST_BYTES_MAX;
 pub(crate) use sqlite::rows::modules::is_like_a_digest;
 pub(crate) use types::{
     Ages, Beat, CutOff, Effects, InstanceKey, InstanceRow, KeyRow, ModuleRow, NameRows,
-    NewInstance, NewModule, OldVersions, Position, Refused, Retry, StoredRow, TaskRow, TaskRowKind,
-    TurnCommit, ValueRow, WasRunning, WorkerNames,
+    NewInstance, NewModule, NewRequest, OldVersions, Position, Refused, Retry, RewindCommit,
+    StoredRow, TaskRow, TaskRowKind, TurnCommit, ValueRow, WasRunning, WorkerNames,
 };
 pub use types::{CollectedModule, Definition, DefinitionKind, UpdatedName};
 pub(crate) use write::{Outcome, Write};

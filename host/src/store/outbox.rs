@@ -8,8 +8,7 @@
 use perennial_core::{ChildCommand, Failure, Json, Message, Parent, TaskId, TaskRef};
 use serde::{Deserialize, Serialize};
 
-use crate::store::rules::NewRequest;
-use crate::store::types::{Asker, InstanceKey, NewInstance};
+use crate::store::types::{Asker, InstanceKey, NewInstance, NewRequest};
 
 /// Something to do in another partition. The order of the variants and fields is a format.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -2,7 +2,8 @@
 
 use perennial_core::{
     Digest, Envelope, Event, FailedAttempt, Failure, Json, Message, Parent, Quarantine, Rejection,
-    Start, Status, Tags, Target, TaskId, TaskRef, Timestamp, Turn, set_tag,
+    RemainingFailure, Rewind, Start, Status, Tags, Target, TaskId, TaskRef, Timestamp, Turn,
+    set_tag,
 };
 
 mod hub;
@@ -434,4 +435,49 @@ pub(crate) type RequestAnswer = Result<Option<Json>, Failure>;
 pub(crate) struct Asker {
     pub(crate) key: InstanceKey,
     pub(crate) task: TaskRef,
+}
+
+/// A request to an instance.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct NewRequest {
+    /// The instance that is asked.
+    pub(crate) instance: String,
+    /// The id of the request, unique within the instance.
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) input: Option<Json>,
+}
+
+impl NewRequest {
+    /// The message to the instance.
+    pub(in crate::store) fn message(&self) -> Message {
+        Message::Request {
+            number: None,
+            id: self.id.clone(),
+            name: self.name.clone(),
+            input: self.input.clone(),
+        }
+    }
+}
+
+/// A rewind that was planned from an earlier read of the hub.
+#[derive(Debug)]
+pub(crate) struct RewindCommit {
+    pub(crate) key: InstanceKey,
+    pub(crate) id: String,
+    /// The position of the instance when the rewind was planned. A failed instance moves only if it is rewound, restarted or replaced.
+    pub(crate) expected: Position,
+    pub(crate) reason: Option<String>,
+    /// The module on which the execution continues, if it changes.
+    pub(crate) module: Option<Digest>,
+    pub(crate) rewind: Rewind,
+    /// The current target of each activity of the rewind, in order; `None` keeps the recorded one.
+    pub(crate) targets: Vec<Option<Target>>,
+    /// The new start of each child of the rewind, in order, or why it cannot be started.
+    pub(crate) starts: Vec<Result<NewInstance, Failure>>,
+    /// Ids of the children that were already rewound for this rewind.
+    pub(crate) rewound: Vec<String>,
+    /// Failures before the cut, which stay, and how many more there are.
+    pub(crate) remaining: Vec<RemainingFailure>,
+    pub(crate) more_remaining: u32,
 }

@@ -4,6 +4,7 @@ pub(crate) mod activities;
 pub(crate) mod attempts;
 pub(crate) mod backoff;
 pub(crate) mod drain;
+mod due;
 pub(crate) mod fair_queue;
 pub(crate) mod heart;
 pub(crate) mod once;

@@ -9,10 +9,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar};
 use std::time::Duration;
 
-use perennial_core::{Millis, TaskRef, Timestamp};
+use perennial_core::{Millis, Timestamp};
 
 use crate::engine::clock::Clock;
 use crate::engine::locks::{Guard, OrderedMutex, rank};
+pub(crate) use crate::engine::tasks::due::Due;
 use crate::store::{InstanceKey, Reader, StoreError, TaskRow, TaskRowKind};
 
 /// Maximum number of entries in memory, about 10 MiB. Low in the tests of this crate, so that they exceed it.
@@ -26,71 +27,6 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Maximum number fired before the thread looks at the clock and at the stop flag again.
 const FIRED_AT_ONCE_MAX: usize = 1_000;
-
-/// What has a due time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Due {
-    /// A timer of the guest.
-    Timer(TaskRef),
-    /// A timer that the guest set for a time by the clock.
-    TimerAt(TaskRef),
-    /// The end of the time to clean up after a cancellation.
-    Grace(TaskRef),
-    /// The time limit of an instance.
-    Limit(TaskRef),
-    /// The next attempt of an activity.
-    Activity(TaskRef),
-    /// The next try of a child, with its number.
-    Child(TaskRef, u32),
-    /// The scheduled start of an instance.
-    Start,
-    /// A retry of an instance that could not continue for a reason that may have passed.
-    Wake,
-    /// The next deletion by retention. It belongs to no instance.
-    Retain,
-    /// Another try to receive what other partitions sent. It belongs to no instance.
-    Receive,
-}
-
-impl Due {
-    /// Whether it waits for a time span and not for a date: then setting the clock back does not delay it.
-    fn is_span(self) -> bool {
-        match self {
-            Self::Timer(_)
-            | Self::Grace(_)
-            | Self::Limit(_)
-            | Self::Activity(_)
-            | Self::Child(..)
-            | Self::Receive
-            | Self::Wake => true,
-            Self::TimerAt(_) | Self::Start | Self::Retain => false,
-        }
-    }
-
-    /// The number under which an entry of an instance is kept: that of its task.
-    fn place(self) -> i64 {
-        match self {
-            Self::Timer(task)
-            | Self::TimerAt(task)
-            | Self::Grace(task)
-            | Self::Limit(task)
-            | Self::Activity(task)
-            | Self::Child(task, _) => i64::from(task.task.0),
-            Self::Start => START,
-            Self::Wake | Self::Retain => WAKE,
-            Self::Receive => RECEIVE,
-        }
-    }
-}
-
-/// Stands for [`Due::Wake`] in place of a task number.
-const WAKE: i64 = -1;
-
-/// Stands for [`Due::Receive`] in place of a task number.
-const RECEIVE: i64 = -2;
-
-/// Stands for [`Due::Start`] in place of a task number.
-const START: i64 = u32::MAX as i64;
 
 /// An entry that came due.
 #[derive(Clone, Copy, Debug)]

@@ -6,6 +6,7 @@ mod ailing;
 mod asks;
 mod attempts;
 mod cancel;
+mod checked;
 mod clocks;
 mod control;
 mod crashes;
@@ -41,6 +42,7 @@ mod sdk;
 mod seeds;
 #[cfg(feature = "postgres")]
 mod sent;
+mod shares;
 mod shortages;
 mod simulation;
 mod timers;

@@ -7,8 +7,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use perennial_core::{
-    Event, Json, Limits, Message, Millis, Reuse, State, Status, TaskId, Timestamp, Turn,
-    replay_turn,
+    Event, Json, Limits, Message, Millis, Reuse, Status, TaskId, Timestamp, Turn,
 };
 use tempfile::TempDir;
 
@@ -16,12 +15,13 @@ pub(crate) use super::doings::*;
 pub(crate) use super::guests::*;
 pub(crate) use super::logic::*;
 use super::places::{a_place, like};
+use super::shares::{Others, id_of};
 use crate::engine::clock::{Clock, SimClock};
 use crate::engine::executor::Executor;
 use crate::engine::spans::SpanSink;
-use crate::engine::{Engine, EngineConfig, EngineParts, Peers, Request, StartRequest, Until};
+use crate::engine::{Engine, EngineConfig, EngineParts, Request, StartRequest, Until};
 use crate::store::{
-    Definition, DefinitionKind, InstanceRow, NewModule, Partition, Place, Reader, Reply, StoreError,
+    Definition, DefinitionKind, InstanceRow, NewModule, Place, Reader, Reply, StoreError,
 };
 
 /// A test fails after waiting this long, which is longer than anything here takes. The variable shortens the wait for tests that are
@@ -171,7 +171,7 @@ impl World {
         Ok(host)
     }
 
-    fn parts(&self, peers: Arc<Others>) -> EngineParts {
+    pub(super) fn parts(&self, peers: Arc<Others>) -> EngineParts {
         EngineParts {
             clock: Arc::new(self.clock.clone()),
             executor: self.executor(),
@@ -306,74 +306,6 @@ impl World {
             self.activities.held.lock().await.len()
         })
     }
-
-    /// Replays everything in the hub, and checks the invariants of each history.
-    pub(crate) fn check_histories(&self, reader: &Reader) {
-        for row in reader
-            .list(&crate::store::ListQuery {
-                limit: 100_000,
-                ..Default::default()
-            })
-            .unwrap()
-            .rows
-        {
-            let mut state = State::new(row.generation);
-            let Some(module) = row.module else {
-                let turns = reader.turns(row.key, row.execution, 0, u32::MAX).unwrap();
-                for event in turns.iter().flat_map(Turn::events) {
-                    let applied = state.apply(event);
-                    applied.unwrap_or_else(|e| panic!("{}: {e}", row.id));
-                }
-                assert_eq!(state.next_event, row.next_event, "{}", row.id);
-                assert_eq!(state.has_ended(), row.status.is_end(), "{}", row.id);
-                check_values(reader, &row, &state);
-                continue;
-            };
-            let mut guest = self
-                .executor()
-                .instantiate(module, &self.config.limits, &row.id, Timestamp(0))
-                .unwrap();
-            let turns = reader.turns(row.key, row.execution, 0, u32::MAX).unwrap();
-            for turn in &turns {
-                replay_turn(&mut state, turn, guest.as_mut())
-                    .unwrap_or_else(|e| panic!("{}: {e}", row.id));
-            }
-            assert_eq!(
-                (state.next_event, state.turns),
-                (row.next_event, row.turns),
-                "{}",
-                row.id
-            );
-            assert_eq!(state.has_ended(), row.status.is_end(), "{}", row.id);
-            check_values(reader, &row, &state);
-        }
-    }
-}
-
-/// Checks that an instance has the named values that its history gives it. One whose execution has not begun has those of the execution before.
-fn check_values(reader: &Reader, row: &InstanceRow, state: &State) {
-    if state.start().is_none() {
-        return;
-    }
-    let rows = reader.values(row.key).unwrap();
-    assert_eq!(rows.len(), row.value_count as usize, "{}", row.id);
-    let values: Vec<_> = rows.into_iter().map(|row| (row.name, row.value)).collect();
-    let told: Vec<_> = state.values.clone().into_iter().collect();
-    assert_eq!(values, told, "{}", row.id);
-}
-
-/// The other engines of a divided hub.
-struct Others(Arc<Mutex<Vec<Weak<Engine>>>>);
-
-impl Peers for Others {
-    fn submit(&self, to: Partition, request: Request) -> Result<Reply, StoreError> {
-        let engines = self.0.lock().unwrap().clone();
-        let mut engines = engines.iter().filter_map(Weak::upgrade);
-        let owner = engines.find(|engine| engine.partitions().has(to) && !engine.is_stopping());
-        let owner = owner.ok_or(StoreError::Closed)?;
-        let runtime = owner.runtime.clone();
-        runtime.block_on(owner.submit(request))
-    }
 }
 
 /// The engines that own the hub of a world: one, unless it is divided. Dropping it stops them.
@@ -381,7 +313,7 @@ pub(crate) struct Host<'a> {
     /// The first of them, which is the only one unless the hub is divided.
     pub(crate) engine: Arc<Engine>,
     pub(crate) engines: Vec<Arc<Engine>>,
-    peers: Arc<Mutex<Vec<Weak<Engine>>>>,
+    pub(super) peers: Arc<Mutex<Vec<Weak<Engine>>>>,
     pub(crate) world: &'a World,
     worker: Mutex<Option<tokio::task::JoinHandle<()>>>,
 }
@@ -435,33 +367,6 @@ impl Host<'_> {
             None => &self.engine,
         };
         self.world.block_on("the verdict", engine.submit(request))
-    }
-
-    /// Another engine takes over the partitions of one, which is told nothing of it. Returns the one that was replaced.
-    pub(crate) fn replace(&mut self, number: usize) -> Arc<Engine> {
-        let world = self.world;
-        let Place::Memory(hub, running, own) = world.shares().remove(number) else {
-            panic!("the hub is not divided");
-        };
-        // It is on another machine.
-        let running = running.with_extension(format!("{}", self.peers.lock().unwrap().len()));
-        let place = Place::Memory(hub, running, own);
-        let parts = world.parts(Arc::new(Others(Arc::clone(&self.peers))));
-        let engine = Engine::start(&place, world.config.clone(), parts).unwrap();
-        self.peers
-            .lock()
-            .unwrap()
-            .insert(0, Arc::downgrade(&engine));
-        std::mem::replace(&mut self.engines[number], engine)
-    }
-
-    /// The engine that runs the instance with an id.
-    pub(crate) fn of(&self, id: &str) -> &Arc<Engine> {
-        let runs = |engine: &&Arc<Engine>| {
-            let own = engine.partitions();
-            own.has(own.of_id(id))
-        };
-        self.engines.iter().find(runs).unwrap()
     }
 
     fn does(&self, request: Request) {
@@ -654,31 +559,6 @@ impl Host<'_> {
     pub(crate) fn count(&self, sql: &str) -> i64 {
         let db = rusqlite::Connection::open(self.world.path()).unwrap();
         db.query_row(sql, [], |row| row.get(0)).unwrap()
-    }
-}
-
-/// The id of the instance that a request is about.
-fn id_of(request: &Request) -> Option<&str> {
-    match request {
-        Request::Start(start)
-        | Request::StartLimited { start, .. }
-        | Request::StartFor { start, .. } => Some(&start.id),
-        Request::RaiseEvent { id, .. }
-        | Request::Terminate { id, .. }
-        | Request::Cancel { id, .. }
-        | Request::Suspend { id, .. }
-        | Request::Resume { id, .. }
-        | Request::SetTags { id, .. }
-        | Request::PurgeId(id)
-        | Request::IfRun { id, .. } => Some(id),
-        Request::Rewind(rewind)
-        | Request::RewindAll(rewind)
-        | Request::RewindForgetting { rewind, .. } => Some(&rewind.id),
-        // A restart under another id is the start of an instance with that.
-        Request::Restart(restart) => Some(restart.new_id.as_ref().unwrap_or(&restart.id)),
-        Request::Ask(ask) => Some(&ask.instance),
-        Request::Remote(request) => id_of(request),
-        _ => None,
     }
 }
 

@@ -12,8 +12,8 @@ use crate::store::outbox::OutboxMessage;
 use crate::store::overlay::Overlay;
 use crate::store::overlay::source::{Source, Wanted};
 use crate::store::rows::Found;
-use crate::store::rules::RewindCommit;
-use crate::store::types::{InstanceKey, NewInstance, TurnCommit};
+
+use crate::store::types::{InstanceKey, NewInstance, RewindCommit, TurnCommit};
 
 impl<S: Source> Overlay<S> {
     /// Loads what these changes and commands name, in one round trip, or in none if memory has all of it. What a change finds to need only

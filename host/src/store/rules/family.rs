@@ -12,8 +12,7 @@ use crate::store::rows::Rows;
 use crate::store::rows::instances::Head;
 use crate::store::rules::create;
 use crate::store::rules::inbox::{deliver, deliver_if_live};
-use crate::store::rules::rewind::{RewindCommit, again};
-use crate::store::types::{Effects, InstanceKey, InstanceRow, NewInstance};
+use crate::store::types::{Effects, InstanceKey, InstanceRow, NewInstance, RewindCommit};
 
 /// The state of a child whose outcome the parent awaits again.
 pub(super) enum Standing {
@@ -146,7 +145,7 @@ pub(super) fn settle_children(
     let children = commit.rewind.children.iter().zip(&commit.starts);
     for (((task, child), start), (id, at)) in children.zip(looked) {
         let awaited = Awaited {
-            parent: commit.sender(),
+            parent: sender(commit),
             task: TaskRef {
                 execution: commit.expected.execution,
                 generation: commit.rewind.state.generation,
@@ -268,7 +267,7 @@ pub(super) fn drop_children(
             DroppedKind::Activity { .. } | DroppedKind::Timer | DroppedKind::Request { .. } => &[],
         });
     for id in ids {
-        drop_child(rows, &commit.sender(), id, effects)?;
+        drop_child(rows, &sender(commit), id, effects)?;
     }
     Ok(())
 }
@@ -303,4 +302,27 @@ pub(super) fn drop_child(
         recursive: true,
     };
     deliver(rows, key, &message, effects)
+}
+
+/// The instance that is rewound.
+fn sender(commit: &RewindCommit) -> Sender {
+    let (key, id) = (commit.key, commit.id.clone());
+    Sender { key, id }
+}
+
+/// What was asked for again, and fails at once as before.
+pub(super) fn again(
+    task: TaskId,
+    kind: FailedKind,
+    name: String,
+    failure: &Failure,
+) -> RemainingFailure {
+    RemainingFailure {
+        task,
+        kind,
+        name,
+        failure: failure.kind.clone(),
+        message: failure.message.clone(),
+        why: "it was asked for again, and fails at once for the same reason".to_owned(),
+    }
 }

@@ -25,7 +25,6 @@ mod tasks;
 
 pub(crate) use commit::summary;
 pub(crate) use control::termination;
-pub(crate) use request::NewRequest;
 pub(crate) use requests::not_answered;
-pub(crate) use rewind::{RestartCommit, RewindCommit};
+pub(crate) use rewind::RestartCommit;
 pub(crate) use run::Run;

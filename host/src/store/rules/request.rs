@@ -1,37 +1,14 @@
 //! Accepts requests to instances: from clients, and from other instances.
 
-use perennial_core::{Command, Json, Message, Rejection, decide};
-use serde::{Deserialize, Serialize};
+use perennial_core::{Command, Rejection, decide};
 
 use crate::store::StoreError;
 use crate::store::reply::Reply;
 use crate::store::rows::Rows;
 use crate::store::rules::create;
 use crate::store::rules::inbox::{deliver, has_room_for};
-use crate::store::types::{Asker, Effects, NewInstance};
+use crate::store::types::{Asker, Effects, NewInstance, NewRequest};
 use perennial_core::Timestamp;
-
-/// A request to an instance.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct NewRequest {
-    /// The instance that is asked.
-    pub(crate) instance: String,
-    /// The id of the request, unique within the instance.
-    pub(crate) id: String,
-    pub(crate) name: String,
-    pub(crate) input: Option<Json>,
-}
-
-impl NewRequest {
-    fn message(&self) -> Message {
-        Message::Request {
-            number: None,
-            id: self.id.clone(),
-            name: self.name.clone(),
-            input: self.input.clone(),
-        }
-    }
-}
 
 /// Accepts a request of a client. One that is known already is not delivered again, also if the instance has ended.
 pub(crate) fn request(

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use perennial_core::{
-    ArmedTimer, Callee, Command, Decision, FailedKind, Failure, Json, Message, Rejection,
-    RemainingFailure, Rewind, Target, TaskId, Timestamp, Waiting, decide,
+    ArmedTimer, Callee, Command, Decision, FailedKind, Json, Message, Rejection, RemainingFailure,
+    Target, TaskId, Timestamp, Waiting, decide,
 };
 
 use crate::store::StoreError;
-use crate::store::outbox::{OutboxMessage, Sender};
+use crate::store::outbox::OutboxMessage;
 use crate::store::reply::{Reply, Rewound};
 use crate::store::rows::Rows;
 use crate::store::rows::instances::PutBack;
@@ -18,37 +18,9 @@ use crate::store::rules::family;
 use crate::store::rules::modules;
 use crate::store::rules::requests;
 use crate::store::rules::tags;
-use crate::store::types::{Asker, Effects, InstanceKey, NewInstance, Position, TaskRowKind};
-
-/// A rewind that was planned from an earlier read of the hub.
-#[derive(Debug)]
-pub(crate) struct RewindCommit {
-    pub(crate) key: InstanceKey,
-    pub(crate) id: String,
-    /// The position of the instance when the rewind was planned. A failed instance moves only if it is rewound, restarted or replaced.
-    pub(crate) expected: Position,
-    pub(crate) reason: Option<String>,
-    /// The module on which the execution continues, if it changes.
-    pub(crate) module: Option<perennial_core::Digest>,
-    pub(crate) rewind: Rewind,
-    /// The current target of each activity of the rewind, in order; `None` keeps the recorded one.
-    pub(crate) targets: Vec<Option<Target>>,
-    /// The new start of each child of the rewind, in order, or why it cannot be started.
-    pub(crate) starts: Vec<Result<NewInstance, Failure>>,
-    /// Ids of the children that were already rewound for this rewind.
-    pub(crate) rewound: Vec<String>,
-    /// Failures before the cut, which stay, and how many more there are.
-    pub(crate) remaining: Vec<RemainingFailure>,
-    pub(crate) more_remaining: u32,
-}
-
-impl RewindCommit {
-    /// The instance that is rewound.
-    pub(super) fn sender(&self) -> Sender {
-        let (key, id) = (self.key, self.id.clone());
-        Sender { key, id }
-    }
-}
+use crate::store::types::{
+    Asker, Effects, InstanceKey, NewInstance, Position, RewindCommit, TaskRowKind,
+};
 
 /// Rewinds a failed instance to before its failure, in one transaction. If children must be rewound first, changes nothing and returns
 /// their ids.
@@ -151,24 +123,13 @@ fn fail_again(commit: &RewindCommit) -> impl Iterator<Item = RemainingFailure> {
         let target = target.as_ref().unwrap_or(&armed.target);
         let failure = target.failure(Callee::Activity, &armed.name)?;
         let name = armed.name.clone();
-        Some(again(armed.task, FailedKind::Activity, name, &failure))
+        Some(family::again(
+            armed.task,
+            FailedKind::Activity,
+            name,
+            &failure,
+        ))
     })
-}
-
-pub(super) fn again(
-    task: TaskId,
-    kind: FailedKind,
-    name: String,
-    failure: &Failure,
-) -> RemainingFailure {
-    RemainingFailure {
-        task,
-        kind,
-        name,
-        failure: failure.kind.clone(),
-        message: failure.message.clone(),
-        why: "it was asked for again, and fails at once for the same reason".to_owned(),
-    }
 }
 
 fn put_back(

@@ -17,10 +17,10 @@ use crate::store::rules::children::command_child;
 use crate::store::rules::create::{self, Created};
 use crate::store::rules::inbox::{deliver, deliver_if_live, has_room_for};
 use crate::store::rules::modules;
-use crate::store::rules::request::{NewRequest, deliver_request};
+use crate::store::rules::request::deliver_request;
 use crate::store::rules::requests::{self, not_answered};
 use crate::store::types::{
-    Asker, Effects, InstanceKey, InstanceRow, NewInstance, Refused, TurnCommit,
+    Asker, Effects, InstanceKey, InstanceRow, NewInstance, NewRequest, Refused, TurnCommit,
 };
 
 /// Starts the instances and sends the messages of a turn. Returns the refused starts that an ended instance must record; an instance that

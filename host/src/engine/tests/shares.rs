@@ -1,0 +1,75 @@
+//! The engines of a host, when several share a hub.
+
+use std::sync::{Arc, Mutex, Weak};
+
+use super::world::Host;
+use crate::engine::{Engine, Peers, Request};
+use crate::store::{Partition, Place, Reply, StoreError};
+
+/// The other engines of a divided hub.
+pub(super) struct Others(pub(super) Arc<Mutex<Vec<Weak<Engine>>>>);
+
+impl Peers for Others {
+    fn submit(&self, to: Partition, request: Request) -> Result<Reply, StoreError> {
+        let engines = self.0.lock().unwrap().clone();
+        let mut engines = engines.iter().filter_map(Weak::upgrade);
+        let owner = engines.find(|engine| engine.partitions().has(to) && !engine.is_stopping());
+        let owner = owner.ok_or(StoreError::Closed)?;
+        let runtime = owner.runtime.clone();
+        runtime.block_on(owner.submit(request))
+    }
+}
+
+impl Host<'_> {
+    /// Another engine takes over the partitions of one, which is told nothing of it. Returns the one that was replaced.
+    pub(crate) fn replace(&mut self, number: usize) -> Arc<Engine> {
+        let world = self.world;
+        let Place::Memory(hub, running, own) = world.shares().remove(number) else {
+            panic!("the hub is not divided");
+        };
+        // It is on another machine.
+        let running = running.with_extension(format!("{}", self.peers.lock().unwrap().len()));
+        let place = Place::Memory(hub, running, own);
+        let parts = world.parts(Arc::new(Others(Arc::clone(&self.peers))));
+        let engine = Engine::start(&place, world.config.clone(), parts).unwrap();
+        self.peers
+            .lock()
+            .unwrap()
+            .insert(0, Arc::downgrade(&engine));
+        std::mem::replace(&mut self.engines[number], engine)
+    }
+
+    /// The engine that runs the instance with an id.
+    pub(crate) fn of(&self, id: &str) -> &Arc<Engine> {
+        let runs = |engine: &&Arc<Engine>| {
+            let own = engine.partitions();
+            own.has(own.of_id(id))
+        };
+        self.engines.iter().find(runs).unwrap()
+    }
+}
+
+/// The id of the instance that a request is about.
+pub(super) fn id_of(request: &Request) -> Option<&str> {
+    match request {
+        Request::Start(start)
+        | Request::StartLimited { start, .. }
+        | Request::StartFor { start, .. } => Some(&start.id),
+        Request::RaiseEvent { id, .. }
+        | Request::Terminate { id, .. }
+        | Request::Cancel { id, .. }
+        | Request::Suspend { id, .. }
+        | Request::Resume { id, .. }
+        | Request::SetTags { id, .. }
+        | Request::PurgeId(id)
+        | Request::IfRun { id, .. } => Some(id),
+        Request::Rewind(rewind)
+        | Request::RewindAll(rewind)
+        | Request::RewindForgetting { rewind, .. } => Some(&rewind.id),
+        // A restart under another id is the start of an instance with that.
+        Request::Restart(restart) => Some(restart.new_id.as_ref().unwrap_or(&restart.id)),
+        Request::Ask(ask) => Some(&ask.instance),
+        Request::Remote(request) => id_of(request),
+        _ => None,
+    }
+}
