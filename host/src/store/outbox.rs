@@ -89,6 +89,13 @@ pub(crate) struct Sender {
     pub(crate) id: String,
 }
 
+impl Sender {
+    pub(in crate::store) fn new(key: InstanceKey, id: &str) -> Self {
+        let id = id.to_owned();
+        Self { key, id }
+    }
+}
+
 /// A child for which a rewound parent waits again.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Awaited {

@@ -29,7 +29,7 @@ use crate::engine::{Engine, TRY_AGAIN_AFTER, remote};
 use crate::foreign::guarded;
 use crate::store::{CutOff, InstanceKey};
 
-/// How often a host that was not heard of looks whether it owns the hub still.
+/// How often a host that has heard nothing of its lease looks whether it has it still.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// The time limit of an attempt if the call does not set one.

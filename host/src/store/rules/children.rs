@@ -53,10 +53,7 @@ pub(super) fn release_children(
     id: &str,
     effects: &mut Effects,
 ) -> Result<(), StoreError> {
-    let parent = Sender {
-        key,
-        id: id.to_owned(),
-    };
+    let parent = Sender::new(key, id);
     release_children_here(rows, &parent, effects)?;
     for partition in rows.partitions_below(key)? {
         let parent = parent.clone();

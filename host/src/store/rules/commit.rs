@@ -8,6 +8,7 @@ use crate::store::rows::instances::{NewRow, Recorded};
 use crate::store::rows::tasks::Tasks;
 use crate::store::rules::children::release_children;
 use crate::store::rules::create::{self, CreateOutcome, Created};
+use crate::store::rules::epilogue::{self, HistoryEnd};
 use crate::store::rules::inbox::deliver;
 use crate::store::rules::modules;
 use crate::store::rules::parents::tell_parent_of;
@@ -139,18 +140,14 @@ fn epilogue(
     if received.is_empty() {
         return Ok(());
     }
-    let bytes = received.iter().map(Event::size).sum::<usize>() as u64;
-    let turn = Turn {
-        number: commit.turn.number + 1,
-        first_event: commit.turn.next_event(),
-        at: commit.turn.at,
-        received,
-        produced: Vec::new(),
-        answer: None,
-        next: None,
+    let end = HistoryEnd {
+        key: commit.key,
+        execution: commit.expected.execution,
+        turns: commit.turn.number + 1,
+        next_event: commit.turn.next_event(),
+        history_bytes: commit.after.history_bytes,
     };
-    rows.insert_turn(commit.key, commit.expected.execution, &turn)?;
-    rows.add_epilogue(commit.key, &turn, commit.after.history_bytes + bytes)?;
+    let turn = epilogue::append(rows, &end, commit.turn.at, received)?;
     effects.epilogue = Some((commit.key, turn));
     Ok(())
 }

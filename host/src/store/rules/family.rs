@@ -145,7 +145,7 @@ pub(super) fn settle_children(
     let children = commit.rewind.children.iter().zip(&commit.starts);
     for (((task, child), start), (id, at)) in children.zip(looked) {
         let awaited = Awaited {
-            parent: sender(commit),
+            parent: Sender::new(commit.key, &commit.id),
             task: TaskRef {
                 execution: commit.expected.execution,
                 generation: commit.rewind.state.generation,
@@ -267,7 +267,7 @@ pub(super) fn drop_children(
             DroppedKind::Activity { .. } | DroppedKind::Timer | DroppedKind::Request { .. } => &[],
         });
     for id in ids {
-        drop_child(rows, &sender(commit), id, effects)?;
+        drop_child(rows, &Sender::new(commit.key, &commit.id), id, effects)?;
     }
     Ok(())
 }
@@ -302,12 +302,6 @@ pub(super) fn drop_child(
         recursive: true,
     };
     deliver(rows, key, &message, effects)
-}
-
-/// The instance that is rewound.
-fn sender(commit: &RewindCommit) -> Sender {
-    let (key, id) = (commit.key, commit.id.clone());
-    Sender { key, id }
 }
 
 /// What was asked for again, and fails at once as before.

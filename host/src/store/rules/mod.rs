@@ -8,6 +8,7 @@ mod children;
 mod commit;
 mod control;
 mod create;
+mod epilogue;
 mod family;
 mod inbox;
 mod modules;

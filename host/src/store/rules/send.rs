@@ -6,7 +6,7 @@
 
 use perennial_core::{
     Callee, Command, Event, Failure, Json, Message, Rejection, Target, TaskId, TaskRef, Timestamp,
-    Turn, decide, kind,
+    decide, kind,
 };
 
 use crate::store::StoreError;
@@ -15,12 +15,13 @@ use crate::store::rows::Rows;
 use crate::store::rows::instances::Head;
 use crate::store::rules::children::command_child;
 use crate::store::rules::create::{self, Created};
+use crate::store::rules::epilogue::{self, HistoryEnd};
 use crate::store::rules::inbox::{deliver, deliver_if_live, has_room_for};
 use crate::store::rules::modules;
 use crate::store::rules::request::deliver_request;
 use crate::store::rules::requests::{self, not_answered};
 use crate::store::types::{
-    Asker, Effects, InstanceKey, InstanceRow, NewInstance, NewRequest, Refused, TurnCommit,
+    Asker, Effects, InstanceKey, NewInstance, NewRequest, Refused, TurnCommit,
 };
 
 /// Starts the instances and sends the messages of a turn. Returns the refused starts that an ended instance must record; an instance that
@@ -36,10 +37,7 @@ pub(crate) fn send(
 ) -> Result<Vec<Event>, StoreError> {
     let mut starts = commit.starts.iter();
     let mut notes = Vec::new();
-    let by = Sender {
-        key: commit.key,
-        id: commit.id.clone(),
-    };
+    let by = Sender::new(commit.key, &commit.id);
     for event in &commit.turn.produced {
         match event {
             Event::EventSent {
@@ -306,10 +304,7 @@ fn start_child(
                     "the module of {instance_id:?} was deleted before it was tried again"
                 ))
             } else {
-                let by = Sender {
-                    key: commit.key,
-                    id: commit.id.clone(),
-                };
+                let by = Sender::new(commit.key, &commit.id);
                 let task = Some((commit.expected.task(task), attempt));
                 start(rows, new, &by, task, commit.turn.at, effects)?
             };
@@ -424,7 +419,14 @@ pub(super) fn not_started(
                 reason,
             };
             let at = now.max(row.updated_at);
-            append_after_end(rows, &row, at, vec![skipped])
+            let end = HistoryEnd {
+                key: row.key,
+                execution: row.execution,
+                turns: row.turns,
+                next_event: row.next_event,
+                history_bytes: row.history_bytes,
+            };
+            epilogue::append(rows, &end, at, vec![skipped]).map(drop)
         }
         Some(_) => {
             let skipped = Message::StartSkipped {
@@ -435,27 +437,6 @@ pub(super) fn not_started(
         }
         None => Ok(()),
     }
-}
-
-/// Adds a turn with these events to the history of an ended instance.
-fn append_after_end(
-    rows: &mut impl Rows,
-    row: &InstanceRow,
-    at: Timestamp,
-    received: Vec<Event>,
-) -> Result<(), StoreError> {
-    let bytes = received.iter().map(Event::size).sum::<usize>() as u64;
-    let turn = Turn {
-        number: row.turns,
-        first_event: row.next_event,
-        at,
-        received,
-        produced: Vec::new(),
-        answer: None,
-        next: None,
-    };
-    rows.insert_turn(row.key, row.execution, &turn)?;
-    rows.add_epilogue(row.key, &turn, row.history_bytes + bytes)
 }
 
 fn try_start(
