@@ -58,7 +58,7 @@ pub(crate) use flight::{FlightRecorder, boot};
 #[cfg(test)]
 pub(crate) use memory::shared::MemoryHub;
 pub(crate) use outside::Outside;
-pub(crate) use owned::{Owned, OwnerNote, Ownership};
+pub(crate) use owned::{Member, Members, Owned, OwnerNote, Ownership};
 pub(crate) use partition::{Partition, Partitions};
 pub(crate) use place::Place;
 #[cfg(feature = "postgres")]

@@ -109,6 +109,8 @@ impl Named<'_> {
             | Change::RevokeKey { .. }
             | Change::CollectModules { .. }
             | Change::RemoveModule { .. }
+            | Change::Join(_)
+            | Change::Leave(_)
             | Change::Answer(_) => {}
         }
     }

@@ -131,6 +131,7 @@ pub(in crate::store) fn owned(
     Ok(crate::store::Owned {
         owner: Box::new(Announced),
         partitions: Partitions::default(),
+        is_shared: false,
         first_key: reader.last_key()?.0 + 1,
         writer: Writer::new(writer),
         reader,

@@ -24,10 +24,11 @@ use tokio_postgres::Row;
 
 use crate::store::StoreError;
 use crate::store::flight;
+use crate::store::partition::Partitions;
 use crate::store::postgres::lease::{OWNER, TTL_MS, owner_of};
 use crate::store::postgres::pool::Pool;
 use crate::store::postgres::session::Param;
-use crate::store::reads::implement_reads;
+use crate::store::reads::{Reader, implement_reads};
 use crate::store::types::{InstanceKey, WasRunning};
 
 /// Reads a hub, from any thread, whether or not this process runs its instances.
@@ -41,6 +42,10 @@ impl PostgresReader {
     /// A reader that connects when it is asked.
     pub(in crate::store) fn new(pool: Pool, running: Option<PathBuf>) -> Self {
         Self { pool, running }
+    }
+
+    fn within(&self, _: Partitions) -> Option<Reader> {
+        None
     }
 
     /// What runs on other machines is not known here.
