@@ -258,6 +258,15 @@ impl Client {
         }
     }
 
+    /// A new id for an instance. It begins with the time, so that rows written together are near each other.
+    pub(in crate::client) fn new_id(&self) -> String {
+        let fresh = || uuid::Uuid::now_v7().simple().to_string();
+        match &self.backend {
+            Backend::Engine(engine) => engine.own_id(fresh),
+            Backend::Outside(_) | Backend::Remote(_) => fresh(),
+        }
+    }
+
     /// The name of the task hub.
     pub fn task_hub(&self) -> &str {
         &self.hub

@@ -28,6 +28,9 @@ const COMMANDS_MAX: u32 = 100;
 /// without a thread.
 const BLOCKING_MAX: usize = 16;
 
+/// Maximum number of threads that wait for answers of other hosts.
+const FORWARDS_MAX: usize = 64;
+
 /// Maximum number of modules that judge requests at once. A validator may use the fuel of a turn, and must not keep clients from reading.
 const JUDGES_MAX: usize = 4;
 
@@ -39,6 +42,8 @@ pub(in crate::engine) struct Requests {
     /// Limited to [`BLOCKING_MAX`], as `steps` is.
     reads: Arc<Semaphore>,
     steps: Arc<Semaphore>,
+    /// Requests that wait for another host. Limited to [`FORWARDS_MAX`].
+    pub(in crate::engine) forwards: Arc<Semaphore>,
     /// Limited to [`JUDGES_MAX`].
     pub(in crate::engine) judges: Arc<Semaphore>,
 }
@@ -50,6 +55,7 @@ impl Default for Requests {
             commands: tokio::sync::Mutex::default(),
             reads: Arc::new(Semaphore::new(BLOCKING_MAX)),
             steps: Arc::new(Semaphore::new(BLOCKING_MAX)),
+            forwards: Arc::new(Semaphore::new(FORWARDS_MAX)),
             judges: Arc::new(Semaphore::new(JUDGES_MAX)),
         }
     }
@@ -99,8 +105,11 @@ impl Engine {
             })
     }
 
-    /// Carries out a request of a client.
-    pub(crate) async fn submit(self: &Arc<Self>, request: Request) -> Result<Reply, StoreError> {
+    /// Carries out a request of a client about an instance that this engine runs, or about the hub.
+    pub(in crate::engine) async fn submit_here(
+        self: &Arc<Self>,
+        request: Request,
+    ) -> Result<Reply, StoreError> {
         if self.is_stopping() {
             return Err(StoreError::Closed);
         }
@@ -277,7 +286,8 @@ impl Engine {
         // Only one task at a time, so that no command is taken twice.
         let _one = self.requests.commands.lock().await;
         loop {
-            let unanswered = |reader: &Reader| reader.unanswered(COMMANDS_MAX);
+            let own = self.partitions();
+            let unanswered = move |reader: &Reader| reader.within(own).unanswered(COMMANDS_MAX);
             let commands = self.reading(unanswered).await?;
             if commands.is_empty() || self.is_stopping() {
                 return Ok(());
@@ -285,13 +295,23 @@ impl Engine {
             let mut answers = Vec::with_capacity(commands.len());
             for (token, body) in commands {
                 let change = match store::decode::<Request>(&body, "a command") {
+                    Ok(several) if self.is_shared() && several.is_several() => {
+                        all_told(&mut answers).await?;
+                        match Box::pin(self.submit(several)).await {
+                            Ok(reply) => Change::Answer(reply),
+                            Err(StoreError::Elsewhere(_)) => continue,
+                            Err(error) => return Err(error),
+                        }
+                    }
                     Ok(steps) if takes_steps(&steps) => {
                         // The request reads the hub, so earlier commands must be committed.
                         all_told(&mut answers).await?;
                         let engine = Arc::clone(self);
                         let steps = move || carry_out(&engine, steps, Some(token));
                         match self.blocking(&self.requests.steps, steps).await {
-                            Ok(_) | Err(StoreError::TakenBack) => continue,
+                            Ok(_) | Err(StoreError::TakenBack | StoreError::Elsewhere(_)) => {
+                                continue;
+                            }
                             Err(error) => return Err(error),
                         }
                     }
@@ -346,7 +366,7 @@ impl Owner for Arc<Engine> {
     }
 
     fn elsewhere(&self, id: &str) -> Option<Partition> {
-        self.partitions().elsewhere(id)
+        self.hub.partitions.elsewhere(id)
     }
 
     fn pass_on(&self, to: Partition, request: Request) -> Result<Reply, StoreError> {
@@ -363,8 +383,8 @@ type Answer = oneshot::Receiver<Result<Reply, StoreError>>;
 async fn all_told(answers: &mut Vec<Answer>) -> Result<(), StoreError> {
     for answer in answers.drain(..) {
         match answer.await.unwrap_or(Err(StoreError::Closed)) {
-            // The sender withdrew the command after it was read, so nothing was changed.
-            Ok(_) | Err(StoreError::TakenBack) => {}
+            // The sender withdrew the command after it was read, so nothing was changed. Or whoever runs the instance now answers it.
+            Ok(_) | Err(StoreError::TakenBack | StoreError::Elsewhere(_)) => {}
             Err(error) => return Err(error),
         }
     }

@@ -11,7 +11,7 @@ use perennial_core::{Reuse, Status};
 fn ask(world: &World, token: &str, request: &Request) {
     let outside = Outside::new(world.place.clone());
     outside
-        .append(token, &encode(request).unwrap(), world.now())
+        .append(Partition(0), token, &encode(request).unwrap(), world.now())
         .unwrap();
 }
 
@@ -64,7 +64,7 @@ fn a_command_that_cannot_be_read_is_refused_and_holds_up_no_other() {
     let world = World::with("Listen", listens(1)).in_file();
     let host = world.open();
     let outside = Outside::new(world.place.clone());
-    outside.append("odd", &[1, 250, 3], world.now()).unwrap();
+    outside.append(Partition(0), "odd", &[1, 250, 3], world.now()).unwrap();
     ask(&world, "lost", &start("Missing", "a", None));
     ask(&world, "good", &start("Listen", "a", None));
     world
