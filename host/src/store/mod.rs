@@ -58,6 +58,8 @@ pub(crate) use flight::{FlightRecorder, boot};
 #[cfg(test)]
 pub(crate) use memory::shared::MemoryHub;
 pub(crate) use outside::Outside;
+#[cfg(feature = "postgres")]
+pub(crate) use owned::Share;
 pub(crate) use owned::{Owned, OwnerNote, Ownership};
 pub(crate) use partition::{Partition, Partitions};
 pub(crate) use place::Place;
@@ -98,7 +100,11 @@ pub(crate) use writer::Writer;
 #[cfg(all(test, feature = "postgres"))]
 pub(crate) fn postgres_place(dir: &std::path::Path) -> Option<Place> {
     let address = postgres::testing::server()?.fresh();
-    Some(Place::Postgres(Box::new(address), dir.join("running")))
+    Some(Place::Postgres(
+        Box::new(address),
+        dir.join("running"),
+        Share::All,
+    ))
 }
 
 /// The address of a copy of a hub as it is now, on the server of the tests.

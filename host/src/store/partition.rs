@@ -47,7 +47,7 @@ impl Partitions {
     }
 
     /// How many partitions the hub has.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "postgres"))]
     pub(crate) fn count(&self) -> u16 {
         self.count
     }
@@ -69,6 +69,13 @@ impl Partitions {
         }
     }
 
+    /// The first and the last key in a partition of a hub that is divided.
+    #[cfg(feature = "postgres")]
+    pub(in crate::store) fn keys(Partition(number): Partition) -> (InstanceKey, InstanceKey) {
+        let first = i64::from(number) << SHIFT;
+        (InstanceKey(first), InstanceKey(first | ((1 << SHIFT) - 1)))
+    }
+
     /// The key of a new instance, from a number that is unique in the hub.
     pub(crate) fn key(&self, id: &str, number: i64) -> InstanceKey {
         match self.count {
@@ -83,7 +90,7 @@ impl Partitions {
     }
 
     /// The partitions that this owner runs.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "postgres"))]
     pub(in crate::store) fn iter(self) -> impl Iterator<Item = Partition> {
         (0..self.count)
             .map(Partition)
@@ -97,7 +104,7 @@ impl Partitions {
     }
 
     /// Whether this owner runs all of the hub.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "postgres"))]
     pub(crate) fn is_all(&self) -> bool {
         (0..self.count).map(Partition).all(|one| self.has(one))
     }

@@ -14,6 +14,7 @@ pub(in crate::store) mod integrity;
 mod lease;
 pub(in crate::store) mod outside;
 pub(in crate::store) mod owned;
+mod partitions;
 mod pool;
 pub(in crate::store) mod reads;
 mod runtime;

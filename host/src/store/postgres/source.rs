@@ -8,17 +8,22 @@ use tokio_postgres::types::FromSql;
 
 use crate::store::StoreError;
 use crate::store::codec::{decode, decode_tags, decode_waiting, int, uint};
-use crate::store::memory::{CommandRow, Instance, Mail, Module, Name, Request, RewindRow, Task};
+use crate::store::memory::{
+    CommandRow, Instance, Mail, Module, Name, Posted, Request, RewindRow, Task,
+};
 use crate::store::numbers::{definition_kind_of, policy_of, status_of, task_kind_of};
+use crate::store::partition::{Partition, Partitions};
 use crate::store::overlay::source::{
     Garbage, History, HubRows, Left, Loaded, LoadedInstance, Source, Wanted,
 };
 use crate::store::postgres::error::unanswered;
 use crate::store::postgres::garbage;
 use crate::store::postgres::indexes::by;
+use crate::store::postgres::partitions::{self, ranges, unless_all};
 use crate::store::postgres::session::{Param, Session};
 use crate::store::postgres::wanted::{
-    COMMANDS, ENDED_CHILDREN, HUB, INBOX, INSTANCES, REQUESTS, TAKEN, TASKS, VALUES,
+    ASKED, BELOW, COMMANDS, ENDED_CHILDREN, GLANCE, HUB, INBOX, INSTANCES, LIVES_BELOW, REQUESTS,
+    SENT, TAKEN, TASKS, VALUES,
 };
 use crate::store::rows::instances::Child;
 use crate::store::types::{
@@ -44,8 +49,9 @@ impl Link {
 }
 
 impl Source for Link {
-    fn load(&mut self, wanted: &Wanted) -> Result<Loaded, StoreError> {
+    fn load(&mut self, wanted: &Wanted, own: &Partitions) -> Result<Loaded, StoreError> {
         let session = self.session()?;
+        let among = unless_all(own);
         let keys = |keys: &[InstanceKey]| keys.iter().map(|key| key.0).collect::<Vec<i64>>();
         let by_key = keys(&wanted.keys);
         let (parents_of, children_of) = (keys(&wanted.parents_of), keys(&wanted.live_children_of));
@@ -60,7 +66,14 @@ impl Source for Link {
         let (ids, by_token) = (texts(&wanted.ids), texts(&wanted.tokens));
         let starts = texts(&wanted.starts);
         let (ended_of, asked_by) = (keys(&wanted.ended_children_of), keys(&wanted.asked_by));
-        let any: [Param<'_>; 5] = [&by_key, &ids, &parents_of, &children_of, &asked_by];
+        let any: [Param<'_>; 6] = [
+            &by_key,
+            &ids,
+            &parents_of,
+            &children_of,
+            &asked_by,
+            &among,
+        ];
         let mut queries: Vec<(&str, &[Param<'_>])> = Vec::new();
         let has_instances = !(by_key.is_empty()
             && ids.is_empty()
@@ -74,9 +87,18 @@ impl Source for Link {
         if !starts.is_empty() {
             queries.push((TAKEN, &started));
         }
-        let ended: [Param<'_>; 1] = [&ended_of];
+        let ended: [Param<'_>; 2] = [&ended_of, &among];
         if !ended_of.is_empty() {
             queries.push((ENDED_CHILDREN, &ended));
+        }
+        let below = keys(&wanted.below);
+        let of_below: [Param<'_>; 1] = [&below];
+        if !below.is_empty() {
+            queries.push((BELOW, &of_below));
+        }
+        let of_sent: [Param<'_>; 1] = [&wanted.sent];
+        if !wanted.sent.is_empty() {
+            queries.push((SENT, &of_sent));
         }
         let tokens: [Param<'_>; 1] = [&by_token];
         if !by_token.is_empty() {
@@ -101,6 +123,17 @@ impl Source for Link {
         if !ended_of.is_empty() {
             loaded.ended_children = ended_children(&next())?;
         }
+        if !below.is_empty() {
+            let found = next();
+            let partition = |row: &Row| {
+                let number = partitions::partition(row.try_get(1)?);
+                Ok((InstanceKey(row.try_get(0)?), number))
+            };
+            loaded.below = found.iter().map(partition).collect::<Result<_, StoreError>>()?;
+        }
+        if !wanted.sent.is_empty() {
+            loaded.sent = next().iter().map(posted).collect::<Result<_, _>>()?;
+        }
         if !by_token.is_empty() {
             loaded.commands = commands(&next())?;
         }
@@ -109,7 +142,7 @@ impl Source for Link {
         }
         // All that belongs to an instance is read only where there is one: starts are many, and their ids are seldom taken.
         if !taken.ids.is_empty() {
-            loaded.instances.extend(self.load(&taken)?.instances);
+            loaded.instances.extend(self.load(&taken, own)?.instances);
         }
         Ok(loaded)
     }
@@ -141,9 +174,12 @@ impl Source for Link {
         })
     }
 
-    fn garbage(&mut self, at_most: usize) -> Result<Vec<Left>, StoreError> {
-        let sql = "SELECT instance, execution FROM garbage ORDER BY instance, execution LIMIT $1";
-        let rows = self.session()?.query(sql, &[&int(at_most as u64)])?;
+    fn garbage(&mut self, at_most: usize, own: &Partitions) -> Result<Vec<Left>, StoreError> {
+        let of = ranges(own);
+        let rows = self.session()?.query(
+            garbage::FIRST,
+            &[&of.low, &of.high, &int(at_most as u64)],
+        )?;
         let left = |row: &Row| {
             let execution: i64 = row.try_get(1)?;
             Ok((InstanceKey(row.try_get(0)?), u32::try_from(execution).ok()))
@@ -214,11 +250,48 @@ impl Source for Link {
         let sql = concat!(
             "SELECT module FROM instance WHERE status IN (0, 1, 2, 4) AND module = ANY($1) AND key <> ALL($2) AND ",
             by!(status),
-            " UNION SELECT module FROM task WHERE module = ANY($1) AND instance <> ALL($2)"
+            " UNION SELECT module FROM task WHERE module = ANY($1) AND instance <> ALL($2)
+              UNION SELECT module FROM outbox WHERE module = ANY($1)"
         );
         let rows = self.session()?.query(sql, &[&among, &except])?;
         rows.iter().map(|row| digest_of(row, 0)).collect()
     }
+
+    fn partitions_asked_by(&mut self, asker: InstanceKey) -> Result<Vec<Partition>, StoreError> {
+        let rows = self.session()?.query(ASKED, &[&asker.0])?;
+        let asked = rows.iter();
+        asked
+            .map(|row| Ok(partitions::partition(row.try_get(0)?)))
+            .collect()
+    }
+
+    fn glance(&mut self, id: &str) -> Result<Option<Instance>, StoreError> {
+        let row = self.session()?.query_opt(GLANCE, &[&id])?;
+        row.as_ref().map(instance).transpose()
+    }
+
+    fn lives_below(
+        &mut self,
+        ancestor: InstanceKey,
+        own: &Partitions,
+        starters: &[InstanceKey],
+    ) -> Result<bool, StoreError> {
+        let starters: Vec<i64> = starters.iter().map(|key| key.0).collect();
+        let own = partitions::numbers(own);
+        let row = self
+            .session()?
+            .query_opt(LIVES_BELOW, &[&ancestor.0, &own, &starters])?;
+        row.map_or(Ok(false), |row| Ok(row.try_get(0)?))
+    }
+}
+
+/// Reads a message of the outbox: its number, its partition and itself.
+fn posted(row: &Row) -> Result<(i64, Posted), StoreError> {
+    let posted = Posted {
+        to: partitions::partition(row.try_get(1)?),
+        message: decode(row.try_get(2)?, "a message between partitions")?,
+    };
+    Ok((row.try_get(0)?, posted))
 }
 
 fn ids_of(rows: &[Row]) -> Result<Vec<String>, StoreError> {
