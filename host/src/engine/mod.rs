@@ -17,6 +17,7 @@ mod interrupt;
 mod locks;
 pub(crate) mod memory;
 pub(crate) mod modules;
+pub(crate) mod partitions;
 #[cfg_attr(
     not(feature = "grpc"),
     allow(dead_code, reason = "workers connect over gRPC")
@@ -44,6 +45,8 @@ use crate::engine::executor::{ActivityExecutor, Executor};
 use crate::engine::locks::{OrderedMutex, rank};
 use crate::engine::memory::slots::{Slot, Slots};
 use crate::engine::memory::waiters::Waiters;
+use crate::engine::partitions::members::Pace;
+use crate::engine::partitions::owned::OwnPartitions;
 use crate::engine::remote::{Remote, WorkerTimes};
 use crate::engine::requests::intake::Requests;
 use crate::engine::spans::{Span, SpanSink};
@@ -62,8 +65,8 @@ use crate::guest_lines::GuestLines;
 use crate::outage::Outage;
 use crate::shortage::Shortages;
 use crate::store::{
-    self, Change, FlightRecorder, InstanceKey, Outcome, OwnerNote, Ownership, Partition,
-    Partitions, Place, Reader, Reply, StoreError, WasRunning, Write, Writer, WriterCounts,
+    self, Change, FlightRecorder, InstanceKey, Outcome, OwnerNote, Ownership, Partition, Place,
+    Reader, Reply, StoreError, WasRunning, Write, Writer, WriterCounts,
 };
 
 pub(crate) use memory::waiters::Until;
@@ -170,6 +173,7 @@ pub(crate) struct Engine {
     remote: Remote,
     work: WorkQueue,
     requests: Requests,
+    pace: Pace,
     pub(crate) trouble: Trouble,
     spans: Option<Listener<Span>>,
     pub(crate) counts: Counts,
@@ -187,7 +191,9 @@ struct Hub {
     writer: Writer,
     reader: Reader,
     /// The partitions that this engine runs.
-    partitions: Partitions,
+    partitions: OwnPartitions,
+    /// Whether this host takes and gives partitions while it works.
+    is_shared: bool,
     next_key: AtomicI64,
     flight: FlightRecorder,
 }
@@ -261,7 +267,8 @@ impl Hub {
         }
         let hub = Self {
             place: place.clone(),
-            partitions: owned.partitions,
+            partitions: OwnPartitions::new(&owned.partitions),
+            is_shared: owned.is_shared,
             next_key: AtomicI64::new(owned.first_key),
             owner: OrderedMutex::new(Some(owned.owner)),
             writer: owned.writer,
@@ -295,7 +302,7 @@ impl Engine {
             },
             memory: Memory {
                 slots: Slots::new(config.resident_max, config.resident_bytes_max),
-                suspended: OrderedMutex::new(hub.reader.suspended()?.into_iter().collect()),
+                suspended: OrderedMutex::default(),
                 waiters: Waiters::default(),
             },
             timers: Timers::new(Arc::clone(&clock)),
@@ -308,6 +315,7 @@ impl Engine {
             remote: Remote::default(),
             work: WorkQueue::default(),
             requests: Requests::default(),
+            pace: Pace::default(),
             trouble: Trouble::default(),
             spans: parts.spans.map(spans::listener),
             counts: Counts::default(),
@@ -336,7 +344,8 @@ impl Engine {
         let started = engine
             .count_deliveries(were_running)
             .and_then(|()| engine.recover(seen))
-            .and_then(|()| engine.spawn_threads());
+            .and_then(|()| engine.spawn_threads())
+            .and_then(|()| engine.begin_to_share());
         if let Err(error) = started {
             engine.abandon();
             return Err(error);
@@ -369,20 +378,38 @@ impl Engine {
     fn recover(self: &Arc<Self>, seen: Timestamp) -> Result<(), StoreError> {
         self.load_worker_names()?;
         self.receive_all()?;
-        self.timers.load(&self.hub.reader, seen)?;
+        let reader = self.own_reader();
+        self.take_up(&reader, seen)?;
+        self.wake_waiting(&reader)
+    }
+
+    /// Reads the rows of the partitions that this engine runs now.
+    pub(in crate::engine) fn own_reader(&self) -> Reader {
+        self.hub.reader.within(self.hub.partitions.now())
+    }
+
+    /// Queues the tasks that were unfinished in the partitions of a reader.
+    fn take_up(self: &Arc<Self>, reader: &Reader, seen: Timestamp) -> Result<(), StoreError> {
+        self.suspended().extend(reader.suspended()?);
+        self.timers.load(reader, seen)?;
         let mut after = (InstanceKey(i64::MIN), i64::MIN);
         loop {
-            let rows = self.hub.reader.ready_activities(after, 1_000)?;
+            let rows = reader.ready_activities(after, 1_000)?;
             let Some(last) = rows.last() else { break };
             after = (last.key, i64::from(last.task.task.0));
             for ready in load::ready(self, rows)? {
                 Activities::push(self, ready);
             }
         }
-        for key in self.hub.reader.with_messages(self.clock.now())? {
+        Ok(())
+    }
+
+    /// Wakes the instances with messages in the partitions of a reader, and looks what is to be deleted there.
+    fn wake_waiting(self: &Arc<Self>, reader: &Reader) -> Result<(), StoreError> {
+        for key in reader.with_messages(self.clock.now())? {
             self.wake(key);
         }
-        if self.hub.reader.has_garbage()? {
+        if reader.has_garbage()? {
             self.collect_garbage();
         }
         self.load_retention()
@@ -486,12 +513,7 @@ impl Engine {
     /// The key of a new instance with this id.
     pub(crate) fn next_key(&self, id: &str) -> InstanceKey {
         let number = self.hub.next_key.fetch_add(1, Ordering::Relaxed);
-        self.hub.partitions.key(id, number)
-    }
-
-    /// The partitions that this engine runs.
-    pub(crate) fn partitions(&self) -> &Partitions {
-        &self.hub.partitions
+        self.hub.partitions.all().key(id, number)
     }
 
     /// Returns the id and the seed of a new execution. Ids begin with the time, so that rows written together are near each other.
@@ -512,6 +534,7 @@ impl Engine {
             self.hub.flight.let_go();
             self.end.lost.send_replace(Some(error.clone()));
             self.timers.stop();
+            self.pace.stop();
             drop(self.activities.stop());
             self.work.there.notify_all();
             self.memory.waiters.clear();

@@ -3,6 +3,7 @@
 use perennial_core::{Command, Digest, Envelope, Message, Quarantine, Status, TaskRef, Timestamp};
 
 use crate::store::outbox::Sent;
+use crate::store::partition::Partition;
 use crate::store::reply::Reply;
 use crate::store::rules::{RestartCommit, Run};
 use crate::store::types::{
@@ -118,6 +119,10 @@ pub(crate) enum Change {
     },
     /// Receives messages of other partitions from the outbox, in this order.
     Receive(Vec<Sent>),
+    /// Begins to run these partitions, which nobody else runs.
+    Join(Vec<Partition>),
+    /// Runs these partitions no longer: changes of their instances are refused from now on.
+    Leave(Vec<Partition>),
     /// Only records the answer to a command.
     Answer(Reply),
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::shortage::{Resource, Shortage};
+use crate::store::partition::Partition;
 
 /// An error of a hub's file. Cheap to clone: a failed commit returns the same error to every change in its batch.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -122,6 +123,9 @@ pub(crate) enum StoreError {
          this process writes nothing more"
     )]
     Forgot(u64),
+    /// Another host of the hub runs the instance.
+    #[error("another host of the task hub runs the instance now; try again")]
+    Elsewhere(Partition),
     /// The instance has moved since the change was prepared: for example, it was replaced or purged.
     #[error("the instance was changed at the same time; try again")]
     Conflict,
@@ -200,6 +204,7 @@ impl StoreError {
             | Self::NotTaken { .. }
             | Self::Fenced
             | Self::Conflict
+            | Self::Elsewhere(_)
             | Self::Closed => Resource::Hub,
             #[cfg(feature = "postgres")]
             Self::NotAHubSchema { .. } | Self::Forgot(_) => Resource::Hub,

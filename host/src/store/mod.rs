@@ -60,7 +60,7 @@ pub(crate) use memory::shared::MemoryHub;
 pub(crate) use outside::Outside;
 #[cfg(feature = "postgres")]
 pub(crate) use owned::Share;
-pub(crate) use owned::{Owned, OwnerNote, Ownership};
+pub(crate) use owned::{Member, Members, Owned, OwnerNote, Ownership};
 pub(crate) use partition::{Partition, Partitions};
 pub(crate) use place::Place;
 #[cfg(feature = "postgres")]

@@ -3,10 +3,12 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use perennial_core::Millis;
 use serde::{Deserialize, Serialize};
 
+use crate::store::StoreError;
 use crate::store::flight::FlightRecorder;
-use crate::store::partition::Partitions;
+use crate::store::partition::{Partition, Partitions};
 use crate::store::reads::Reader;
 use crate::store::types::WasRunning;
 use crate::store::writer::Writer;
@@ -83,10 +85,49 @@ pub(in crate::store) fn machine() -> Option<String> {
     None
 }
 
-/// The right to change a hub, until dropped.
+/// The right to change a hub, until dropped. Where several owners share a hub, also what they know of each other.
 pub(crate) trait Ownership: Send + Sync {
     /// Says who the owner is, and where it listens.
     fn announce(&mut self, note: &OwnerNote) -> std::io::Result<()>;
+
+    /// Who shares the hub. Frees what dead owners had. `None` where a hub has one owner.
+    fn look(&mut self) -> Result<Option<Members>, StoreError> {
+        Ok(None)
+    }
+
+    /// Takes partitions, as far as nobody has them. Returns those that this owner got.
+    fn take(&mut self, _which: &[Partition]) -> Result<Vec<Partition>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    /// Gives partitions away: to an owner, or to nobody. The caller has stopped to use them.
+    fn give(&mut self, _which: &[Partition], _to: Option<i64>) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+/// Who shares a hub, as the hub says at one moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Members {
+    /// The epoch of this owner.
+    pub(crate) me: i64,
+    /// Owners that live, by epoch.
+    pub(crate) owners: Vec<Member>,
+    /// Partitions that nobody has.
+    pub(crate) free: Vec<Partition>,
+}
+
+/// An owner among several.
+#[derive(Clone, Debug)]
+pub(crate) struct Member {
+    pub(crate) epoch: i64,
+    pub(crate) note: OwnerNote,
+    /// Where its HTTP server is, if it has one that others reach.
+    pub(crate) url: Option<String>,
+    /// When it renewed its lease last, before now by the clock of the hub.
+    pub(crate) silent_for: Millis,
+    /// Its partitions, in order.
+    pub(crate) partitions: Vec<Partition>,
 }
 
 /// A hub that this process owns.
@@ -95,6 +136,8 @@ pub(crate) struct Owned {
     pub(crate) owner: Box<dyn Ownership>,
     /// The partitions that this process runs.
     pub(crate) partitions: Partitions,
+    /// Whether this process takes and gives partitions while it works.
+    pub(crate) is_shared: bool,
     /// The number of the first key for a new instance; those after it are free too.
     pub(crate) first_key: i64,
     pub(crate) writer: Writer,

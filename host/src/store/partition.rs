@@ -32,7 +32,7 @@ impl Default for Partitions {
 
 impl Partitions {
     /// All partitions of a hub that has so many, which are a power of two and at most [`MOST`].
-    pub(in crate::store) fn all(count: u16) -> Self {
+    pub(crate) fn all(count: u16) -> Self {
         Self::some(count, (0..count).map(Partition))
     }
 
@@ -47,7 +47,6 @@ impl Partitions {
     }
 
     /// How many partitions the hub has.
-    #[cfg(any(test, feature = "postgres"))]
     pub(crate) fn count(&self) -> u16 {
         self.count
     }
@@ -60,7 +59,6 @@ impl Partitions {
     }
 
     /// The partition of the instance with a key.
-    #[cfg(any(test, feature = "postgres"))]
     pub(crate) fn of_key(&self, InstanceKey(key): InstanceKey) -> Partition {
         match self.count {
             // Keys of a hub that is not divided are only numbers.
@@ -89,34 +87,45 @@ impl Partitions {
         self.own[usize::from(number) / 64] >> (number % 64) & 1 == 1
     }
 
+    /// These and some more.
+    pub(crate) fn with(mut self, more: &[Partition]) -> Self {
+        for Partition(number) in more {
+            self.own[usize::from(*number) / 64] |= 1 << (number % 64);
+        }
+        self
+    }
+
+    /// These without some.
+    pub(crate) fn without(mut self, less: &[Partition]) -> Self {
+        for Partition(number) in less {
+            self.own[usize::from(*number) / 64] &= !(1 << (number % 64));
+        }
+        self
+    }
+
     /// The partitions that this owner runs.
-    #[cfg(any(test, feature = "postgres"))]
-    pub(in crate::store) fn iter(self) -> impl Iterator<Item = Partition> {
+    pub(crate) fn iter(self) -> impl Iterator<Item = Partition> {
         (0..self.count)
             .map(Partition)
             .filter(move |one| self.has(*one))
     }
 
     /// Whether this owner runs the instance with a key.
-    #[cfg(any(test, feature = "postgres"))]
     pub(in crate::store) fn has_key(&self, key: InstanceKey) -> bool {
         self.has(self.of_key(key))
     }
 
     /// Whether this owner runs all of the hub.
-    #[cfg(any(test, feature = "postgres"))]
     pub(crate) fn is_all(&self) -> bool {
         (0..self.count).map(Partition).all(|one| self.has(one))
     }
 
     /// The partition of an id, if it is not one of this owner.
-    #[cfg(any(test, feature = "postgres"))]
-    pub(in crate::store) fn elsewhere(&self, id: &str) -> Option<Partition> {
+    pub(crate) fn elsewhere(&self, id: &str) -> Option<Partition> {
         Some(self.of_id(id)).filter(|of| !self.has(*of))
     }
 
     /// The partition of a key, if it is not one of this owner.
-    #[cfg(any(test, feature = "postgres"))]
     pub(in crate::store) fn elsewhere_key(&self, key: InstanceKey) -> Option<Partition> {
         Some(self.of_key(key)).filter(|of| !self.has(*of))
     }

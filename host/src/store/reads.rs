@@ -12,11 +12,13 @@ pub(in crate::store) mod types {
 
     pub(in crate::store) use crate::store::StoreError;
     pub(in crate::store) use crate::store::outbox::Sent;
+    pub(in crate::store) use crate::store::partition::Partitions;
     pub(in crate::store) use crate::store::queries::filter::{InstanceFilter, ListQuery};
     pub(in crate::store) use crate::store::queries::found::{
         BriefPage, BucketCounts, FoundRequest, FoundValue, ListPage, LiveChild, Named,
         OpenActivities, RequestRow, RewindRow, Tally, TurnsQuery, WaitCounts, Window,
     };
+    pub(in crate::store) use crate::store::reads::Reader;
     pub(in crate::store) use crate::store::types::{
         Ages, CollectedModule, InboxPage, InstanceKey, InstanceRow, KeyRow, ModuleRow, NameRows,
         OldVersions, Position, StoredRow, TaskRow, ValueRow, WasRunning, WorkerNames,
@@ -32,6 +34,9 @@ macro_rules! reads {
         /// What a store must be able to read. The methods of [`Reader`] say what each means.
         pub(crate) trait Reads: Send + Sync {
             $( $(#[$meta])* fn $name(&self $(, $arg: $type)*) -> Result<$found, StoreError>; )*
+
+            /// See [`Reader::within`]; `None` for a store whose hubs are not divided.
+            fn within(&self, of: Partitions) -> Option<Reader>;
 
             /// The store's own type, for tests that look behind the reads.
             #[cfg(test)]
@@ -55,6 +60,10 @@ macro_rules! reads {
                         <$dollar store>::$name(self $(, $arg)*)
                     } )*
 
+                    fn within(&self, of: Partitions) -> Option<Reader> {
+                        <$dollar store>::within(self, of)
+                    }
+
                     #[cfg(test)]
                     fn as_any(&self) -> &dyn std::any::Any {
                         self
@@ -70,6 +79,10 @@ macro_rules! reads {
                     $( $(#[$meta])* fn $name(&self $(, $arg: $type)*) -> Result<$found, StoreError> {
                         <$dollar of>::$name(&self.$dollar rows() $(, $arg)*)
                     } )*
+
+                    fn within(&self, of: Partitions) -> Option<Reader> {
+                        <$dollar store>::within(self, of)
+                    }
 
                     #[cfg(test)]
                     fn as_any(&self) -> &dyn std::any::Any {
@@ -90,6 +103,12 @@ impl Reader {
     /// The reads of a store.
     pub(in crate::store) fn new(reads: impl Reads + 'static) -> Self {
         Self(Arc::new(reads))
+    }
+
+    /// A reader for who runs these partitions: what an owner asks about its own work (messages, tasks, suspensions, ends, garbage, the outbox)
+    /// it answers of them alone. All else it reads of the whole hub.
+    pub(crate) fn within(&self, of: Partitions) -> Self {
+        self.0.within(of).unwrap_or_else(|| self.clone())
     }
 
     /// The turns of an execution from a number on, in order, at most `limit`.

@@ -84,6 +84,7 @@ fn of_store(error: &StoreError) -> &'static str {
         StoreError::Owned(_) => "owned",
         StoreError::NotTaken { .. } | StoreError::TakenBack => "withdrawn",
         StoreError::Conflict => "conflict",
+        StoreError::Elsewhere(_) => "moved",
         StoreError::Fenced | StoreError::Closed => "shuttingDown",
         #[cfg(feature = "postgres")]
         StoreError::Forgot(_) => "shuttingDown",
@@ -254,6 +255,7 @@ pub(crate) mod tests {
             #[cfg(feature = "postgres")]
             StoreError::Forgot(2),
             StoreError::Conflict,
+            StoreError::Elsewhere(crate::store::Partition(3)),
             StoreError::Lacks(Shortage::new(Resource::Memory, "")),
             StoreError::Closed,
         ]

@@ -346,8 +346,7 @@ impl Owner for Arc<Engine> {
     }
 
     fn elsewhere(&self, id: &str) -> Option<Partition> {
-        let partition = self.partitions().of_id(id);
-        (!self.partitions().has(partition)).then_some(partition)
+        self.partitions().elsewhere(id)
     }
 
     fn pass_on(&self, to: Partition, request: Request) -> Result<Reply, StoreError> {

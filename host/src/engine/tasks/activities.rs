@@ -43,6 +43,8 @@ pub(crate) struct Activities {
     pub(super) stop: watch::Sender<bool>,
     /// Set to true before that, when no attempt starts any more and the running ones should end.
     pub(super) draining: watch::Sender<bool>,
+    /// Told when partitions are given away, whose attempts are dropped.
+    left: watch::Sender<()>,
     /// Heartbeats that are not written yet.
     pub(in crate::engine) beats: FreshBeats,
 }
@@ -85,6 +87,7 @@ impl Activities {
             processors: Arc::new(Processors::of_machine()),
             stop: watch::Sender::new(false),
             draining: watch::Sender::new(false),
+            left: watch::Sender::new(()),
             beats: FreshBeats::default(),
         }
     }
@@ -113,7 +116,7 @@ impl Activities {
             .ready
             .get(&place)
             .is_some_and(|queued| queued.attempt == ready.attempt);
-        if state.stopped || is_queued || state.runs(place) {
+        if state.stopped || is_queued || state.runs(place) || !engine.owns(ready.key) {
             return;
         }
         state.order.push(place, ready.attempt, ready.caller.module);
@@ -216,13 +219,46 @@ impl Activities {
             .map(|running| running.heart.clone())
     }
 
+    /// Drops the attempts of instances that this host does not run any more. Returns those that had begun here, and the queued ones.
+    pub(in crate::engine) fn leave(
+        &self,
+        of: impl Fn(InstanceKey) -> bool,
+    ) -> (Vec<CutOff>, Vec<AttemptKey>) {
+        let mut state = self.state();
+        let queued: Vec<AttemptKey> = state
+            .ready
+            .keys()
+            .filter(|(key, _)| of(*key))
+            .copied()
+            .collect();
+        queued
+            .iter()
+            .for_each(|place| drop(state.ready.remove(place)));
+        let cut = state.cut_off(of);
+        drop(state);
+        self.left.send_replace(());
+        (cut, queued)
+    }
+
     /// Stops starting attempts, and drops the running ones. They run again when the hub is next opened. Returns those that had begun.
     pub(crate) fn stop(&self) -> Vec<CutOff> {
         let mut state = self.state();
         state.stopped = true;
         state.ready.clear();
         state.order.clear();
-        let cut = state.running.iter().filter_map(|((key, task), running)| {
+        let cut = state.cut_off(|_| true);
+        drop(state);
+        self.stop.send_replace(true);
+        self.processors.close();
+        cut
+    }
+}
+
+impl State {
+    /// Interrupts the running attempts of some instances. Returns those that had begun.
+    fn cut_off(&self, of: impl Fn(InstanceKey) -> bool) -> Vec<CutOff> {
+        let running = self.running.iter().filter(|((key, _), _)| of(*key));
+        let cut = running.filter_map(|((key, task), running)| {
             running.interrupt.set();
             Some(CutOff {
                 key: *key,
@@ -232,15 +268,9 @@ impl Activities {
                 is_known: false,
             })
         });
-        let cut: Vec<CutOff> = cut.collect();
-        drop(state);
-        self.stop.send_replace(true);
-        self.processors.close();
-        cut
+        cut.collect()
     }
-}
 
-impl State {
     pub(super) fn runs(&self, place: AttemptKey) -> bool {
         self.running.contains_key(&place) || self.ending.contains(&place)
     }
@@ -463,7 +493,7 @@ async fn prepared(engine: &Engine, target: &Target) {
 /// check and the removal from `running` happen under one lock, so that a resume in between does not find the task running and skip it.
 fn begins(engine: &Engine, (key, task): AttemptKey) -> bool {
     let mut state = engine.activities.state();
-    let begins = !engine.is_suspended(key) && !engine.activities.is_draining();
+    let begins = !engine.is_suspended(key) && !engine.activities.is_draining() && engine.owns(key);
     if !begins {
         state.running.remove(&(key, task));
     }
@@ -507,9 +537,11 @@ async fn attempt(
             None => std::future::pending().await,
         }
     };
+    let mut left = engine.activities.left.subscribe();
     let outcome = tokio::select! {
         outcome = run => outcome,
         _ = stop.wait_for(|stop| *stop) => return None,
+        _ = left.wait_for(|()| !engine.owns(ready.key)) => return None,
         () = silence => {
             held.interrupt.set();
             let message = format!(
@@ -522,8 +554,8 @@ async fn attempt(
         }
     };
     let succeeded = matches!(outcome, Ok(Ok(Ok(_))));
-    if !succeeded && engine.activities.state().stopped {
-        // The attempt was interrupted because the host stops, not because it failed. It runs again.
+    if !succeeded && (engine.activities.state().stopped || !engine.owns(ready.key)) {
+        // The attempt was interrupted because the host stops or gave the instance away, not because it failed. It runs again.
         return None;
     }
     let output = match outcome {

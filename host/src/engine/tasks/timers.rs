@@ -59,8 +59,8 @@ struct State {
     places: BTreeMap<(InstanceKey, i64), Timestamp>,
     /// Entries from this key on are only in the hub; `None` if memory has all entries.
     horizon: Option<DueKey>,
-    /// Whether a page is being read, or reading it failed. Its entries are only in the hub then, whatever `horizon` says.
-    reading: bool,
+    /// How many pages are being read. Their entries are only in the hub until then, whatever `horizon` says.
+    reading: u32,
     /// Entries that were removed to be fired and may not be in the mail yet.
     firing: Vec<Fired>,
     stopped: bool,
@@ -338,7 +338,7 @@ impl Timers {
                 }
             }
         }
-        let is_hidden = state.reading || state.horizon.is_some_and(|horizon| is_late(&horizon));
+        let is_hidden = state.reading > 0 || state.horizon.is_some_and(|horizon| is_late(&horizon));
         (due, is_hidden)
     }
 
@@ -356,6 +356,20 @@ impl Timers {
             .map(|((_, task), _)| *task)
             .collect();
         tasks.into_iter().for_each(|task| state.remove(key, task));
+    }
+
+    /// Removes all entries of the instances with these keys.
+    pub(crate) fn remove_all(&self, of: impl Fn(InstanceKey) -> bool) {
+        let mut state = self.state();
+        let gone: Vec<(InstanceKey, i64)> = state
+            .places
+            .keys()
+            .filter(|(key, _)| of(*key))
+            .copied()
+            .collect();
+        gone.into_iter()
+            .for_each(|(key, task)| state.remove(key, task));
+        state.firing.retain(|fired| !of(fired.key));
     }
 
     /// Removes all entries of an execution. The time limit of its instance stays.
@@ -396,10 +410,11 @@ impl Timers {
         self.changed.notify_one();
     }
 
-    /// Reads the first page. `seen` is the latest time in the hub. If the clock shows an earlier time, it was set back, and entries armed
-    /// in between are due earlier than stored.
+    /// Reads the first page of partitions that this host begins to run. `seen` is the latest time in the hub. If the clock shows an earlier
+    /// time, it was set back, and entries armed in between are due earlier than stored.
     pub(crate) fn load(&self, reader: &Reader, seen: Timestamp) -> Result<(), StoreError> {
-        self.read_on(reader, (Timestamp(0), InstanceKey(i64::MIN), i64::MIN))?;
+        self.state().reading += 1;
+        self.read_page(reader, (Timestamp(0), InstanceKey(i64::MIN), i64::MIN))?;
         let now = self.clock.now();
         if seen > now {
             self.add_all(&reader.tasks_set_after(now)?);
@@ -408,16 +423,30 @@ impl Timers {
         Ok(())
     }
 
-    fn read_on(&self, reader: &Reader, after: DueKey) -> Result<(), StoreError> {
+    /// Reads the next page. `reader` makes a reader of the partitions that this host runs at that moment.
+    fn read_on(&self, reader: &impl Fn() -> Reader, after: DueKey) -> Result<(), StoreError> {
         // Reset the horizon before the page is read: meanwhile new entries go into memory, and those beyond the new horizon are also in the
         // hub.
         {
             let mut state = self.state();
-            (state.horizon, state.reading) = (None, true);
+            state.horizon = None;
+            state.reading += 1;
         }
-        let rows = reader.due_tasks(after, PAGE)?;
+        self.read_page(&reader(), after)
+    }
+
+    /// Adds a page. All entries of the reader beyond it are beyond the horizon.
+    fn read_page(&self, reader: &Reader, after: DueKey) -> Result<(), StoreError> {
+        let rows = reader.due_tasks(after, PAGE);
         let mut state = self.state();
-        state.reading = false;
+        state.reading -= 1;
+        let rows = match rows {
+            Ok(rows) => rows,
+            Err(error) => {
+                state.set_horizon((after.0, after.1, after.2 + 1));
+                return Err(error);
+            }
+        };
         let now = state.look(self.clock.as_ref());
         let full = rows.len() >= PAGE as usize;
         let last = rows.last().and_then(place_of);
@@ -430,7 +459,7 @@ impl Timers {
     }
 
     /// Fires due entries in order until stopped. Calls `fire` on this thread without holding a lock.
-    pub(crate) fn run(&self, reader: &Reader, mut fire: impl FnMut(Fired)) {
+    pub(crate) fn run(&self, reader: impl Fn() -> Reader, mut fire: impl FnMut(Fired)) {
         loop {
             let mut due = Vec::new();
             let mut state = self.state();
@@ -442,7 +471,7 @@ impl Timers {
             let now = state.look(self.clock.as_ref());
             if std::mem::take(&mut state.went_back) && state.horizon.is_some() {
                 drop(state);
-                match reader.tasks_set_after(now) {
+                match reader().tasks_set_after(now) {
                     Ok(rows) => self.add_all(&rows),
                     Err(error) => {
                         tracing::warn!(%error, "could not read the timers armed before the clock was set back; they follow the clock");
@@ -474,10 +503,9 @@ impl Timers {
                 (first, Some(horizon)) if first.is_none_or(|first| first >= horizon) => {
                     drop(state);
                     let before = (horizon.0, horizon.1, horizon.2 - 1);
-                    if let Err(error) = self.read_on(reader, before) {
+                    if let Err(error) = self.read_on(&reader, before) {
                         tracing::warn!(%error, "could not read the next timers; trying again");
-                        let mut state = self.state();
-                        state.set_horizon(horizon);
+                        let state = self.state();
                         drop(state.wait_timeout(&self.changed, LOOK_AGAIN));
                     }
                 }

@@ -469,6 +469,14 @@ pub(crate) fn stumble(
         slot.mailbox().phase = SlotPhase::Idle;
         return engine.fenced(error);
     }
+    if let StoreError::Elsewhere(_) = error {
+        // The partition was given away while its turn ran: whoever runs it now begins it anew.
+        if let Some(creating) = body.creating.take() {
+            (creating.respond)(Err(error.clone()));
+        }
+        slot.mailbox().phase = SlotPhase::Idle;
+        return;
+    }
     if let Some(creating) = body.creating.take() {
         *body = Body::default();
         drop(body);

@@ -68,6 +68,10 @@ impl Engine {
 
     pub(in crate::engine) fn fire(self: &Arc<Self>, fired: Fired) {
         let Fired { key, due, at, .. } = fired;
+        if !matches!(due, Due::Retain | Due::Receive) && !self.owns(key) {
+            // Whoever runs the instance now has it from the hub.
+            return;
+        }
         let is_for_all = matches!(due, Due::Wake | Due::Grace(_));
         if !is_for_all && self.is_suspended(key) {
             // The entry stays in the hub, and is armed again when the instance is resumed.

@@ -84,7 +84,7 @@ impl Engine {
     /// Receives the next batch, and the next one after that, until there is none.
     pub(in crate::engine) fn receive(self: &Arc<Self>) {
         self.work.receiving.read();
-        let sent = match self.hub.reader.outbox(BATCH) {
+        let sent = match self.own_reader().outbox(BATCH) {
             Ok(sent) if sent.is_empty() => {
                 if self.work.receiving.found_nothing() {
                     self.enqueue(Work::Receive);
@@ -107,7 +107,7 @@ impl Engine {
     /// Receives all that was sent, before anything else is done.
     pub(in crate::engine) fn receive_all(self: &Arc<Self>) -> Result<(), StoreError> {
         loop {
-            let sent = self.hub.reader.outbox(BATCH)?;
+            let sent = self.own_reader().outbox(BATCH)?;
             if sent.is_empty() {
                 return Ok(());
             }

@@ -85,10 +85,10 @@ fn next_step(
     }
 }
 
-/// Abandons the work of an instance because the host stops. A start that is not in the hub is answered as failed.
-pub(crate) fn put_down(slot: &Slot) {
+/// Abandons the work of an instance because the host stops, or does not run it any more. A start that is not in the hub is answered as failed.
+pub(crate) fn put_down(slot: &Slot, why: &StoreError) {
     if let Some(creating) = slot.body().creating.take() {
-        (creating.respond)(Err(StoreError::Closed));
+        (creating.respond)(Err(why.clone()));
     }
     slot.mailbox().phase = SlotPhase::Idle;
 }

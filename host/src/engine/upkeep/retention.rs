@@ -107,14 +107,15 @@ impl Engine {
     fn try_retain(&self) -> Result<Vec<InstanceKey>, StoreError> {
         let (ages, now) = (self.retention.state().ages, self.clock.now());
         let (mut keys, mut next) = (Vec::new(), None);
+        let reader = self.own_reader();
         for status in [Status::Completed, Status::Failed, Status::Terminated] {
             let Some(age) = ages.of(status) else { continue };
             let room = BATCH - u32::try_from(keys.len()).unwrap_or(BATCH);
             if let Some(by) = now.0.checked_sub(age.0) {
-                keys.extend(self.hub.reader.ended_by(status, Timestamp(by), room)?);
+                keys.extend(reader.ended_by(status, Timestamp(by), room)?);
             }
             if keys.is_empty()
-                && let Some(first) = self.hub.reader.first_end(status)?
+                && let Some(first) = reader.first_end(status)?
             {
                 let at = goes_at(first, age);
                 next = Some(next.map_or(at, |before: Timestamp| before.min(at)));

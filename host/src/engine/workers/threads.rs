@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use perennial_core::Envelope;
 
 use crate::engine::locks::{Guard, rank};
-use crate::engine::memory::slots::put_back;
+use crate::engine::memory::slots::{Slot, put_back};
 use crate::engine::tasks::timers::Fired;
 use crate::engine::turn::committed;
 use crate::engine::turn::inline;
@@ -108,7 +108,7 @@ impl Engine {
                         .again_in(TRY_AGAIN_AFTER, fired.key, fired.due);
                 }
             };
-            engine.timers.run(&engine.hub.reader, fire);
+            engine.timers.run(|| engine.own_reader(), fire);
         })?;
         self.spawn_thread("processors", |engine| engine.activities.processors.watch())?;
         let weak = Arc::downgrade(self);
@@ -121,7 +121,7 @@ impl Engine {
     }
 
     /// Starts a thread that calls `run`, and calls it again after a panic.
-    fn spawn_thread(
+    pub(in crate::engine) fn spawn_thread(
         self: &Arc<Self>,
         name: &str,
         run: impl Fn(&Arc<Self>) + Send + 'static,
@@ -171,8 +171,8 @@ impl Engine {
     /// Abandons work. The hub has everything that is needed to do it later.
     fn put_down(work: Work) {
         match work {
-            Work::Run(slot) => worker::put_down(&slot),
-            Work::Committed(done) => worker::put_down(&done.slot),
+            Work::Run(slot) => worker::put_down(&slot, &StoreError::Closed),
+            Work::Committed(done) => worker::put_down(&done.slot, &StoreError::Closed),
             Work::Collect | Work::Retain | Work::Receive => {}
         }
     }
@@ -213,6 +213,9 @@ impl Engine {
         match work {
             Work::Run(_) | Work::Collect | Work::Retain | Work::Receive if self.is_stopping() => {
                 Self::put_down(work);
+            }
+            Work::Run(slot) if !self.hub.partitions.runs(slot.key) => {
+                worker::put_down(&slot, &StoreError::Elsewhere(self.partition_of(slot.key)));
             }
             Work::Run(slot) => worker::run(self, &slot, worker),
             Work::Committed(done) => {
@@ -258,6 +261,7 @@ impl Engine {
     fn stop_by(self: &Arc<Self>, until: Instant) {
         self.end.stopping.store(true, Ordering::Release);
         self.timers.stop();
+        self.pace.stop();
         let cut = self.activities.stop();
         self.work.there.notify_all();
         let is_quiet = self.wait_until(until, Queue::is_quiet);
@@ -323,32 +327,33 @@ impl Engine {
     /// Drops the instances in memory. Messages that are only in memory go to the inboxes.
     fn put_down_all(&self) {
         for slot in self.memory.slots.all() {
-            // A worker that does not end still holds it. The hub has the last commit.
-            let Some(mut body) = slot.try_body() else {
-                continue;
-            };
-            body.resident = None;
-            if let Some(asked) = body.asked.take() {
-                put_back(&slot, asked.batch);
-            }
-            let creating = body.creating.take();
-            drop(body);
-            if let Some(creating) = creating {
-                (creating.respond)(Err(StoreError::Closed));
-            }
-            worker::put_down(&slot);
-            let mut mail: Vec<Envelope> = slot.mailbox().mail.drain(..).collect();
-            mail.retain(|envelope| envelope.seq.is_none());
-            if !mail.is_empty() {
-                self.hub.writer.submit(Write::new(
-                    Change::Post {
-                        key: slot.key,
-                        messages: mail,
-                    },
-                    self.clock.now(),
-                    |_, _| {},
-                ));
-            }
+            self.post_unsaved(&slot, &StoreError::Closed);
+        }
+    }
+
+    /// Drops an instance from memory. Messages that are only in memory go to its inbox.
+    pub(in crate::engine) fn post_unsaved(&self, slot: &Slot, why: &StoreError) {
+        // A worker that does not end still holds it. The hub has the last commit.
+        let Some(mut body) = slot.try_body() else {
+            return;
+        };
+        body.resident = None;
+        if let Some(asked) = body.asked.take() {
+            put_back(slot, asked.batch);
+        }
+        drop(body);
+        worker::put_down(slot, why);
+        let mut mail: Vec<Envelope> = slot.mailbox().mail.drain(..).collect();
+        mail.retain(|envelope| envelope.seq.is_none());
+        if !mail.is_empty() {
+            self.hub.writer.submit(Write::new(
+                Change::Post {
+                    key: slot.key,
+                    messages: mail,
+                },
+                self.clock.now(),
+                |_, _| {},
+            ));
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::store::memory::{
     CommandRow, Instance, Mail, Memory, Module, Name, OwnedDefinition, Posted, Request, RewindRow,
     Task,
 };
-use crate::store::partition::Partitions;
+use crate::store::partition::{Partition, Partitions};
 use crate::store::types::{DefinitionKind, InstanceKey, KeyRow, ValueRow};
 
 /// What a batch of changes wrote: the rows of each table by key, and instructions to delete or change rows that were not looked at.
@@ -54,6 +54,19 @@ pub(in crate::store) struct Delta {
     pub(in crate::store) outbox: Vec<RowChange<i64, Posted>>,
     /// By token. A command that has an answer needs its body no more.
     pub(in crate::store) commands: Vec<RowChange<String, CommandRow>>,
+}
+
+impl Delta {
+    /// The partitions to which something was sent, some twice.
+    pub(in crate::store) fn sent_to(&self) -> impl Iterator<Item = Partition> {
+        let sent = self.outbox.iter().filter_map(|change| change.now.as_ref());
+        sent.map(|posted| posted.to)
+    }
+
+    /// Whether modules were deleted.
+    pub(in crate::store) fn deletes_modules(&self) -> bool {
+        self.modules.iter().any(|change| change.now.is_none())
+    }
 }
 
 impl Memory {

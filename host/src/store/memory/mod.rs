@@ -16,6 +16,8 @@ mod hub;
 mod inbox;
 mod instances;
 mod loading;
+#[cfg(test)]
+mod members;
 mod outbox;
 #[cfg(test)]
 pub(in crate::store) mod reader;
@@ -84,6 +86,8 @@ pub(in crate::store) struct Memory {
     posted: i64,
     /// The partitions of who uses these rows now.
     pub(in crate::store) own: Partitions,
+    /// The same at the mark.
+    own_before: Partitions,
     /// What only reads need.
     #[cfg(test)]
     pub(in crate::store) hub: Hub,
@@ -100,6 +104,9 @@ pub(in crate::store) struct Hub {
     pub(in crate::store) epoch: u64,
     /// The owner of each partition.
     pub(in crate::store) owners: std::collections::BTreeMap<Partition, u64>,
+    /// Owners that live, by epoch, and those whose partitions were taken away because they died.
+    pub(in crate::store) alive: BTreeSet<u64>,
+    pub(in crate::store) dead: BTreeSet<u64>,
     /// The number of the last transaction of each owner.
     pub(in crate::store) commits: std::collections::BTreeMap<u64, u64>,
     /// Commands of other processes by token: the place in the order in which they came, and the body.
@@ -234,11 +241,13 @@ impl Memory {
 
     /// What is changed from now on can be taken back on its own.
     pub(in crate::store) fn mark(&mut self) {
+        self.own_before = self.own;
         in_each_table!(self.mark());
     }
 
     /// Takes back what was changed since the mark.
     pub(in crate::store) fn undo(&mut self) {
+        self.own = self.own_before;
         in_each_table!(self.undo());
     }
 

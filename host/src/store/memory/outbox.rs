@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::store::StoreError;
 use crate::store::memory::{Memory, Posted};
 use crate::store::outbox::{OutboxMessage, Sent};
-use crate::store::partition::Partition;
+use crate::store::partition::{Partition, Partitions};
 use crate::store::rows::Found;
 use crate::store::rows::instances::{Head, InstanceRows};
 use crate::store::rows::outbox::OutboxRows;
@@ -18,6 +18,19 @@ impl OutboxRows for Memory {
 
     fn elsewhere_key(&self, key: InstanceKey) -> Option<Partition> {
         self.own.elsewhere_key(key)
+    }
+
+    fn partitions(&self) -> Partitions {
+        self.own
+    }
+
+    fn set_partitions(&mut self, own: Partitions) -> Found<()> {
+        self.own = own;
+        Ok(())
+    }
+
+    fn messages_for(&mut self, of: Partitions, limit: u32) -> Found<Vec<Sent>> {
+        Ok(self.waiting_for(of, limit))
     }
 
     fn send(&mut self, to: Partition, message: OutboxMessage) -> Found<()> {
@@ -99,11 +112,15 @@ impl Memory {
 
     /// The first messages for the partitions of this owner, in the order in which they were sent.
     pub(crate) fn outbox(&self, limit: u32) -> Result<Vec<Sent>, StoreError> {
-        let own = self.outbox.iter().filter(|(_, of)| self.own.has(of.to));
-        let sent = own.map(|(seq, posted)| Sent {
+        Ok(self.waiting_for(self.own, limit))
+    }
+
+    fn waiting_for(&self, of: Partitions, limit: u32) -> Vec<Sent> {
+        let there = self.outbox.iter().filter(|(_, sent)| of.has(sent.to));
+        let sent = there.map(|(seq, posted)| Sent {
             seq: *seq,
             message: posted.message.clone(),
         });
-        Ok(sent.take(limit as usize).collect())
+        sent.take(limit as usize).collect()
     }
 }

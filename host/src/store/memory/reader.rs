@@ -6,7 +6,7 @@ use crate::store::StoreError;
 use crate::store::memory::Memory;
 use crate::store::memory::shared::MemoryHub;
 use crate::store::partition::Partitions;
-use crate::store::reads::implement_reads;
+use crate::store::reads::{Reader, implement_reads};
 use crate::store::types::{InstanceKey, WasRunning};
 
 /// Reads a hub for who runs these partitions. What it finds was committed.
@@ -17,6 +17,10 @@ pub(crate) struct MemoryReader(pub(super) MemoryHub, pub(super) Partitions);
 implement_reads!(MemoryReader, by rows: Memory);
 
 impl MemoryReader {
+    fn within(&self, of: Partitions) -> Option<Reader> {
+        Some(Reader::new(Self(self.0.clone(), of)))
+    }
+
     fn rows(&self) -> MutexGuard<'_, Memory> {
         let mut rows = self.0.rows();
         rows.own = self.1;

@@ -2,7 +2,7 @@
 //!
 //! Invariant: only the last owner that took it over commits; the hub compares its epoch in each transaction.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,9 +12,10 @@ use perennial_core::{Digest, Timestamp};
 use crate::store::StoreError;
 use crate::store::flight::FlightRecorder;
 use crate::store::memory::Memory;
+use crate::store::memory::members::Shares;
 use crate::store::memory::reader::MemoryReader;
 use crate::store::memory::writer::{Gates, MemoryWriter};
-use crate::store::owned::{Owned, OwnerNote, Ownership};
+use crate::store::owned::Owned;
 use crate::store::partition::{Partition, Partitions};
 use crate::store::reads::Reader;
 use crate::store::writer::Writer;
@@ -27,8 +28,8 @@ struct Shared {
     rows: Mutex<Memory>,
     /// How many partitions it has.
     count: u16,
-    /// The owners that are told of messages, with their partitions.
-    owners: Mutex<Vec<(Partitions, Told)>>,
+    /// The owners that are told of messages, by their epochs.
+    told: Mutex<HashMap<u64, Told>>,
 }
 
 /// Called when something was sent to an owner.
@@ -67,7 +68,7 @@ impl MemoryHub {
         Self(Arc::new(Shared {
             rows: Mutex::new(rows),
             count,
-            owners: Mutex::default(),
+            told: Mutex::default(),
         }))
     }
 
@@ -88,6 +89,7 @@ impl MemoryHub {
             rows.hub.epoch += 1;
             let epoch = rows.hub.epoch;
             rows.hub.owners.extend(own.iter().map(|one| (one, epoch)));
+            rows.hub.alive.insert(epoch);
             epoch
         };
         let writer = MemoryWriter::start(self.clone(), epoch, own)?;
@@ -114,8 +116,10 @@ impl MemoryHub {
             _ => i64::try_from(owner.epoch << 32).unwrap_or(i64::MAX),
         };
         Ok(Owned {
-            owner: Box::new(Unannounced),
+            owner: Box::new(Shares::new(self.clone(), owner.epoch)),
             partitions: own,
+            // Who begins without any takes some.
+            is_shared: own.iter().next().is_none(),
             first_key,
             writer,
             reader,
@@ -182,30 +186,33 @@ impl MemoryHub {
     }
 
     /// Tells an owner from now on of messages to its partitions.
-    pub(super) fn tell(&self, own: Partitions, told: Told) {
-        let mut owners = self.0.owners.lock().unwrap_or_else(PoisonError::into_inner);
-        owners.retain(|(of, _)| !own.iter().any(|one| of.has(one)));
-        owners.push((own, told));
+    pub(super) fn tell(&self, epoch: u64, told: Told) {
+        self.told().insert(epoch, told);
     }
 
     /// Tells the owners of these partitions that something was sent there.
     pub(super) fn was_sent(&self, to: &[Partition]) {
-        let owners = self.0.owners.lock().unwrap_or_else(PoisonError::into_inner);
-        let told = owners
-            .iter()
-            .filter(|(own, _)| to.iter().any(|one| own.has(*one)));
-        let told: Vec<Told> = told.map(|(_, told)| Arc::clone(told)).collect();
-        drop(owners);
+        if to.is_empty() {
+            return;
+        }
+        let owners: BTreeSet<u64> = {
+            let rows = self.rows();
+            to.iter()
+                .filter_map(|one| rows.hub.owners.get(one).copied())
+                .collect()
+        };
+        let told: Vec<Told> = {
+            let all = self.told();
+            owners
+                .iter()
+                .filter_map(|owner| all.get(owner).cloned())
+                .collect()
+        };
         told.iter().for_each(|told| told());
     }
-}
 
-/// The owner of a hub that other processes do not see.
-struct Unannounced;
-
-impl Ownership for Unannounced {
-    fn announce(&mut self, _: &OwnerNote) -> std::io::Result<()> {
-        Ok(())
+    fn told(&self) -> MutexGuard<'_, HashMap<u64, Told>> {
+        self.0.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -213,7 +220,7 @@ impl Memory {
     /// Whether an owner with this epoch still owns the partitions that it runs.
     pub(super) fn is_owned_by(&self, epoch: u64) -> bool {
         let owner = |one| self.hub.owners.get(&one) == Some(&epoch);
-        self.own.iter().all(owner)
+        !self.hub.dead.contains(&epoch) && self.own.iter().all(owner)
     }
 
     /// The live instances of each module.

@@ -121,7 +121,7 @@ impl Writes for MemoryWriter {
 
     fn when_sent(&self, told: Arc<dyn Fn() + Send + Sync>) {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.hub.tell(state.own, told);
+        state.hub.tell(state.epoch, told);
     }
 
     fn live(&self) -> &LiveCounts {
@@ -213,7 +213,7 @@ impl State {
     ) -> Result<Vec<Result<(), StoreError>>, StoreError> {
         let seen = Arc::clone(&self.seen);
         seen.gates.commit.pass();
-        let (number, results, outcome, sent) = {
+        let (number, results, outcome, sent, own) = {
             let mut rows = self.hub.rows();
             rows.own = self.own;
             if self.fenced || !rows.is_owned_by(self.epoch) {
@@ -244,7 +244,7 @@ impl State {
                 *rows = before;
                 return Err(error.clone());
             }
-            let sent = rows.sent_now();
+            let (sent, own) = (rows.sent_now(), rows.own);
             rows.forget_undo();
             let outcome = seen.faults.commit();
             if outcome == Commit::Lost {
@@ -252,15 +252,17 @@ impl State {
             } else if seen.space.is_wanted() {
                 seen.space.publish(rows.pages());
             }
-            (number, results, outcome, sent)
+            (number, results, outcome, sent, own)
         };
         if outcome != Commit::Lost {
             self.hub.was_sent(&sent);
         }
-        match outcome {
-            Commit::Made => Ok(results),
-            Commit::Lost | Commit::Unheard => self.look_up(number, results),
-        }
+        let results = match outcome {
+            Commit::Made => results,
+            Commit::Lost | Commit::Unheard => self.look_up(number, results)?,
+        };
+        self.own = own;
+        Ok(results)
     }
 
     /// Finds out whether a commit that reported an error happened.

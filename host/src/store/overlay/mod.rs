@@ -51,9 +51,8 @@ pub(in crate::store) struct Overlay<S> {
     batch: Batch,
     /// Whether the rows of the hub itself are in memory.
     has_hub: bool,
-    /// The partitions of this owner as of the last batch that was committed, and as of the mark.
+    /// The partitions of this owner as of the last batch that was committed.
     own: Partitions,
-    own_at_mark: Partitions,
     /// Messages that were sent so far.
     posted: i64,
     /// How often the source was asked.
@@ -71,7 +70,6 @@ impl<S> Overlay<S> {
             batch: Batch::default(),
             has_hub: false,
             own: Partitions::default(),
-            own_at_mark: Partitions::default(),
             posted: 0,
             round_trips: 0,
         }
@@ -79,7 +77,7 @@ impl<S> Overlay<S> {
 
     /// The same for the owner of these partitions.
     pub(in crate::store) fn of(mut self, own: Partitions) -> Self {
-        (self.own, self.own_at_mark, self.memory.own) = (own, own, own);
+        (self.own, self.memory.own) = (own, own);
         self
     }
 
@@ -113,13 +111,11 @@ impl<S> Overlay<S> {
     pub(in crate::store) fn mark(&mut self) {
         self.memory.mark();
         self.batch.mark();
-        self.own_at_mark = self.memory.own;
     }
 
     /// Takes back what was changed since the mark: a change of the batch failed.
     pub(in crate::store) fn undo(&mut self) {
         self.memory.undo();
-        self.memory.own = self.own_at_mark;
         let undone = self.batch.undo();
         for key in undone.miscounted {
             // Its tasks were loaded as the undone change would have counted them.

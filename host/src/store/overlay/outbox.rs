@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use crate::store::memory::Posted;
-use crate::store::outbox::OutboxMessage;
+use crate::store::outbox::{OutboxMessage, Sent};
 use crate::store::overlay::Overlay;
 use crate::store::overlay::source::{Source, Wanted};
-use crate::store::partition::Partition;
+use crate::store::partition::{Partition, Partitions};
 use crate::store::rows::Found;
 use crate::store::rows::instances::Head;
 use crate::store::rows::outbox::OutboxRows;
@@ -34,6 +34,35 @@ impl<S: Source> OutboxRows for Overlay<S> {
 
     fn elsewhere_key(&self, key: InstanceKey) -> Option<Partition> {
         self.memory.own.elsewhere_key(key)
+    }
+
+    fn partitions(&self) -> Partitions {
+        self.memory.own
+    }
+
+    fn set_partitions(&mut self, own: Partitions) -> Found<()> {
+        self.memory.own = own;
+        Ok(())
+    }
+
+    fn messages_for(&mut self, of: Partitions, limit: u32) -> Found<Vec<Sent>> {
+        let here = &self.memory.outbox;
+        let received = here.touched().filter(|seq| here.get(*seq).is_none());
+        let received: Vec<i64> = received.copied().collect();
+        self.round_trips += 1;
+        for (seq, posted) in self.source.messages_for(&of, limit, &received)? {
+            self.memory.outbox.load(seq, posted);
+            self.batch.sent.insert(seq);
+        }
+        // Those of this batch were sent after all that were committed.
+        let here = &self.memory.outbox;
+        let in_order = here.range(0..).chain(here.range(..0));
+        let there = in_order.filter(|(_, posted)| of.has(posted.to));
+        let sent = there.map(|(seq, posted)| Sent {
+            seq: *seq,
+            message: posted.message.clone(),
+        });
+        Ok(sent.take(limit as usize).collect())
     }
 
     fn send(&mut self, to: Partition, message: OutboxMessage) -> Found<()> {

@@ -115,6 +115,8 @@ impl Named<'_> {
             | Change::RevokeKey { .. }
             | Change::CollectModules { .. }
             | Change::RemoveModule { .. }
+            | Change::Join(_)
+            | Change::Leave(_)
             | Change::Answer(_) => {}
         }
     }

@@ -3,7 +3,7 @@
 use perennial_core::{Digest, TaskId};
 
 use crate::store::StoreError;
-use crate::store::memory::{Instance, Memory, texts_of};
+use crate::store::memory::{Instance, Memory, Posted, texts_of};
 use crate::store::overlay::source::{
     Garbage, History, HubRows, Left, Loaded, LoadedInstance, Source, Wanted,
 };
@@ -124,6 +124,18 @@ impl Source for Memory {
         let used = self.modules_of(|key| !except.contains(&key));
         let among = among.iter().filter(|digest| used.contains(digest));
         Ok(among.copied().collect())
+    }
+
+    fn messages_for(
+        &mut self,
+        of: &Partitions,
+        limit: u32,
+        without: &[i64],
+    ) -> Result<Vec<(i64, Posted)>, StoreError> {
+        let sent = self.outbox.iter();
+        let sent = sent.filter(|(seq, sent)| of.has(sent.to) && !without.contains(seq));
+        let sent = sent.map(|(seq, sent)| (*seq, sent.clone()));
+        Ok(sent.take(limit as usize).collect())
     }
 
     fn partitions_asked_by(&mut self, asker: InstanceKey) -> Result<Vec<Partition>, StoreError> {

@@ -134,6 +134,14 @@ pub(in crate::store) trait Source {
         except: &[InstanceKey],
     ) -> Result<Vec<Digest>, StoreError>;
 
+    /// The first messages that wait for some partitions, without these, in the order in which they were sent.
+    fn messages_for(
+        &mut self,
+        of: &Partitions,
+        limit: u32,
+        without: &[i64],
+    ) -> Result<Vec<(i64, Posted)>, StoreError>;
+
     /// The partitions in which instances were asked something by this one, or will be.
     fn partitions_asked_by(&mut self, asker: InstanceKey) -> Result<Vec<Partition>, StoreError>;
 

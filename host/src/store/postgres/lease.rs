@@ -97,10 +97,14 @@ fn take_in(
 ) -> Result<Taken, StoreError> {
     session.query(LOCK, &[&lock_of(address)])?;
     let is_old = is_old(session, address)?;
+    // A hub of one partition has one owner. One of an older format will have one partition.
+    let share = match is_old || count(session)? == 1 {
+        true => Share::All,
+        false => share,
+    };
     let mut former = Vec::new();
     for owner in living(session, address)? {
         let is_in_the_way = match share {
-            _ if is_old => true,
             Share::All => true,
             Share::Some(own) => owner.partitions.iter().any(|one| own.has(*one)),
             Share::Joined => false,
@@ -191,15 +195,21 @@ fn kill(session: &Session, epoch: i64, is_old: bool) -> Result<bool, StoreError>
 /// Keeps how far an owner got that is gone.
 const COUNT: &str = "UPDATE hub SET commits = greatest(hub.commits, o.commits), at = greatest(hub.at, o.at) FROM owner AS o WHERE o.epoch = $1";
 
-/// The partitions of a share.
-fn own(session: &Session, share: Share) -> Result<Partitions, StoreError> {
+/// How many partitions the hub has.
+fn count(session: &Session) -> Result<u16, StoreError> {
     let row = session.query_opt("SELECT partitions FROM hub WHERE id = 1", &[])?;
     let count: i16 = row.map_or(Ok(0), |row| row.try_get(0))?;
-    let count = u16::try_from(count).unwrap_or(0);
-    if !count.is_power_of_two() || count > MOST {
-        let what = format!("the task hub is said to have {count} partitions");
-        return Err(StoreError::Corrupt(what));
+    match u16::try_from(count) {
+        Ok(known) if known.is_power_of_two() && known <= MOST => Ok(known),
+        _ => Err(StoreError::Corrupt(format!(
+            "the task hub is said to have {count} partitions"
+        ))),
     }
+}
+
+/// The partitions of a share.
+fn own(session: &Session, share: Share) -> Result<Partitions, StoreError> {
+    let count = count(session)?;
     match share {
         Share::All => Ok(Partitions::all(count)),
         Share::Joined => Ok(Partitions::some(count, [])),

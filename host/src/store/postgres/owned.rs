@@ -145,6 +145,7 @@ pub(in crate::store) fn owned(
     Ok(crate::store::Owned {
         owner: Box::new(Announced),
         partitions: own,
+        is_shared: share == Share::Joined && own.count() > 1,
         first_key: match own.count() {
             1 => reader.last_key()?.0 + 1,
             _ => lease.first_key()?,

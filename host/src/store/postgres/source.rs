@@ -23,7 +23,7 @@ use crate::store::postgres::partitions::{self, ranges, unless_all};
 use crate::store::postgres::session::{Param, Session};
 use crate::store::postgres::wanted::{
     ASKED, BELOW, COMMANDS, ENDED_CHILDREN, GLANCE, HUB, INBOX, INSTANCES, LIVES_BELOW, REQUESTS,
-    SENT, TAKEN, TASKS, VALUES,
+    SENT, TAKEN, TASKS, VALUES, WAITING,
 };
 use crate::store::rows::instances::Child;
 use crate::store::types::{
@@ -257,6 +257,19 @@ impl Source for Link {
         rows.iter().map(|row| digest_of(row, 0)).collect()
     }
 
+    fn messages_for(
+        &mut self,
+        of: &Partitions,
+        limit: u32,
+        without: &[i64],
+    ) -> Result<Vec<(i64, Posted)>, StoreError> {
+        let of = partitions::numbers(of);
+        let rows = self
+            .session()?
+            .query(WAITING, &[&of, &i64::from(limit), &without])?;
+        rows.iter().map(posted).collect()
+    }
+
     fn partitions_asked_by(&mut self, asker: InstanceKey) -> Result<Vec<Partition>, StoreError> {
         let rows = self.session()?.query(ASKED, &[&asker.0])?;
         let asked = rows.iter();
@@ -286,7 +299,7 @@ impl Source for Link {
 }
 
 /// Reads a message of the outbox: its number, its partition and itself.
-fn posted(row: &Row) -> Result<(i64, Posted), StoreError> {
+pub(super) fn posted(row: &Row) -> Result<(i64, Posted), StoreError> {
     let posted = Posted {
         to: partitions::partition(row.try_get(1)?),
         message: decode(row.try_get(2)?, "a message between partitions")?,

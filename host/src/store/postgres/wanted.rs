@@ -93,6 +93,11 @@ pub(super) const LIVES_BELOW: &str = concat!(
      SELECT EXISTS (SELECT 1 FROM below AS b WHERE b.lives OR b.key = ANY($3)
          OR (SELECT true FROM outbox WHERE parent = b.key AND parent IS NOT NULL LIMIT 1))"
 );
+/// The first messages for some partitions, without some.
+pub(super) const WAITING: &str = "SELECT s.seq, s.partition, s.body FROM unnest($1::smallint[]) AS p (number)
+     CROSS JOIN LATERAL (SELECT seq, partition, body FROM outbox WHERE partition = p.number AND seq <> ALL($3::bigint[])
+         ORDER BY (seq + 0) LIMIT $2) AS s
+     ORDER BY s.seq LIMIT $2";
 /// Messages of the outbox.
 pub(super) const SENT: &str = "SELECT seq, partition, body FROM outbox WHERE seq = ANY($1)";
 /// Those of the ids that an instance has.

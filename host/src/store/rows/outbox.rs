@@ -1,8 +1,8 @@
 //! Rows of the outbox, and which partitions are run elsewhere.
 
 use crate::store::StoreError;
-use crate::store::outbox::OutboxMessage;
-use crate::store::partition::Partition;
+use crate::store::outbox::{OutboxMessage, Sent};
+use crate::store::partition::{Partition, Partitions};
 use crate::store::rows::Found;
 use crate::store::rows::instances::Head;
 use crate::store::types::{InstanceKey, InstanceRow};
@@ -17,6 +17,22 @@ pub(crate) trait OutboxRows {
     /// The partition of a key, if another owner runs it.
     fn elsewhere_key(&self, _key: InstanceKey) -> Option<Partition> {
         None
+    }
+
+    /// The partitions that this owner runs.
+    fn partitions(&self) -> Partitions {
+        Partitions::default()
+    }
+
+    /// From now on this owner runs these partitions.
+    fn set_partitions(&mut self, _own: Partitions) -> Found<()> {
+        let what = "other partitions of a hub without any".to_owned();
+        Err(StoreError::Corrupt(what))
+    }
+
+    /// The first messages that wait for some partitions, in the order in which they were sent; with those of this transaction.
+    fn messages_for(&mut self, _of: Partitions, _limit: u32) -> Found<Vec<Sent>> {
+        Ok(Vec::new())
     }
 
     /// Puts a message into the outbox.

@@ -5,12 +5,14 @@ use perennial_core::{Command, Digest, Envelope, Message, Status, Timestamp};
 use crate::limits::KEYS;
 use crate::store::StoreError;
 use crate::store::change::Change;
+use crate::store::outbox::OutboxMessage;
 use crate::store::reply::{Purged, Reply};
 use crate::store::rows::Rows;
 use crate::store::rules::attempts;
 use crate::store::rules::control::{self, commit_and_cascade};
 use crate::store::rules::create::{self, CreateOutcome};
 use crate::store::rules::inbox::is_live;
+use crate::store::rules::misplaced;
 use crate::store::rules::modules;
 use crate::store::rules::purge;
 use crate::store::rules::receive;
@@ -33,6 +35,7 @@ pub(crate) fn apply(
     now: Timestamp,
     effects: &mut Effects,
 ) -> Result<Reply, StoreError> {
+    misplaced::refuse(rows, change)?;
     Ok(match change {
         Change::Turn(commit) => created(commit_and_cascade(rows, commit, effects)?),
         Change::Start(new) => created(create::start(rows, new, now, effects)?),
@@ -84,7 +87,9 @@ pub(crate) fn apply(
         Change::Begin { place, at } => done_if(rows.begin(*place, *at)?),
         Change::Beats(beats) => {
             for (place, beat) in beats {
-                rows.beat(*place, beat)?;
+                if rows.elsewhere_key(place.0).is_none() {
+                    rows.beat(*place, beat)?;
+                }
             }
             Reply::Done
         }
@@ -116,6 +121,14 @@ pub(crate) fn apply(
         },
         Change::Receive(sent) => {
             receive::receive(rows, sent, now, effects)?;
+            Reply::Done
+        }
+        Change::Join(which) => {
+            receive::join(rows, which, now, effects)?;
+            Reply::Done
+        }
+        Change::Leave(which) => {
+            rows.set_partitions(rows.partitions().without(which))?;
             Reply::Done
         }
         Change::Answer(reply) => reply.clone(),
@@ -180,7 +193,9 @@ fn count_deliveries(
     now: Timestamp,
 ) -> Result<Reply, StoreError> {
     for was in running {
-        attempts::count_crash(rows, was, now)?;
+        if rows.elsewhere_key(was.key).is_none() {
+            attempts::count_crash(rows, was, now)?;
+        }
     }
     settings::forget_old_answers(rows, now)?;
     Ok(Reply::Done)
@@ -212,7 +227,9 @@ fn cut_off(
     now: Timestamp,
 ) -> Result<Reply, StoreError> {
     for cut in attempts {
-        attempts::count_stop(rows, cut, now)?;
+        if rows.elsewhere_key(cut.key).is_none() {
+            attempts::count_stop(rows, cut, now)?;
+        }
     }
     if stops && let Some(host) = settings::last_host(rows)? {
         let stopped = true;
@@ -248,6 +265,16 @@ fn post(
     messages: &[Envelope],
     effects: &mut Effects,
 ) -> Result<Reply, StoreError> {
+    if let Some(to) = rows.elsewhere_key(key) {
+        // The partition was given away meanwhile. All else that its owner must know is in the hub.
+        for Envelope { message, .. } in messages {
+            if let Message::ActivityEnded { .. } | Message::AttemptsFailed { .. } = message {
+                let message = message.clone();
+                rows.send(to, OutboxMessage::Deliver { key, message })?;
+            }
+        }
+        return Ok(Reply::Nothing);
+    }
     if !is_live(rows, key)? {
         return Ok(Reply::Nothing);
     }

@@ -11,6 +11,7 @@ mod create;
 mod epilogue;
 mod family;
 mod inbox;
+mod misplaced;
 mod modules;
 mod parents;
 mod purge;

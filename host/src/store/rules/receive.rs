@@ -4,6 +4,7 @@ use perennial_core::Timestamp;
 
 use crate::store::StoreError;
 use crate::store::outbox::{OutboxMessage, Sent};
+use crate::store::partition::{Partition, Partitions};
 use crate::store::rows::Rows;
 use crate::store::rules::children::{command_child, release_children_here};
 use crate::store::rules::control::cascade_here;
@@ -11,6 +12,9 @@ use crate::store::rules::family;
 use crate::store::rules::inbox::deliver_if_live;
 use crate::store::rules::send;
 use crate::store::types::Effects;
+
+/// Messages that are read at once.
+const AT_ONCE: u32 = 1_000;
 
 /// Receives messages, in their order. One that was received before is left alone.
 pub(super) fn receive(
@@ -27,6 +31,35 @@ pub(super) fn receive(
         }
     }
     Ok(())
+}
+
+/// Begins to run partitions. What waits for the partitions of this owner is received first, and then what waits for the new ones: from now on
+/// nothing is sent between them any more, and must not overtake that.
+pub(super) fn join(
+    rows: &mut impl Rows,
+    which: &[Partition],
+    now: Timestamp,
+    effects: &mut Effects,
+) -> Result<(), StoreError> {
+    let before = rows.partitions();
+    receive_all(rows, before, now, effects)?;
+    rows.set_partitions(before.with(which))?;
+    receive_all(rows, before.with(which), now, effects)
+}
+
+fn receive_all(
+    rows: &mut impl Rows,
+    of: Partitions,
+    now: Timestamp,
+    effects: &mut Effects,
+) -> Result<(), StoreError> {
+    loop {
+        let sent = rows.messages_for(of, AT_ONCE)?;
+        if sent.is_empty() {
+            return Ok(());
+        }
+        receive(rows, &sent, now, effects)?;
+    }
 }
 
 fn make(

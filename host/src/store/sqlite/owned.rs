@@ -53,6 +53,7 @@ pub(crate) fn take_over(path: &Path, now: Timestamp) -> Result<Owned, StoreError
     Ok(Owned {
         owner: Box::new(lock),
         partitions: Partitions::default(),
+        is_shared: false,
         first_key: reader.last_key()?.0 + 1,
         writer,
         reader,

@@ -13,6 +13,7 @@ use crate::store::StoreError;
 use crate::store::backlog::Backlog;
 use crate::store::codec::int;
 use crate::store::overlay::{Bound, Overlay};
+use crate::store::partition::Partitions;
 use crate::store::postgres::address::Address;
 use crate::store::postgres::indexes::by;
 use crate::store::postgres::lease::{self, Lease, Standing};
@@ -70,15 +71,23 @@ pub(super) struct State {
     holds: bool,
     /// Whether a transaction was sent whose outcome is not known yet.
     sending: bool,
+    /// Whether a transaction that deletes modules is tried again, because it was refused.
+    tries_again: bool,
 }
 
 impl State {
-    pub(super) fn new(address: Address, session: Session, lease: Lease, shared: Shared) -> Self {
+    pub(super) fn new(
+        address: Address,
+        session: Session,
+        lease: Lease,
+        own: Partitions,
+        shared: Shared,
+    ) -> Self {
         let now = Instant::now();
         shared.renewed(now);
         Self {
             address,
-            overlay: Overlay::new(Link(Some(session)), KEPT),
+            overlay: Overlay::new(Link(Some(session)), KEPT).of(own),
             lease,
             shared,
             counts_live: false,
@@ -86,6 +95,7 @@ impl State {
             renewed: now,
             holds: true,
             sending: false,
+            tries_again: false,
         }
     }
 
@@ -273,12 +283,21 @@ impl State {
             at: int(now.0),
             version: self.lease.version,
             changes_hub: delta::changes_hub(&delta),
+            lock: lease::lock_of(&self.address),
             statements: delta::statements(&delta).map_err(Failed::Error)?,
         });
         self.sending = true;
         let committed = self.send(&transaction);
         self.sending = false;
+        // Another owner may have begun to use a module after this one looked who does: it looks again.
+        let looks_again = delta.deletes_modules() && matches!(committed, Err(Failed::Error(_)));
+        if looks_again && self.fenced.is_none() && !std::mem::replace(&mut self.tries_again, true) {
+            self.overlay.forget_all();
+            return Err(Failed::Stale);
+        }
+        self.tries_again = false;
         committed?;
+        self.shared.sent.add(delta.sent_to());
         self.lease.number = number;
         self.lease.version += i64::from(transaction.changes_hub);
         self.overlay.committed();
@@ -360,7 +379,7 @@ impl State {
             Err(error) => return Sent::Unknown(error),
         };
         common.sent.fetch_add(1, Ordering::Relaxed);
-        let statements = transaction.statements.len() as u64 + 3;
+        let statements = transaction.count() as u64;
         common.statements.fetch_add(statements, Ordering::Relaxed);
         let fate = common.commit();
         if fate == Commit::Lost {

@@ -7,7 +7,8 @@ use rusqlite::Connection;
 
 use crate::store::StoreError;
 use crate::store::flight;
-use crate::store::reads::implement_reads;
+use crate::store::partition::Partitions;
+use crate::store::reads::{Reader, implement_reads};
 use crate::store::sqlite::file::foreign_log;
 use crate::store::sqlite::file::lock::is_owned;
 use crate::store::sqlite::file::open;
@@ -63,6 +64,10 @@ impl FileReader {
             connections,
             returned: Condvar::new(),
         })
+    }
+
+    fn within(&self, _: Partitions) -> Option<Reader> {
+        None
     }
 
     /// The turns and attempts that the owner of the hub runs now, as far as this machine knows.

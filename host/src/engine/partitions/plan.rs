@@ -1,0 +1,156 @@
+//! How the hosts that share a hub divide its partitions among themselves.
+//!
+//! There is no leader. Each host looks at who lives and who has what, and everybody who sees the same computes the same division: as equal as
+//! possible, by the order of epochs. A host takes what nobody has until it has its share, and gives away only what it has beyond its share,
+//! to those who have less than theirs.
+
+use crate::store::{Members, Partition};
+
+/// What a host has to do after a look.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// Partitions to take: nobody has them.
+    pub(super) take: Vec<Partition>,
+    /// How many partitions to give to which owners.
+    pub(super) give: Vec<(i64, usize)>,
+    /// How many partitions this host lacks.
+    pub(super) lacks: usize,
+}
+
+/// What `members.me` has to do.
+pub(super) fn plan(members: &Members) -> Plan {
+    let Some(me) = members.owners.iter().position(|of| of.epoch == members.me) else {
+        // It was declared dead.
+        return Plan::default();
+    };
+    let count = members.owners.len();
+    let held: Vec<usize> = members
+        .owners
+        .iter()
+        .map(|of| of.partitions.len())
+        .collect();
+    let all = held.iter().sum::<usize>() + members.free.len();
+    let share = |owner: usize| all / count + usize::from(owner < all % count);
+    let lacks = |owner: usize| share(owner).saturating_sub(held[owner]);
+    let beyond = |owner: usize| held[owner].saturating_sub(share(owner));
+    // Who lacks some, in order; what is free fills the first of these places, and what others give the rest.
+    let places: Vec<usize> = (0..count)
+        .flat_map(|owner| std::iter::repeat_n(owner, lacks(owner)))
+        .collect();
+    let (to_take, to_get) = places.split_at(members.free.len().min(places.len()));
+    let before_me = to_take.iter().filter(|owner| **owner < me).count();
+    let mine = to_take.iter().filter(|owner| **owner == me).count();
+    let given_before: usize = (0..me).map(beyond).sum();
+    let mut give: Vec<(i64, usize)> = Vec::new();
+    for to in to_get.iter().skip(given_before).take(beyond(me)) {
+        let to = members.owners[*to].epoch;
+        match give.last_mut() {
+            Some((last, count)) if *last == to => *count += 1,
+            _ => give.push((to, 1)),
+        }
+    }
+    Plan {
+        take: members
+            .free
+            .iter()
+            .skip(before_me)
+            .take(mine)
+            .copied()
+            .collect(),
+        give,
+        lacks: lacks(me),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use perennial_core::Millis;
+
+    use super::*;
+    use crate::store::{Member, OwnerNote};
+
+    /// A hub whose owners have the epochs 1, 2, … and so many partitions each; the rest is free.
+    fn members(me: i64, all: u16, held: &[u16]) -> Members {
+        let mut next = (0..all).map(Partition);
+        let owners = (1..).zip(held).map(|(epoch, count)| Member {
+            epoch,
+            note: OwnerNote::of_this_process("a test", None),
+            url: None,
+            silent_for: Millis(0),
+            partitions: next.by_ref().take(usize::from(*count)).collect(),
+        });
+        Members {
+            me,
+            owners: owners.collect(),
+            free: next.collect(),
+        }
+    }
+
+    #[test]
+    fn one_host_takes_all() {
+        let plan = plan(&members(1, 64, &[0]));
+        assert_eq!((plan.take.len(), plan.lacks), (64, 64));
+        assert!(plan.give.is_empty());
+    }
+
+    #[test]
+    fn a_host_that_was_declared_dead_does_nothing() {
+        assert_eq!(plan(&members(3, 8, &[2, 2])), Plan::default());
+    }
+
+    #[test]
+    fn a_second_host_gets_half() {
+        assert_eq!(plan(&members(1, 64, &[64, 0])).give, [(2, 32)]);
+        let second = plan(&members(2, 64, &[64, 0]));
+        assert_eq!(
+            (second.take.len(), second.give.len(), second.lacks),
+            (0, 0, 32)
+        );
+    }
+
+    /// Whatever is given away and taken at once by all who see the same leaves an equal division: no partition is taken twice, and nobody
+    /// gets more than a share.
+    #[test]
+    fn all_hosts_together_reach_an_equal_division_at_once() {
+        for all in [1u16, 2, 4, 7, 64] {
+            for held in [
+                vec![0],
+                vec![0, 0],
+                vec![all],
+                vec![all, 0, 0],
+                vec![0, all, 0],
+                vec![all / 2, 0],
+                vec![all / 2, all / 3, 0, 0],
+                vec![0, all / 4, all / 4, all / 4],
+                vec![1.min(all), 0, 0, 0, 0],
+            ] {
+                let owners = held.len() as i64;
+                let mut count: BTreeMap<i64, usize> = (1..)
+                    .zip(&held)
+                    .map(|(epoch, n)| (epoch, usize::from(*n)))
+                    .collect();
+                let mut taken = Vec::new();
+                for me in 1..=owners {
+                    let plan = plan(&members(me, all, &held));
+                    *count.get_mut(&me).unwrap() += plan.take.len();
+                    taken.extend(plan.take);
+                    for (to, given) in plan.give {
+                        *count.get_mut(&me).unwrap() -= given;
+                        *count.get_mut(&to).unwrap() += given;
+                    }
+                }
+                let free = usize::from(all) - held.iter().map(|n| usize::from(*n)).sum::<usize>();
+                taken.sort();
+                taken.dedup();
+                assert_eq!(taken.len(), free, "{all} {held:?}");
+                let (least, most) = (count.values().min(), count.values().max());
+                assert!(
+                    most.unwrap() - least.unwrap() <= 1,
+                    "{all} {held:?} {count:?}"
+                );
+            }
+        }
+    }
+}
