@@ -70,10 +70,6 @@ pub(crate) enum Share {
     )]
     Some(Partitions),
     /// Nothing yet: it shares the hub with other owners.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "hosts own all of a hub; only tests share one")
-    )]
     Joined,
 }
 

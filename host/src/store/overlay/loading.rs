@@ -136,9 +136,7 @@ impl<S: Source> Overlay<S> {
         let mut ids: BTreeSet<String> = wanted.ids.into_iter().collect();
         ids.retain(|id| own.elsewhere(id).is_none() && !self.has_id(id));
         let mut starts: BTreeSet<String> = wanted.starts.into_iter().collect();
-        starts.retain(|id| {
-            own.elsewhere(id).is_none() && !ids.contains(id) && !self.has_id(id)
-        });
+        starts.retain(|id| own.elsewhere(id).is_none() && !ids.contains(id) && !self.has_id(id));
         let (memory, batch) = (&self.memory, &self.batch);
         let is_fresh = |key: &InstanceKey| memory.instances.before(key) == Some(false);
         let live = wanted.live_children_of.into_iter();
@@ -181,7 +179,11 @@ impl<S: Source> Overlay<S> {
             children.or_default().push(child);
         }
         for (parent, partition) in loaded.below {
-            self.batch.below.entry(parent).or_default().insert(partition);
+            self.batch
+                .below
+                .entry(parent)
+                .or_default()
+                .insert(partition);
         }
         for (seq, posted) in loaded.sent {
             self.memory.outbox.load(seq, posted);

@@ -100,11 +100,8 @@ impl<S: Source> OutboxRows for Overlay<S> {
         if self.memory.own.is_all() {
             return Ok(Vec::new());
         }
-        let mut asked: BTreeSet<Partition> = self
-            .memory
-            .partitions_asked_by(asker)?
-            .into_iter()
-            .collect();
+        let here = OutboxRows::partitions_asked_by(&mut self.memory, asker)?;
+        let mut asked: BTreeSet<Partition> = here.into_iter().collect();
         if !self.is_fresh(asker) {
             self.round_trips += 1;
             let committed = self.source.partitions_asked_by(asker)?.into_iter();

@@ -8,8 +8,8 @@ use crate::store::overlay::source::{
     Garbage, History, HubRows, Left, Loaded, LoadedInstance, Source, Wanted,
 };
 use crate::store::partition::{Partition, Partitions};
-use crate::store::rows::outbox::OutboxRows;
 use crate::store::rows::instances::Child;
+use crate::store::rows::outbox::OutboxRows;
 use crate::store::types::InstanceKey;
 
 impl Source for Memory {

@@ -12,6 +12,7 @@ mod garbage;
 mod indexes;
 pub(in crate::store) mod integrity;
 mod lease;
+mod loading;
 pub(in crate::store) mod outside;
 pub(in crate::store) mod owned;
 mod partitions;

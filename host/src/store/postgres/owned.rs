@@ -87,7 +87,8 @@ fn wait_for_lease(
             Some(session) => Ok(session),
             None => Session::open(address, Purpose::Write),
         };
-        let taken = session.and_then(|session| Ok((take(&session, address, note, share)?, session)));
+        let taken =
+            session.and_then(|session| Ok((take(&session, address, note, share)?, session)));
         let error = match taken {
             Ok((Taken::Lease { lease, own, former }, session)) => {
                 return Ok((session, First { own, lease, former }));

@@ -79,7 +79,8 @@ pub(super) const BELOW: &str = concat!(
     " UNION ALL SELECT parent, partition FROM outbox WHERE parent = ANY($1) AND parent IS NOT NULL"
 );
 /// Where requests of an instance are, or are about to be.
-pub(super) const ASKED: &str = "SELECT DISTINCT (instance >> 53)::smallint FROM request WHERE asker = $1 AND asker IS NOT NULL
+pub(super) const ASKED: &str =
+    "SELECT DISTINCT (instance >> 53)::smallint FROM request WHERE asker = $1 AND asker IS NOT NULL
      UNION ALL SELECT partition FROM outbox WHERE asker = $1 AND asker IS NOT NULL";
 /// Whether a descendant of an instance lives in other partitions than some, or is about to; or is one of some instances.
 pub(super) const LIVES_BELOW: &str = concat!(

@@ -19,10 +19,10 @@ mod pipeline;
 mod shared;
 mod tables;
 
-use std::sync::{Arc, Mutex, PoisonError};
 #[cfg(test)]
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::store::StoreError;
@@ -51,6 +51,8 @@ pub(in crate::store) struct PostgresWriter {
     thread: WriterThread<Box<Write>>,
     shared: Shared,
     address: Address,
+    /// Whether there are no other owners, so that nothing is sent.
+    is_alone: bool,
     /// Told of messages of other owners.
     notices: Mutex<Option<Notices>>,
 }
@@ -64,6 +66,7 @@ impl PostgresWriter {
         own: Partitions,
     ) -> Result<Self, StoreError> {
         let shared = Shared::default();
+        shared.sent.set_own(own);
         let place = address.to_string();
         let of_hub = address.clone();
         let mut state = State::new(address, session, lease, own, shared.clone());
@@ -72,6 +75,7 @@ impl PostgresWriter {
             thread,
             shared,
             address: of_hub,
+            is_alone: own.is_all(),
             notices: Mutex::default(),
         })
     }
@@ -121,6 +125,9 @@ impl Writes for PostgresWriter {
     }
 
     fn when_sent(&self, told: Arc<dyn Fn() + Send + Sync>) {
+        if self.is_alone {
+            return;
+        }
         let notices = Notices::start(&self.address, Arc::clone(&self.shared.sent), told);
         let mut kept = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
         match notices {
@@ -147,7 +154,7 @@ impl Writes for PostgresWriter {
     }
 
     #[cfg(test)]
-    fn faults(&self) -> &std::sync::Arc<crate::store::Faults> {
+    fn faults(&self) -> &Arc<crate::store::Faults> {
         &self.shared.common
     }
 }
@@ -184,7 +191,7 @@ pub(super) fn commit_delta(
     lease: &mut Lease,
     delta: &crate::store::memory::delta::Delta,
 ) -> Result<(), StoreError> {
-    let transaction = std::sync::Arc::new(pipeline::Transaction {
+    let transaction = Arc::new(pipeline::Transaction {
         epoch: lease.epoch,
         last: lease.number,
         at: 0,

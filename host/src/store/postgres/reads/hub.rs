@@ -5,8 +5,8 @@ use serde::de::DeserializeOwned;
 
 use crate::store::codec::uint;
 use crate::store::outbox::Sent;
-use crate::store::postgres::reads::{PostgresReader, all, has_nul};
 use crate::store::postgres::partitions;
+use crate::store::postgres::reads::{PostgresReader, all, has_nul};
 use crate::store::postgres::source::{big, posted, state, time};
 use crate::store::postgres::wanted::WAITING;
 use crate::store::queries::found::Tally;

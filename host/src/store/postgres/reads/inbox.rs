@@ -5,8 +5,8 @@ use tokio_postgres::Row;
 
 use crate::store::StoreError;
 use crate::store::codec::{decode, int};
-use crate::store::postgres::reads::{PostgresReader, all};
 use crate::store::postgres::partitions;
+use crate::store::postgres::reads::{PostgresReader, all};
 use crate::store::postgres::source::{big, time};
 use crate::store::sqlite::rows::queries::PAGE_BYTES;
 use crate::store::types::{InboxPage, InstanceKey};

@@ -12,6 +12,7 @@ use crate::shortage::{Resource, Shortage};
 use crate::store::StoreError;
 use crate::store::backlog::Backlog;
 use crate::store::codec::int;
+use crate::store::memory::delta::Delta;
 use crate::store::overlay::{Bound, Overlay};
 use crate::store::partition::Partitions;
 use crate::store::postgres::address::Address;
@@ -71,8 +72,8 @@ pub(super) struct State {
     holds: bool,
     /// Whether a transaction was sent whose outcome is not known yet.
     sending: bool,
-    /// Whether a transaction that deletes modules is tried again, because it was refused.
-    tries_again: bool,
+    /// Whether a transaction that deletes modules was refused, and is made again.
+    looks_again: bool,
 }
 
 impl State {
@@ -95,7 +96,7 @@ impl State {
             renewed: now,
             holds: true,
             sending: false,
-            tries_again: false,
+            looks_again: false,
         }
     }
 
@@ -286,21 +287,12 @@ impl State {
             lock: lease::lock_of(&self.address),
             statements: delta::statements(&delta).map_err(Failed::Error)?,
         });
-        self.sending = true;
-        let committed = self.send(&transaction);
-        self.sending = false;
-        // Another owner may have begun to use a module after this one looked who does: it looks again.
-        let looks_again = delta.deletes_modules() && matches!(committed, Err(Failed::Error(_)));
-        if looks_again && self.fenced.is_none() && !std::mem::replace(&mut self.tries_again, true) {
-            self.overlay.forget_all();
-            return Err(Failed::Stale);
-        }
-        self.tries_again = false;
-        committed?;
-        self.shared.sent.add(delta.sent_to());
+        self.send_delta(&delta, &transaction)?;
         self.lease.number = number;
         self.lease.version += i64::from(transaction.changes_hub);
         self.overlay.committed();
+        self.shared.sent.add(delta.sent_to());
+        self.shared.sent.set_own(*self.overlay.own());
         let rows: usize = transaction
             .statements
             .iter()
@@ -310,6 +302,24 @@ impl State {
         counts.rows.fetch_add(rows as u64 + 1, Ordering::Relaxed);
         counts.commits.fetch_add(1, Ordering::Relaxed);
         Ok(results)
+    }
+
+    /// Sends what a batch wrote.
+    fn send_delta(&mut self, delta: &Delta, transaction: &Arc<Transaction>) -> Result<(), Failed> {
+        self.sending = true;
+        let sent = self.send(transaction);
+        self.sending = false;
+        // Another owner may have begun to use a module after this one looked who does: it looks again, once.
+        let looks_again = delta.deletes_modules()
+            && matches!(sent, Err(Failed::Error(_)))
+            && self.fenced.is_none()
+            && !self.looks_again;
+        self.looks_again = looks_again;
+        if looks_again {
+            self.overlay.forget_all();
+            return Err(Failed::Stale);
+        }
+        sent
     }
 
     /// Makes a change on rows in memory.

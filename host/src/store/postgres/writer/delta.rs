@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::store::StoreError;
 use crate::store::codec::int;
-use crate::store::memory::{Instance, Posted};
 use crate::store::memory::delta::Delta;
 use crate::store::memory::table::RowChange;
+use crate::store::memory::{Instance, Posted};
 use crate::store::numbers::task_kind_number;
 use crate::store::postgres::indexes::by;
 use crate::store::postgres::partitions::unless_all;

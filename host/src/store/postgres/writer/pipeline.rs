@@ -46,8 +46,7 @@ impl Transaction {
     fn all(&self) -> (Vec<(&str, Vec<Param<'_>>)>, usize) {
         static CHANGES: [i64; 2] = [0, 1];
         let change = &CHANGES[usize::from(self.changes_hub)];
-        let claim: Vec<Param<'_>> =
-            vec![&self.epoch, &self.last, &self.at, &self.version, change];
+        let claim: Vec<Param<'_>> = vec![&self.epoch, &self.last, &self.at, &self.version, change];
         let mut all: Vec<(&str, Vec<Param<'_>>)> = vec![(BEGIN, Vec::new())];
         if self.changes_hub {
             all.push((LOCK, vec![&self.lock]));
