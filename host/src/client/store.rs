@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::client::{Error, Result};
 use crate::engine::brief;
 #[cfg(feature = "postgres")]
-use crate::store::Address;
+use crate::store::{Address, Share};
 use crate::store::{Place, StoreError, hubs_in, real};
 
 /// Where task hubs are kept: in a directory, each in a file of SQLite, or in a database of PostgreSQL, each in a schema.
@@ -86,7 +86,7 @@ impl Store {
             #[cfg(test)]
             Place::Memory(..) => None,
             #[cfg(feature = "postgres")]
-            Place::Postgres(address, _) => Some(Self {
+            Place::Postgres(address, ..) => Some(Self {
                 database: Some(address.clone()),
                 ..store
             }),
@@ -119,7 +119,7 @@ impl Store {
             // Hubs of the same name in several databases have a file each.
             let file = format!("{hub}-{}.running", address.short_digest());
             let running = self.data_dir.join(file);
-            return Ok(Place::Postgres(Box::new(address), running));
+            return Ok(Place::Postgres(Box::new(address), running, Share::All));
         }
         // A symbolic link is another name for the same hub: the lock and other files lie beside its target.
         Ok(Place::File(real(self.file(hub))))

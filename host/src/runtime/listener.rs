@@ -32,7 +32,7 @@ pub(crate) fn listen(engine: &Arc<Engine>) -> Option<(oneshot::Sender<()>, JoinH
         #[cfg(test)]
         Place::Memory(..) => None,
         #[cfg(feature = "postgres")]
-        Place::Postgres(address, _) => {
+        Place::Postgres(address, ..) => {
             let (stop, stopped) = oneshot::channel();
             let (engine, address) = (Arc::clone(engine), (**address).clone());
             Some((stop, tokio::spawn(serve_database(engine, address, stopped))))

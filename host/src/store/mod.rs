@@ -58,7 +58,11 @@ pub(crate) use flight::{FlightRecorder, boot};
 #[cfg(test)]
 pub(crate) use memory::shared::MemoryHub;
 pub(crate) use outside::Outside;
-pub(crate) use owned::{Member, Members, Owned, OwnerNote, Ownership};
+#[cfg(test)]
+pub(crate) use owned::Member;
+#[cfg(feature = "postgres")]
+pub(crate) use owned::Share;
+pub(crate) use owned::{Members, Owned, OwnerNote, Ownership};
 pub(crate) use partition::{Partition, Partitions};
 pub(crate) use place::Place;
 #[cfg(feature = "postgres")]
@@ -98,7 +102,20 @@ pub(crate) use writer::Writer;
 #[cfg(all(test, feature = "postgres"))]
 pub(crate) fn postgres_place(dir: &std::path::Path) -> Option<Place> {
     let address = postgres::testing::server()?.fresh();
-    Some(Place::Postgres(Box::new(address), dir.join("running")))
+    Some(Place::Postgres(
+        Box::new(address),
+        dir.join("running"),
+        Share::All,
+    ))
+}
+
+/// As [`postgres_place`], of a hub with so many partitions, for an engine of all of them.
+#[cfg(all(test, feature = "postgres"))]
+pub(crate) fn postgres_divided(dir: &std::path::Path, count: u16) -> Option<Place> {
+    let address = postgres::testing::server()?.divided(count);
+    let running = dir.join("running");
+    let share = Share::Some(Partitions::all(count));
+    Some(Place::Postgres(Box::new(address), running, share))
 }
 
 /// The address of a copy of a hub as it is now, on the server of the tests.

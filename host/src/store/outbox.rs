@@ -5,7 +5,7 @@
 //! partition to another are received in the order in which they were sent. What each does is what the rules do at once where both partitions
 //! have the same owner.
 
-use perennial_core::{ChildCommand, Failure, Json, Message, Parent, TaskId, TaskRef};
+use perennial_core::{ChildCommand, Digest, Failure, Json, Message, Parent, TaskId, TaskRef};
 use serde::{Deserialize, Serialize};
 
 use crate::store::types::{Asker, InstanceKey, NewInstance, NewRequest};
@@ -61,6 +61,35 @@ pub(crate) enum OutboxMessage {
 }
 
 impl OutboxMessage {
+    /// The instance whose child it starts, or may start.
+    #[cfg(any(test, feature = "postgres"))]
+    pub(in crate::store) fn parent(&self) -> Option<InstanceKey> {
+        match self {
+            Self::Start { new, .. } => new.parent,
+            Self::Await(awaited) => Some(awaited.parent.key),
+            _ => None,
+        }
+    }
+
+    /// The instance whose request it is.
+    #[cfg(any(test, feature = "postgres"))]
+    pub(in crate::store) fn asker(&self) -> Option<InstanceKey> {
+        match self {
+            Self::Request { asker, .. } => Some(asker.key),
+            _ => None,
+        }
+    }
+
+    /// The module of what it starts, or may start.
+    #[cfg(any(test, feature = "postgres"))]
+    pub(in crate::store) fn module(&self) -> Option<Digest> {
+        match self {
+            Self::Start { new, .. } => new.start.module,
+            Self::Await(awaited) => awaited.start.as_ref().ok()?.start.module,
+            _ => None,
+        }
+    }
+
     /// About how many bytes its payloads have.
     pub(in crate::store) fn size(&self) -> usize {
         let json = |json: &Option<Json>| json.as_ref().map_or(0, Json::size);

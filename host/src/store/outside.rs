@@ -44,7 +44,7 @@ impl Outside {
                 #[cfg(test)]
                 Place::Memory(hub, ..) => Commands::Memory(hub.clone()),
                 #[cfg(feature = "postgres")]
-                Place::Postgres(address, _) => {
+                Place::Postgres(address, ..) => {
                     let outside = postgres::outside::Outside::new((**address).clone());
                     Commands::Postgres(Box::new(outside))
                 }

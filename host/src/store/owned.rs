@@ -57,6 +57,22 @@ impl fmt::Display for OwnerNote {
     }
 }
 
+/// What of a hub an owner takes when it begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Share {
+    /// All of it, once nobody else owns anything of it.
+    #[default]
+    All,
+    /// These partitions, once nobody else owns one of them.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "hosts own all of a hub; only tests share one")
+    )]
+    Some(Partitions),
+    /// Nothing yet: it shares the hub with other owners.
+    Joined,
+}
+
 /// The name of this machine, where hubs can be in a database.
 pub(in crate::store) fn machine() -> Option<String> {
     #[cfg(feature = "postgres")]

@@ -67,6 +67,13 @@ impl Partitions {
         }
     }
 
+    /// The first and the last key in a partition of a hub that is divided.
+    #[cfg(feature = "postgres")]
+    pub(in crate::store) fn keys(Partition(number): Partition) -> (InstanceKey, InstanceKey) {
+        let first = i64::from(number) << SHIFT;
+        (InstanceKey(first), InstanceKey(first | ((1 << SHIFT) - 1)))
+    }
+
     /// The key of a new instance, from a number that is unique in the hub.
     pub(crate) fn key(&self, id: &str, number: i64) -> InstanceKey {
         match self.count {

@@ -10,6 +10,8 @@ use crate::store::StoreError;
 #[cfg(test)]
 use crate::store::memory::shared::MemoryHub;
 use crate::store::owned::Owned;
+#[cfg(feature = "postgres")]
+use crate::store::owned::Share;
 #[cfg(test)]
 use crate::store::partition::Partitions;
 #[cfg(feature = "postgres")]
@@ -31,9 +33,9 @@ pub(crate) enum Place {
     /// In memory; what runs is recorded in this file. An owner runs these partitions.
     #[cfg(test)]
     Memory(MemoryHub, PathBuf, Partitions),
-    /// In PostgreSQL; what runs on this machine is recorded in this file.
+    /// In PostgreSQL; what runs on this machine is recorded in this file. A host takes this share of it.
     #[cfg(feature = "postgres")]
-    Postgres(Box<Address>, PathBuf),
+    Postgres(Box<Address>, PathBuf, Share),
 }
 
 impl Place {
@@ -41,8 +43,8 @@ impl Place {
         not(feature = "postgres"),
         expect(unused_variables, reason = "the owner of a file says who it is later")
     )]
-    /// Takes over a hub; creates it if it does not exist. While another process owns it, asks `waits`, with that process, whether to go on
-    /// waiting. `what` describes this process to people.
+    /// Takes over a hub, or the share of the place; creates the hub if it does not exist. While another process owns it, asks `waits`, with that
+    /// process, whether to go on waiting. `what` describes this process to people.
     ///
     /// # Errors
     /// [`StoreError::Owned`] if another process owns it, and the errors of an unusable hub. Nothing is changed then.
@@ -62,8 +64,8 @@ impl Place {
             #[cfg(test)]
             Self::Memory(hub, running, own) => hub.owned(running, *own),
             #[cfg(feature = "postgres")]
-            Self::Postgres(address, running) => {
-                postgres::owned::owned(address, running, now, what, waits)
+            Self::Postgres(address, running, share) => {
+                postgres::owned::owned(address, running, now, what, *share, waits)
             }
         }
     }
@@ -72,12 +74,12 @@ impl Place {
     #[cfg(feature = "postgres")]
     pub(crate) fn advice(&self) -> Result<Vec<crate::store::DatabaseAdvice>, StoreError> {
         match self {
-            Self::Postgres(address, _) => postgres::settings::look(address),
+            Self::Postgres(address, ..) => postgres::settings::look(address),
             _ => Ok(Vec::new()),
         }
     }
 
-    /// As [`take_over`](Self::take_over), for a moment: does not wait, and does not create the hub.
+    /// As [`take_over`](Self::take_over), of all of the hub for a moment: does not wait, and does not create the hub.
     ///
     /// # Errors
     /// [`StoreError::Missing`] if there is none.
@@ -89,7 +91,18 @@ impl Place {
         if !self.exists()? {
             return Err(StoreError::Missing(self.to_string().into()));
         }
-        self.take_over(now, what, &|_| false)
+        self.whole().take_over(now, what, &|_| false)
+    }
+
+    /// The same place, for who takes over all of the hub.
+    fn whole(&self) -> Self {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(address, running, _) => {
+                Self::Postgres(address.clone(), running.clone(), Share::All)
+            }
+            other => other.clone(),
+        }
     }
 
     /// Deletes a hub that was created just now and is not needed. Keeps it if another process has sent a command meanwhile.
@@ -109,7 +122,7 @@ impl Place {
                 #[cfg(test)]
                 Self::Memory(..) => {}
                 #[cfg(feature = "postgres")]
-                Self::Postgres(address, _) => drop(create::delete(address)?),
+                Self::Postgres(address, ..) => drop(create::delete(address)?),
             }
         }
         drop(owner);
@@ -126,7 +139,7 @@ impl Place {
             #[cfg(test)]
             Self::Memory(..) => Ok(true),
             #[cfg(feature = "postgres")]
-            Self::Postgres(address, _) => create::exists(address),
+            Self::Postgres(address, ..) => create::exists(address),
         }
     }
 
@@ -156,7 +169,7 @@ impl Place {
             #[cfg(test)]
             Self::Memory(hub, ..) => Ok(hub.reader()),
             #[cfg(feature = "postgres")]
-            Self::Postgres(address, running) => postgres::owned::open_reader(address, running),
+            Self::Postgres(address, running, _) => postgres::owned::open_reader(address, running),
         }
     }
 
@@ -167,7 +180,7 @@ impl Place {
             #[cfg(test)]
             Self::Memory(..) => 0,
             #[cfg(feature = "postgres")]
-            Self::Postgres(address, _) => create::bytes(address).unwrap_or(0),
+            Self::Postgres(address, ..) => create::bytes(address).unwrap_or(0),
         }
     }
 
@@ -182,7 +195,7 @@ impl Place {
             #[cfg(test)]
             Self::Memory(..) => Ok(()),
             #[cfg(feature = "postgres")]
-            Self::Postgres(address, running) => {
+            Self::Postgres(address, running, _) => {
                 if !forced && let Some(owner) = postgres::outside::owner_now(address)? {
                     return Err(StoreError::Owned(owner.to_string()));
                 }
@@ -204,7 +217,7 @@ impl Place {
             #[cfg(test)]
             Self::Memory(..) => Ok((0, 0)),
             #[cfg(feature = "postgres")]
-            Self::Postgres(address, _) => {
+            Self::Postgres(address, ..) => {
                 if let Some(owner) = postgres::outside::owner_now(address)? {
                     return Err(StoreError::Owned(owner.to_string()));
                 }
@@ -227,7 +240,7 @@ impl Place {
             #[cfg(test)]
             Self::Memory(..) => Ok(()),
             #[cfg(feature = "postgres")]
-            Self::Postgres(address, _) => {
+            Self::Postgres(address, ..) => {
                 let copied = transfer::copy(From::Database(address), To::Backup(to), progress);
                 copied.map(drop)
             }
@@ -248,7 +261,7 @@ impl Place {
             #[cfg(test)]
             Self::Memory(..) => Ok(()),
             #[cfg(feature = "postgres")]
-            Self::Postgres(address, _) => {
+            Self::Postgres(address, ..) => {
                 let copied = transfer::copy(From::File(from), To::Database(address), progress);
                 copied.map(drop)
             }
@@ -269,13 +282,13 @@ impl Place {
             Self::File(path) => From::File(path),
             #[cfg(test)]
             Self::Memory(..) => return Err(StoreError::Closed),
-            Self::Postgres(address, _) => From::Database(address),
+            Self::Postgres(address, ..) => From::Database(address),
         };
         let to = match to {
             Self::File(path) => To::File(path),
             #[cfg(test)]
             Self::Memory(..) => return Err(StoreError::Closed),
-            Self::Postgres(address, _) => To::Database(address),
+            Self::Postgres(address, ..) => To::Database(address),
         };
         transfer::copy(from, to, progress)
     }
@@ -290,7 +303,7 @@ impl Place {
             #[cfg(test)]
             Self::Memory(..) => Ok(Vec::new()),
             #[cfg(feature = "postgres")]
-            Self::Postgres(address, _) => postgres::integrity::integrity(address, most),
+            Self::Postgres(address, ..) => postgres::integrity::integrity(address, most),
         }
     }
 
@@ -312,7 +325,7 @@ impl Place {
             #[cfg(test)]
             Self::Memory(_, running, _) => running.parent(),
             #[cfg(feature = "postgres")]
-            Self::Postgres(_, running) => running.parent(),
+            Self::Postgres(_, running, _) => running.parent(),
         }
     }
 }
@@ -324,7 +337,7 @@ impl fmt::Display for Place {
             #[cfg(test)]
             Self::Memory(..) => write!(f, "memory"),
             #[cfg(feature = "postgres")]
-            Self::Postgres(address, _) => write!(f, "{address}"),
+            Self::Postgres(address, ..) => write!(f, "{address}"),
         }
     }
 }

@@ -7,9 +7,9 @@ use perennial_core::Timestamp;
 
 use super::world::{Host, World};
 use crate::engine::clock::Clock;
-#[cfg(feature = "postgres")]
-use crate::store::postgres_place as in_postgres;
 use crate::store::{MemoryHub, Partition, Partitions, Place, with_suffix};
+#[cfg(feature = "postgres")]
+use crate::store::{Share, postgres_divided, postgres_place as in_postgres};
 
 /// The store of a new world: SQLite, or the one that `PERENNIAL_TEST_STORE` names.
 pub(super) fn a_place(dir: &Path, now: Timestamp) -> Place {
@@ -19,8 +19,10 @@ pub(super) fn a_place(dir: &Path, now: Timestamp) -> Place {
         Ok("partitions") => divided(dir, now),
         #[cfg(feature = "postgres")]
         Ok("postgres") => in_postgres(dir).expect("PERENNIAL_TEST_STORE=postgres needs initdb"),
+        #[cfg(feature = "postgres")]
+        Ok("postgres-partitions") => divided_in_postgres(dir),
         Ok(other) => panic!(
-            "PERENNIAL_TEST_STORE={other}: there are sqlite, memory, partitions and postgres"
+            "PERENNIAL_TEST_STORE={other}: there are sqlite, memory, partitions, postgres and postgres-partitions"
         ),
     }
 }
@@ -29,7 +31,8 @@ pub(super) fn a_place(dir: &Path, now: Timestamp) -> Place {
 /// do the images of the hub after a crash: a long run does what is usual elsewhere, and a usual one a tenth of that.
 pub(super) fn runs((usual, long): (u64, u64)) -> u64 {
     let is_long = std::env::var_os("PERENNIAL_LONG").is_some();
-    let on_server = std::env::var("PERENNIAL_TEST_STORE").is_ok_and(|store| store == "postgres");
+    let on_server =
+        std::env::var("PERENNIAL_TEST_STORE").is_ok_and(|store| store.starts_with("postgres"));
     match (on_server, is_long) {
         (false, true) => long,
         (false, false) | (true, true) => usual,
@@ -50,6 +53,50 @@ fn divided(dir: &Path, now: Timestamp) -> Place {
     Place::Memory(hub, dir.join("running"), all)
 }
 
+/// The same in PostgreSQL.
+#[cfg(feature = "postgres")]
+fn divided_in_postgres(dir: &Path) -> Place {
+    postgres_divided(dir, 4).expect("PERENNIAL_TEST_STORE=postgres-partitions needs initdb")
+}
+
+/// All partitions of a hub that several engines may share.
+fn all_of(place: &Place) -> Option<Partitions> {
+    match place {
+        Place::File(_) => None,
+        Place::Memory(_, _, all) => Some(*all).filter(|all| all.count() > 1),
+        #[cfg(feature = "postgres")]
+        Place::Postgres(_, _, Share::Some(all)) => Some(*all),
+        #[cfg(feature = "postgres")]
+        Place::Postgres(..) => None,
+    }
+}
+
+/// The place of an engine that runs some of a divided hub. What it runs is recorded in a file with this suffix.
+fn some_of(place: &Place, own: Partitions, suffix: &str) -> Place {
+    match place {
+        Place::File(_) => unreachable!("a file is not divided"),
+        Place::Memory(hub, running, _) => {
+            Place::Memory(hub.clone(), with_suffix(running, suffix), own)
+        }
+        #[cfg(feature = "postgres")]
+        Place::Postgres(address, running, _) => Place::Postgres(
+            address.clone(),
+            with_suffix(running, suffix),
+            Share::Some(own),
+        ),
+    }
+}
+
+/// The file in which an engine records what it runs, unless it lies beside the file of the hub.
+fn running_of(place: &Place) -> Option<&Path> {
+    match place {
+        Place::File(_) => None,
+        Place::Memory(_, running, _) => Some(running),
+        #[cfg(feature = "postgres")]
+        Place::Postgres(_, running, _) => Some(running),
+    }
+}
+
 /// How the partitions of a divided hub are shared out among engines. Each host that follows another one has them in another way.
 const SHARES: [&[&[u16]]; 3] = [
     &[&[0], &[1, 2], &[3]],
@@ -64,6 +111,8 @@ pub(super) fn like(place: &Place, dir: &Path, now: Timestamp) -> Place {
         Place::Memory(_, _, all) if all.count() > 1 => divided(dir, now),
         Place::Memory(..) => in_memory(dir, now),
         #[cfg(feature = "postgres")]
+        Place::Postgres(_, _, Share::Some(_)) => divided_in_postgres(dir),
+        #[cfg(feature = "postgres")]
         Place::Postgres(..) => in_postgres(dir).expect("there is a server already"),
     }
 }
@@ -71,20 +120,20 @@ pub(super) fn like(place: &Place, dir: &Path, now: Timestamp) -> Place {
 impl World {
     /// The places of the engines of the next host: several, if the hub is divided.
     pub(super) fn shares(&self) -> Vec<Place> {
-        let Place::Memory(hub, running, all) = &self.place else {
+        let Some(all) = all_of(&self.place) else {
             return vec![self.place.clone()];
         };
         // Workers connect to one engine.
-        if all.count() == 1 || self.has_one_engine || self.remote || self.with_worker {
+        if self.has_one_engine || self.remote || self.with_worker {
             return vec![self.place.clone()];
         }
         if self.sharing > 0 {
             return (0..self.sharing).map(|_| self.joining()).collect();
         }
         let share = |own: &&[u16]| {
-            let running = with_suffix(running, &format!("-{}", own[0]));
+            let suffix = format!("-{}", own[0]);
             let own = own.iter().copied().map(Partition);
-            Place::Memory(hub.clone(), running, Partitions::some(all.count(), own))
+            some_of(&self.place, Partitions::some(all.count(), own), &suffix)
         };
         let shares = SHARES[self.hosts.load(Ordering::Relaxed) % SHARES.len()];
         shares.iter().map(share).collect()
@@ -108,7 +157,7 @@ impl World {
 
     /// Whether several engines may share the hub.
     pub(super) fn is_divided(&self) -> bool {
-        matches!(&self.place, Place::Memory(_, _, all) if all.count() > 1)
+        all_of(&self.place).is_some()
     }
 
     /// A copy of the files as they are now, as another world: the state after a crash at this moment.
@@ -117,22 +166,20 @@ impl World {
         let copied = image.dir().join("running");
         match &self.place {
             Place::File(_) => {}
-            Place::Memory(hub, _, all) => {
-                image.place = Place::Memory(hub.copy(), copied, *all);
-                for (from, to) in self.shares().iter().zip(image.shares()) {
-                    if let (Place::Memory(_, from, _), Place::Memory(_, to, _)) = (from, to) {
-                        std::fs::copy(from, to).unwrap();
-                    }
-                }
-                return image;
-            }
+            Place::Memory(hub, _, all) => image.place = Place::Memory(hub.copy(), copied, *all),
             #[cfg(feature = "postgres")]
-            Place::Postgres(address, running) => {
+            Place::Postgres(address, _, share) => {
                 let address = crate::store::copied_in_postgres(address);
-                image.place = Place::Postgres(Box::new(address), copied.clone());
-                std::fs::copy(running, copied).unwrap();
-                return image;
+                image.place = Place::Postgres(Box::new(address), copied, *share);
             }
+        }
+        for (from, to) in self.shares().iter().zip(image.shares()) {
+            if let (Some(from), Some(to)) = (running_of(from), running_of(&to)) {
+                std::fs::copy(from, to).unwrap();
+            }
+        }
+        if running_of(&self.place).is_some() {
+            return image;
         }
         // While a reader is active, the log is not restarted: pages missing from the file are still in the log, which is copied after it.
         let db = rusqlite::Connection::open(self.path()).unwrap();

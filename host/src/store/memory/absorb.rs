@@ -7,6 +7,7 @@ use crate::store::memory::delta::Delta;
 use crate::store::memory::table::{RowChange, Table};
 use crate::store::memory::tasks::may_have_begun;
 use crate::store::rows::hub::SettingRows;
+use crate::store::rows::outbox::OutboxRows;
 use crate::store::rows::turns::TurnRows;
 
 impl Memory {
@@ -20,7 +21,8 @@ impl Memory {
         }
         for now in &delta.count_unknown {
             self.tasks.amend(|task| {
-                task.row.cut += u32::from(may_have_begun(&task.row, *now));
+                let counts = delta.own.has_key(task.row.key) && may_have_begun(&task.row, *now);
+                task.row.cut += u32::from(counts);
             });
         }
         if let Some(before) = delta.delete_answered {
@@ -50,6 +52,13 @@ impl Memory {
             };
         }
         write_unchanged!(values inbox garbage requests names definitions versions settings keys commands);
+        for change in delta.outbox {
+            match (change.before, change.now) {
+                (Some(_), None) => assert!(self.receive(change.key).unwrap()),
+                (None, Some(sent)) => self.send(sent.to, sent.message.clone()).unwrap(),
+                (before, now) => panic!("{before:?} became {now:?}"),
+            }
+        }
         write(&mut self.turns, delta.turns);
         write(&mut self.cut_turns, delta.cut_turns);
         write(&mut self.rewinds, delta.rewinds);

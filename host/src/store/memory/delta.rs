@@ -4,8 +4,10 @@ use perennial_core::{Digest, TaskId, Timestamp, Turn};
 
 use crate::store::memory::table::RowChange;
 use crate::store::memory::{
-    CommandRow, Instance, Mail, Memory, Module, Name, OwnedDefinition, Request, RewindRow, Task,
+    CommandRow, Instance, Mail, Memory, Module, Name, OwnedDefinition, Posted, Request, RewindRow,
+    Task,
 };
+use crate::store::partition::{Partition, Partitions};
 use crate::store::types::{DefinitionKind, InstanceKey, KeyRow, ValueRow};
 
 /// What a batch of changes wrote: the rows of each table by key, and instructions to delete or change rows that were not looked at.
@@ -15,6 +17,8 @@ use crate::store::types::{DefinitionKind, InstanceKey, KeyRow, ValueRow};
 /// unchanged here.
 #[derive(Clone, Debug, Default)]
 pub(in crate::store) struct Delta {
+    /// The partitions of the owner. Instructions are about these only.
+    pub(in crate::store) own: Partitions,
     /// Instruction: deletes all turns of these instances.
     pub(in crate::store) delete_turns: Vec<InstanceKey>,
     /// Instruction: for each of these times, counts an attempt (column `cut`) for each activity that may have begun one by then: its kind
@@ -46,8 +50,23 @@ pub(in crate::store) struct Delta {
     pub(in crate::store) versions: Vec<RowChange<(String, String), (String, Digest)>>,
     pub(in crate::store) settings: Vec<RowChange<String, String>>,
     pub(in crate::store) keys: Vec<RowChange<String, KeyRow>>,
+    /// In the order in which messages were sent; the store numbers new ones.
+    pub(in crate::store) outbox: Vec<RowChange<i64, Posted>>,
     /// By token. A command that has an answer needs its body no more.
     pub(in crate::store) commands: Vec<RowChange<String, CommandRow>>,
+}
+
+impl Delta {
+    /// The partitions to which something was sent, some twice.
+    pub(in crate::store) fn sent_to(&self) -> impl Iterator<Item = Partition> {
+        let sent = self.outbox.iter().filter_map(|change| change.now.as_ref());
+        sent.map(|posted| posted.to)
+    }
+
+    /// Whether modules were deleted.
+    pub(in crate::store) fn deletes_modules(&self) -> bool {
+        self.modules.iter().any(|change| change.now.is_none())
+    }
 }
 
 impl Memory {
@@ -56,6 +75,7 @@ impl Memory {
         self.ids.forget_undo();
         self.families.forget_undo();
         Delta {
+            own: self.own,
             delete_turns: Vec::new(),
             count_unknown: Vec::new(),
             delete_answered: None,
@@ -74,6 +94,7 @@ impl Memory {
             versions: self.versions.take_changes(),
             settings: self.settings.take_changes(),
             keys: self.keys.take_changes(),
+            outbox: self.outbox.take_changes(),
             commands: self.commands.take_changes(),
         }
     }

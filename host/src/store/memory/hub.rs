@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use perennial_core::{Digest, Status, Timestamp};
 
 use crate::store::memory::{Memory, Name};
-use crate::store::outbox::OutboxMessage;
 use crate::store::rows::Found;
 use crate::store::rows::hub::{ModuleRows, SettingRows};
 use crate::store::types::{
@@ -40,11 +39,7 @@ impl Memory {
         let tasks = self.tasks.iter().filter(|((key, _), _)| of(*key));
         let tasks = tasks.filter_map(|(_, task)| task.module);
         let sent = self.outbox.values();
-        let sent = sent.filter_map(|posted| match &posted.message {
-            OutboxMessage::Start { new, .. } => new.start.module,
-            OutboxMessage::Await(awaited) => awaited.start.as_ref().ok()?.start.module,
-            _ => None,
-        });
+        let sent = sent.filter_map(|posted| posted.message.module());
         run.chain(tasks).chain(sent).collect()
     }
 

@@ -25,17 +25,7 @@ impl InstanceRows for Memory {
     }
 
     fn head(&mut self, key: InstanceKey) -> Found<Option<Head>> {
-        Ok(self.instances.get(&key).map(|found| Head {
-            id: found.row.id.clone(),
-            status: found.row.status,
-            position: found.row.position(),
-            parent: found.row.parent.clone(),
-            parent_key: found.row.parent_key,
-            parent_id: found.parent_id.clone(),
-            module: found.row.module,
-            is_quarantined: found.row.quarantine.is_some(),
-            created_at: found.row.created_at,
-        }))
+        Ok(self.instances.get(&key).map(Instance::head))
     }
 
     fn parent(&mut self, key: InstanceKey) -> Found<Option<(InstanceKey, Parent)>> {
@@ -329,8 +319,23 @@ impl InstanceRows for Memory {
 }
 
 impl Instance {
+    /// The columns that decisions need.
+    pub(in crate::store) fn head(&self) -> Head {
+        Head {
+            id: self.row.id.clone(),
+            status: self.row.status,
+            position: self.row.position(),
+            parent: self.row.parent.clone(),
+            parent_key: self.row.parent_key,
+            parent_id: self.parent_id.clone(),
+            module: self.row.module,
+            is_quarantined: self.row.quarantine.is_some(),
+            created_at: self.row.created_at,
+        }
+    }
+
     /// The row as a query returns it.
-    pub(super) fn shown(&self) -> InstanceRow {
+    pub(in crate::store) fn shown(&self) -> InstanceRow {
         InstanceRow {
             // An instance that lost its parent shows none.
             parent: self.parent_id.as_ref().and(self.row.parent.clone()),

@@ -36,13 +36,14 @@ impl Memory {
         self.requests.evict_range(texts_of(key));
     }
 
-    /// Drops what no batch needs of those before it: histories, what is left of them, commands, and the components of modules.
+    /// Drops what no batch needs of those before it: histories, what is left of them, messages, commands, and the components of modules.
     pub(in crate::store) fn evict_histories(&mut self) {
         self.turns.clear();
         self.cut_turns.clear();
         self.rewinds.clear();
         self.garbage.clear();
         self.commands.clear();
+        self.outbox.clear();
         let full = self.modules.iter();
         let full = full.filter(|(_, module)| !module.component.is_empty());
         for digest in full.map(|(digest, _)| *digest).collect::<Vec<_>>() {

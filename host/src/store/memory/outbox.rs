@@ -54,10 +54,8 @@ impl OutboxRows for Memory {
         let asked = self.requests.iter();
         let asked = asked.filter(|(_, request)| request.asker.is_some_and(|of| of.key == asker));
         let there = asked.map(|((key, _), _)| self.own.of_key(*key));
-        let under_way = self.outbox.values().filter(|posted| match &posted.message {
-            OutboxMessage::Request { asker: of, .. } => of.key == asker,
-            _ => false,
-        });
+        let under_way = self.outbox.values();
+        let under_way = under_way.filter(|posted| posted.message.asker() == Some(asker));
         Ok(self.others(there.chain(under_way.map(|posted| posted.to))))
     }
 
@@ -94,11 +92,7 @@ impl Memory {
         let starts = self
             .outbox
             .values()
-            .filter(move |posted| match &posted.message {
-                OutboxMessage::Start { new, .. } => new.parent == Some(parent),
-                OutboxMessage::Await(awaited) => awaited.parent.key == parent,
-                _ => false,
-            });
+            .filter(move |posted| posted.message.parent() == Some(parent));
         starts.map(|posted| posted.to)
     }
 

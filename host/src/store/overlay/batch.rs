@@ -1,9 +1,10 @@
 //! What is known in one batch of changes, besides the rows themselves.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use perennial_core::Timestamp;
 
+use crate::store::partition::Partition;
 use crate::store::rows::instances::Child;
 use crate::store::types::InstanceKey;
 
@@ -22,6 +23,10 @@ pub(super) struct Batch {
     pub(super) ended_children: HashMap<InstanceKey, Vec<Child>>,
     /// Askers: all instances that these have asked something are in memory.
     pub(super) askers: HashSet<InstanceKey>,
+    /// Partitions of other owners in which these instances have children, or are about to, as the source has them.
+    pub(super) below: HashMap<InstanceKey, BTreeSet<Partition>>,
+    /// Messages of the outbox that were looked up.
+    pub(super) sent: HashSet<i64>,
     /// Executions whose rewinds are in memory, and whose turns are from this number on.
     pub(super) histories: HashMap<(InstanceKey, u32), u32>,
     pub(super) instructions: Instructions,

@@ -25,6 +25,10 @@ impl Cache {
         self.bytes
     }
 
+    pub(super) fn keys(&self) -> impl Iterator<Item = InstanceKey> {
+        self.entries.keys().copied()
+    }
+
     pub(super) fn contains(&self, key: InstanceKey) -> bool {
         self.entries.contains_key(&key)
     }

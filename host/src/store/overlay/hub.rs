@@ -8,7 +8,6 @@ use crate::store::overlay::Overlay;
 use crate::store::overlay::source::{Source, Wanted};
 use crate::store::rows::Found;
 use crate::store::rows::hub::{ModuleRows, SettingRows};
-use crate::store::rows::outbox::OutboxRows;
 use crate::store::types::{
     CollectedModule, DefinitionKind, InstanceKey, KeyRow, NewModule, Setting,
 };
@@ -72,8 +71,6 @@ impl<S: Source> ModuleRows for Overlay<S> {
         Ok(unused)
     }
 }
-
-impl<S: Source> OutboxRows for Overlay<S> {}
 
 impl<S: Source> SettingRows for Overlay<S> {
     of_hub! {

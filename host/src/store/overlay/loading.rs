@@ -98,7 +98,7 @@ impl<S: Source> Overlay<S> {
             return Ok(());
         }
         self.round_trips += 1;
-        let loaded = self.source.load(&wanted)?;
+        let loaded = self.source.load(&wanted, &self.memory.own)?;
         self.take_in(loaded);
         let batch = &mut self.batch;
         batch.keys.extend(wanted.keys);
@@ -106,6 +106,10 @@ impl<S: Source> Overlay<S> {
             .ids
             .extend(wanted.ids.into_iter().chain(wanted.starts));
         batch.tokens.extend(wanted.tokens);
+        batch.sent.extend(wanted.sent);
+        for key in wanted.below {
+            batch.below.entry(key).or_default();
+        }
         batch.live_children.extend(wanted.live_children_of);
         batch.askers.extend(wanted.asked_by);
         for key in wanted.ended_children_of {
@@ -126,11 +130,13 @@ impl<S: Source> Overlay<S> {
                 parents_of.insert(key);
             }
         }
-        keys.retain(|key| !self.has(*key));
+        // Nothing is kept in memory that other owners change.
+        let own = self.memory.own;
+        keys.retain(|key| own.has_key(*key) && !self.has(*key));
         let mut ids: BTreeSet<String> = wanted.ids.into_iter().collect();
-        ids.retain(|id| !self.has_id(id));
+        ids.retain(|id| own.elsewhere(id).is_none() && !self.has_id(id));
         let mut starts: BTreeSet<String> = wanted.starts.into_iter().collect();
-        starts.retain(|id| !ids.contains(id) && !self.has_id(id));
+        starts.retain(|id| own.elsewhere(id).is_none() && !ids.contains(id) && !self.has_id(id));
         let (memory, batch) = (&self.memory, &self.batch);
         let is_fresh = |key: &InstanceKey| memory.instances.before(key) == Some(false);
         let live = wanted.live_children_of.into_iter();
@@ -139,6 +145,10 @@ impl<S: Source> Overlay<S> {
         let ended = ended.filter(|key| !batch.ended_children.contains_key(key) && !is_fresh(key));
         let askers = wanted.asked_by.into_iter();
         let askers = askers.filter(|key| !batch.askers.contains(key) && !is_fresh(key));
+        let below = wanted.below.into_iter();
+        let below = below.filter(|key| !batch.below.contains_key(key) && !is_fresh(key));
+        let sent = wanted.sent.into_iter();
+        let sent = sent.filter(|seq| !batch.sent.contains(seq));
         let tokens = wanted.tokens.into_iter();
         let tokens = tokens.filter(|token| !batch.tokens.contains(token));
         Wanted {
@@ -149,6 +159,8 @@ impl<S: Source> Overlay<S> {
             live_children_of: live.collect::<BTreeSet<_>>().into_iter().collect(),
             ended_children_of: ended.collect::<BTreeSet<_>>().into_iter().collect(),
             asked_by: askers.collect::<BTreeSet<_>>().into_iter().collect(),
+            below: below.collect::<BTreeSet<_>>().into_iter().collect(),
+            sent: sent.collect::<BTreeSet<_>>().into_iter().collect(),
             tokens: tokens.collect::<BTreeSet<_>>().into_iter().collect(),
             hub: wanted.hub && !self.has_hub,
         }
@@ -165,6 +177,16 @@ impl<S: Source> Overlay<S> {
         for (parent, child) in loaded.ended_children {
             let children = self.batch.ended_children.entry(parent);
             children.or_default().push(child);
+        }
+        for (parent, partition) in loaded.below {
+            self.batch
+                .below
+                .entry(parent)
+                .or_default()
+                .insert(partition);
+        }
+        for (seq, posted) in loaded.sent {
+            self.memory.outbox.load(seq, posted);
         }
         let delete_before = self.batch.instructions.delete_answered.iter().max();
         for (token, command) in loaded.commands {

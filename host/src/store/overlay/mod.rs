@@ -4,8 +4,8 @@
 //! in one round trip if they can be known before ([`prefetch`](Overlay::prefetch)); what was written goes down as one [`Delta`].
 //!
 //! Invariants:
-//! - The owner is the only writer, and writes only through here. So rows that were loaded stay right, and those of live instances are kept
-//!   from batch to batch, up to a bound.
+//! - The owner is the only writer of its partitions, and writes only through here. So rows that were loaded stay right, and those of live
+//!   instances are kept from batch to batch, up to a bound. Nothing of other partitions is kept.
 //! - An instance is in memory with all of its rows other than its history, or not at all.
 //! - After a commit that failed, or of which nobody knows what became of it, everything is forgotten.
 
@@ -14,6 +14,7 @@ mod cache;
 mod hub;
 mod instances;
 mod loading;
+mod outbox;
 mod prefetch;
 #[cfg(test)]
 pub(in crate::store) mod reference;
@@ -28,6 +29,8 @@ use crate::store::memory::Memory;
 use crate::store::memory::delta::Delta;
 use crate::store::overlay::batch::Batch;
 use crate::store::overlay::cache::Cache;
+use crate::store::partition::Partitions;
+use crate::store::types::InstanceKey;
 
 /// How many live instances stay in memory from batch to batch, and how many bytes they may have.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +51,10 @@ pub(in crate::store) struct Overlay<S> {
     batch: Batch,
     /// Whether the rows of the hub itself are in memory.
     has_hub: bool,
+    /// The partitions of this owner as of the last batch that was committed.
+    own: Partitions,
+    /// Messages that were sent so far.
+    posted: i64,
     /// How often the source was asked.
     round_trips: u64,
 }
@@ -62,8 +69,21 @@ impl<S> Overlay<S> {
             cache: Cache::default(),
             batch: Batch::default(),
             has_hub: false,
+            own: Partitions::default(),
+            posted: 0,
             round_trips: 0,
         }
+    }
+
+    /// The same for the owner of these partitions.
+    pub(in crate::store) fn of(mut self, own: Partitions) -> Self {
+        (self.own, self.memory.own) = (own, own);
+        self
+    }
+
+    /// The partitions of this owner.
+    pub(in crate::store) fn own(&self) -> &Partitions {
+        &self.memory.own
     }
 
     /// The store below.
@@ -138,6 +158,10 @@ impl<S> Overlay<S> {
                 }
             }
         }
+        if self.own != self.memory.own {
+            self.own = self.memory.own;
+            self.evict_others();
+        }
         while self.cache.len() > self.bound.instances || self.cache.bytes() > self.bound.bytes {
             let Some(key) = self.cache.take_oldest() else {
                 break;
@@ -147,9 +171,19 @@ impl<S> Overlay<S> {
         self.memory.evict_histories();
     }
 
-    /// Forgets everything: what is in memory may not be what is committed.
+    /// Drops the instances that other owners run now.
+    fn evict_others(&mut self) {
+        let others = self.cache.keys().filter(|key| !self.own.has_key(*key));
+        for key in others.collect::<Vec<InstanceKey>>() {
+            self.memory.evict_instance(key);
+            self.cache.remove(key);
+        }
+    }
+
+    /// Forgets everything but which partitions this owner had before the batch: what is in memory may not be what is committed.
     pub(in crate::store) fn forget_all(&mut self) {
         (self.memory, self.cache, self.batch) = Default::default();
+        self.memory.own = self.own;
         self.has_hub = false;
     }
 

@@ -28,6 +28,7 @@ impl<S: Source> Overlay<S> {
     ) -> Found<()> {
         let mut named = Named {
             memory: &self.memory,
+            shares: !self.memory.own.is_all(),
             wanted: Wanted {
                 tokens: tokens.into_iter().map(str::to_owned).collect(),
                 hub: true,
@@ -45,6 +46,8 @@ impl<S: Source> Overlay<S> {
 /// Collects what changes name.
 struct Named<'m> {
     memory: &'m Memory,
+    /// Whether other owners run some of the hub.
+    shares: bool,
     wanted: Wanted,
 }
 
@@ -98,7 +101,10 @@ impl Named<'_> {
                 wanted.ids.push(id.clone());
                 self.by(then);
             }
-            Change::Receive(sent) => sent.iter().for_each(|one| self.by_message(&one.message)),
+            Change::Receive(sent) => {
+                wanted.sent.extend(sent.iter().map(|one| one.seq));
+                sent.iter().for_each(|one| self.by_message(&one.message));
+            }
             // These need the rows of the hub itself, which are always loaded, or ask about the whole hub.
             Change::Deploy(_)
             | Change::Grant { .. }
@@ -155,6 +161,7 @@ impl Named<'_> {
                 }
                 if commit.binds_children && (ends || commit.turn.next.is_some()) {
                     self.wanted.live_children_of.push(key);
+                    self.below(key);
                 }
                 self.cascade(key, commit.cascade.as_ref());
             }
@@ -184,8 +191,16 @@ impl Named<'_> {
             return;
         };
         self.wanted.live_children_of.push(key);
+        self.below(key);
         if matches!(message, Message::Terminate { .. }) {
             self.wanted.ended_children_of.push(key);
+        }
+    }
+
+    /// The partitions in which other owners run children of an instance are told something.
+    fn below(&mut self, key: InstanceKey) {
+        if self.shares {
+            self.wanted.below.push(key);
         }
     }
 

@@ -1,18 +1,20 @@
 //! Rows in memory as a source: what one has to answer.
 
-use perennial_core::Digest;
+use perennial_core::{Digest, TaskId};
 
 use crate::store::StoreError;
-use crate::store::memory::{Instance, Memory, texts_of};
+use crate::store::memory::{Instance, Memory, Posted, texts_of};
 use crate::store::overlay::source::{
     Garbage, History, HubRows, Left, Loaded, LoadedInstance, Source, Wanted,
 };
+use crate::store::partition::{Partition, Partitions};
 use crate::store::rows::instances::Child;
+use crate::store::rows::outbox::OutboxRows;
 use crate::store::types::InstanceKey;
-use perennial_core::TaskId;
 
 impl Source for Memory {
-    fn load(&mut self, wanted: &Wanted) -> Result<Loaded, StoreError> {
+    fn load(&mut self, wanted: &Wanted, own: &Partitions) -> Result<Loaded, StoreError> {
+        self.own = *own;
         let mut keys = wanted.keys.clone();
         let ids = wanted.ids.iter().chain(&wanted.starts);
         keys.extend(ids.filter_map(|id| self.ids.get(id)));
@@ -33,6 +35,7 @@ impl Source for Memory {
                 keys.push(*key);
             }
         }
+        keys.retain(|key| own.has_key(*key));
         let instances = keys.iter().filter_map(|key| self.instances.get(key));
         let tokens = wanted.tokens.iter();
         let commands = tokens.filter_map(|token| {
@@ -48,6 +51,16 @@ impl Source for Memory {
         Ok(Loaded {
             instances: instances.map(|of| self.with_rows(of)).collect(),
             ended_children,
+            below: wanted
+                .below
+                .iter()
+                .flat_map(|parent| self.below(*parent).map(|partition| (*parent, partition)))
+                .collect(),
+            sent: wanted
+                .sent
+                .iter()
+                .filter_map(|seq| Some((*seq, self.outbox.get(seq)?.clone())))
+                .collect(),
             commands: commands.collect(),
             hub: wanted.hub.then(|| self.hub()),
         })
@@ -73,8 +86,9 @@ impl Source for Memory {
         })
     }
 
-    fn garbage(&mut self, at_most: usize) -> Result<Vec<Left>, StoreError> {
-        Ok(self.garbage.keys().take(at_most).copied().collect())
+    fn garbage(&mut self, at_most: usize, own: &Partitions) -> Result<Vec<Left>, StoreError> {
+        let left = self.garbage.keys().filter(|(key, _)| own.has_key(*key));
+        Ok(left.take(at_most).copied().collect())
     }
 
     fn garbage_of(&mut self, left: &[Left], at_most: usize) -> Result<Garbage, StoreError> {
@@ -111,6 +125,49 @@ impl Source for Memory {
         let among = among.iter().filter(|digest| used.contains(digest));
         Ok(among.copied().collect())
     }
+
+    fn messages_for(
+        &mut self,
+        of: &Partitions,
+        limit: u32,
+        without: &[i64],
+    ) -> Result<Vec<(i64, Posted)>, StoreError> {
+        let sent = self.outbox.iter();
+        let sent = sent.filter(|(seq, sent)| of.has(sent.to) && !without.contains(seq));
+        let sent = sent.map(|(seq, sent)| (*seq, sent.clone()));
+        Ok(sent.take(limit as usize).collect())
+    }
+
+    fn partitions_asked_by(&mut self, asker: InstanceKey) -> Result<Vec<Partition>, StoreError> {
+        let asked = self.requests.iter();
+        let asked = asked.filter(|(_, request)| request.asker.is_some_and(|of| of.key == asker));
+        let there = asked.map(|((key, _), _)| self.own.of_key(*key));
+        let under_way = self.outbox.values();
+        let under_way = under_way.filter(|posted| posted.message.asker() == Some(asker));
+        Ok(there.chain(under_way.map(|posted| posted.to)).collect())
+    }
+
+    fn glance(&mut self, id: &str) -> Result<Option<Instance>, StoreError> {
+        let key = self.ids.get(id);
+        Ok(key.and_then(|key| self.instances.get(key)).cloned())
+    }
+
+    fn lives_below(
+        &mut self,
+        ancestor: InstanceKey,
+        own: &Partitions,
+        starters: &[InstanceKey],
+    ) -> Result<bool, StoreError> {
+        self.own = *own;
+        let mut parents = vec![ancestor];
+        while let Some(parent) = parents.pop() {
+            parents.extend(self.child_keys(parent));
+            if starters.contains(&parent) {
+                return Ok(true);
+            }
+        }
+        OutboxRows::lives_below(self, ancestor)
+    }
 }
 
 fn child_of(instance: &Instance) -> Child {
@@ -122,6 +179,19 @@ fn child_of(instance: &Instance) -> Child {
 }
 
 impl Memory {
+    fn child_keys(&self, parent: InstanceKey) -> impl Iterator<Item = InstanceKey> {
+        let of = (parent, InstanceKey(i64::MIN))..=(parent, InstanceKey(i64::MAX));
+        self.families.range(of).map(|((_, child), ())| *child)
+    }
+
+    /// The partitions in which an instance has children, or is about to.
+    fn below(&self, parent: InstanceKey) -> impl Iterator<Item = Partition> {
+        let there = self.child_keys(parent).map(|child| self.own.of_key(child));
+        let started = self.outbox.values();
+        let started = started.filter(move |posted| posted.message.parent() == Some(parent));
+        there.chain(started.map(|posted| posted.to))
+    }
+
     fn with_rows(&self, instance: &Instance) -> LoadedInstance {
         let key = instance.row.key;
         let inbox = self.inbox.range((key, 0)..=(key, u64::MAX));

@@ -4,8 +4,9 @@ use perennial_core::{Digest, Turn};
 
 use crate::store::StoreError;
 use crate::store::memory::{
-    CommandRow, Instance, Mail, Module, Name, OwnedDefinition, Request, RewindRow, Task,
+    CommandRow, Instance, Mail, Module, Name, OwnedDefinition, Posted, Request, RewindRow, Task,
 };
+use crate::store::partition::{Partition, Partitions};
 use crate::store::rows::instances::Child;
 use crate::store::types::{DefinitionKind, InstanceKey, KeyRow, ValueRow};
 
@@ -26,6 +27,10 @@ pub(in crate::store) struct Wanted {
     pub(in crate::store) ended_children_of: Vec<InstanceKey>,
     /// The instances with a request by one of these as its asker, whether it is answered or not.
     pub(in crate::store) asked_by: Vec<InstanceKey>,
+    /// In which partitions of other owners these instances have children, or are about to.
+    pub(in crate::store) below: Vec<InstanceKey>,
+    /// The messages of the outbox with these numbers.
+    pub(in crate::store) sent: Vec<i64>,
     /// The commands with these tokens.
     pub(in crate::store) tokens: Vec<String>,
     /// Whether the rows of the hub itself are wanted.
@@ -39,6 +44,10 @@ pub(in crate::store) struct Loaded {
     pub(in crate::store) instances: Vec<LoadedInstance>,
     /// Ended children, each after its parent.
     pub(in crate::store) ended_children: Vec<(InstanceKey, Child)>,
+    /// Partitions with children, each after the parent.
+    pub(in crate::store) below: Vec<(InstanceKey, Partition)>,
+    /// By number.
+    pub(in crate::store) sent: Vec<(i64, Posted)>,
     /// By token.
     pub(in crate::store) commands: Vec<(String, CommandRow)>,
     /// The rows of the hub itself, if they were wanted.
@@ -93,10 +102,11 @@ pub(in crate::store) struct Garbage {
     pub(in crate::store) rewinds: Vec<(InstanceKey, u32, u32)>,
 }
 
-/// A store whose rows are read as they are committed. Only its owner writes them, through the overlay.
+/// A store whose rows are read as they are committed. Those of the partitions of its owner only that one writes, through the overlay.
 pub(in crate::store) trait Source {
-    /// Reads rows, in one round trip and one snapshot; in another one those of ids that are wanted for a start, and taken.
-    fn load(&mut self, wanted: &Wanted) -> Result<Loaded, StoreError>;
+    /// Reads rows, in one round trip; in another one those of ids that are wanted for a start, and taken. Of instances only those of these
+    /// partitions.
+    fn load(&mut self, wanted: &Wanted, own: &Partitions) -> Result<Loaded, StoreError>;
 
     /// The turns of an execution from a number on, and its rewinds.
     fn history(
@@ -106,8 +116,8 @@ pub(in crate::store) trait Source {
         from: u32,
     ) -> Result<History, StoreError>;
 
-    /// The first so many entries of the garbage, in their order: by instance, and all executions before each single one.
-    fn garbage(&mut self, at_most: usize) -> Result<Vec<Left>, StoreError>;
+    /// The first so many entries of the garbage of these partitions, in their order: by instance, and all executions before each single one.
+    fn garbage(&mut self, at_most: usize, own: &Partitions) -> Result<Vec<Left>, StoreError>;
 
     /// The rows that are left of these, in order. Of each at most so many turns and as many cut turns, in the order of their keys, and all
     /// rewinds. After the first entry with which there are so many rows of turns and cut turns, it may leave out the others.
@@ -116,10 +126,34 @@ pub(in crate::store) trait Source {
     /// How many live instances other than these run a module.
     fn live_on(&mut self, digest: Digest, except: &[InstanceKey]) -> Result<u64, StoreError>;
 
-    /// Which of these modules an instance that is live or failed, or a task, refers to, leaving out some instances with their tasks.
+    /// Which of these modules an instance that is live or failed, a task, or a message of the outbox refers to, leaving out some instances
+    /// with their tasks.
     fn used_modules(
         &mut self,
         among: &[Digest],
         except: &[InstanceKey],
     ) -> Result<Vec<Digest>, StoreError>;
+
+    /// The first messages that wait for some partitions, without these, in the order in which they were sent.
+    fn messages_for(
+        &mut self,
+        of: &Partitions,
+        limit: u32,
+        without: &[i64],
+    ) -> Result<Vec<(i64, Posted)>, StoreError>;
+
+    /// The partitions in which instances were asked something by this one, or will be.
+    fn partitions_asked_by(&mut self, asker: InstanceKey) -> Result<Vec<Partition>, StoreError>;
+
+    /// An instance, whose ever it is.
+    fn glance(&mut self, id: &str) -> Result<Option<Instance>, StoreError>;
+
+    /// Whether an instance that descends from this one is live in another partition than these, or is about to be started; or whether one of
+    /// these instances descends from it.
+    fn lives_below(
+        &mut self,
+        ancestor: InstanceKey,
+        own: &Partitions,
+        starters: &[InstanceKey],
+    ) -> Result<bool, StoreError>;
 }

@@ -38,7 +38,7 @@ impl<S: Source> Overlay<S> {
         // The source still has what this batch deleted.
         let deleted = memory.garbage.touched().count();
         self.round_trips += 1;
-        for left in self.source.garbage(rows + deleted)? {
+        for left in self.source.garbage(rows + deleted, &memory.own)? {
             memory.garbage.load(left, ());
         }
         let next: Vec<Left> = memory.garbage.keys().take(rows).copied().collect();

@@ -6,10 +6,11 @@ use crate::store::memory::Memory;
 use crate::store::memory::delta::Delta;
 use crate::store::overlay::source::{HubRows, Source, Wanted};
 use crate::store::overlay::{Bound, Overlay};
-use crate::store::owned::OwnerNote;
+use crate::store::owned::{OwnerNote, Share};
+use crate::store::partition::Partitions;
 use crate::store::postgres::lease::{Lease, Taken, take};
 use crate::store::postgres::session::{Purpose, Session};
-use crate::store::postgres::source::{Link, small, turn};
+use crate::store::postgres::source::{Link, posted, small, turn};
 use crate::store::postgres::testing::server;
 use crate::store::postgres::writer::commit_delta;
 use crate::store::types::InstanceKey;
@@ -32,7 +33,8 @@ impl Copy {
         let address = server()?.fresh();
         let session = Session::open(&address, Purpose::Write).unwrap();
         let note = OwnerNote::of_this_process("a test", None);
-        let Taken::Lease { lease, .. } = take(&session, &address, &note).unwrap() else {
+        let Taken::Lease { lease, .. } = take(&session, &address, &note, Share::All).unwrap()
+        else {
             panic!("somebody owns a new hub")
         };
         let overlay = Overlay::new(Link(Some(session)), bound);
@@ -45,7 +47,7 @@ impl Copy {
                 })*
             };
         }
-        insert_all!(instances values inbox turns cut_turns rewinds garbage tasks requests modules names definitions versions settings keys);
+        insert_all!(instances values inbox turns cut_turns rewinds garbage tasks requests modules names definitions versions settings keys outbox);
         copy.write(&all.take_delta());
         Some(copy)
     }
@@ -88,7 +90,7 @@ fn load_instances(link: &mut Link, memory: &mut Memory) {
         hub: true,
         ..Wanted::default()
     };
-    let loaded = link.load(&wanted).unwrap();
+    let loaded = link.load(&wanted, &Partitions::default()).unwrap();
     for found in loaded.instances {
         let key = found.instance.row.key;
         memory.put_instance(found.instance);
@@ -143,7 +145,19 @@ fn load_histories(link: &mut Link, memory: &mut Memory) {
         let place = (InstanceKey(row.get(6)), execution, generation, turn.number);
         memory.cut_turns.insert(place, turn);
     }
-    for left in link.garbage(usize::MAX >> 1).unwrap() {
+    for row in link
+        .session()
+        .unwrap()
+        .query("SELECT seq, partition, body FROM outbox", &[])
+        .unwrap()
+    {
+        let (seq, posted) = posted(&row).unwrap();
+        memory.outbox.insert(seq, posted);
+    }
+    for left in link
+        .garbage(usize::MAX >> 1, &Partitions::default())
+        .unwrap()
+    {
         memory.garbage.insert(left, ());
     }
 }

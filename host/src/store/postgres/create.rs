@@ -1,7 +1,5 @@
 //! Makes hubs, checks their format, lists and drops them.
 
-use std::cmp::Ordering;
-
 use perennial_core::Timestamp;
 
 use crate::store::StoreError;
@@ -10,25 +8,27 @@ use crate::store::postgres::address::{Address, PREFIX};
 use crate::store::postgres::session::{Purpose, Session};
 
 /// The format that `schema.sql` creates, and that this binary writes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Partitions of a new hub: enough for some thirty hosts. They never change.
 pub(super) const PARTITIONS: i16 = 64;
 
 const SCHEMA: &str = include_str!("schema.sql");
+const OUTBOX: &str = include_str!("outbox.sql");
+const UPGRADE: &str = include_str!("upgrade.sql");
 
 /// The table of the advisory locks of this program: "PERN".
 const LOCKS: i32 = 0x5045_524e;
 
-/// Creates the hub if there is none. Returns whether it did.
+/// Creates the hub if there is none. Returns whether it did. One of an older format stays as it is: its next owner [upgrades](upgrade) it.
 ///
 /// A schema without tables may be there already: a user who may not create one can be given it.
 ///
 /// # Errors
-/// [`StoreError::NotAHubSchema`], [`StoreError::Older`] and [`StoreError::Newer`] if it is something else; it is left unchanged.
+/// [`StoreError::NotAHubSchema`] and [`StoreError::Newer`] if it is something else; it is left unchanged.
 pub(in crate::store) fn create(address: &Address, now: Timestamp) -> Result<bool, StoreError> {
     let session = Session::open(address, Purpose::Manage)?;
-    if check(&session, address)? {
+    if found(&session, address)?.is_some() {
         return Ok(false);
     }
     session.batch("BEGIN")?;
@@ -51,7 +51,7 @@ pub(super) fn create_in(
         "SELECT pg_advisory_xact_lock($1, hashtext($2))",
         &[&LOCKS, &address.schema()],
     )?;
-    if check(session, address)? {
+    if found(session, address)?.is_some() {
         return Ok(false);
     }
     let schema = address.schema();
@@ -62,6 +62,7 @@ pub(super) fn create_in(
         sql = sql.replace("CREATE SCHEMA IF NOT EXISTS", "-- ");
     }
     session.batch(&sql)?;
+    session.batch(OUTBOX)?;
     session.execute(
         "INSERT INTO hub (id, format, created_at, partitions, secret) VALUES (1, $1, $2, $3, $4)",
         &[
@@ -81,16 +82,34 @@ pub(super) fn create_in(
 /// Checks that there is a hub of the format of this version.
 ///
 /// # Errors
-/// [`StoreError::Missing`] if there is none, and those of [`create`].
+/// [`StoreError::Missing`] if there is none, [`StoreError::Older`], and those of [`create`].
 pub(super) fn check_format(session: &Session, address: &Address) -> Result<(), StoreError> {
-    match check(session, address)? {
-        true => Ok(()),
-        false => Err(StoreError::Missing(address.to_string().into())),
+    match found(session, address)? {
+        Some(FORMAT) => Ok(()),
+        Some(found) => Err(StoreError::Older {
+            path: address.to_string().into(),
+            found,
+            known: FORMAT,
+        }),
+        None => Err(StoreError::Missing(address.to_string().into())),
     }
 }
 
-/// Whether there is a hub; if so, its format is that of this version.
-fn check(session: &Session, address: &Address) -> Result<bool, StoreError> {
+/// Brings a hub of an older format to that of this version. The caller is in a transaction, and nobody owns the hub.
+pub(super) fn upgrade(session: &Session, address: &Address) -> Result<(), StoreError> {
+    session.batch(UPGRADE)?;
+    session.batch(OUTBOX)?;
+    tracing::info!(hub = %address, format = FORMAT, "brought the task hub to the format of this version");
+    Ok(())
+}
+
+/// Whether a hub is of an older format, so that its next owner has to upgrade it.
+pub(super) fn is_old(session: &Session, address: &Address) -> Result<bool, StoreError> {
+    Ok(found(session, address)?.is_some_and(|format| format < FORMAT))
+}
+
+/// The format of the hub, if there is one: that of this version or an older one.
+fn found(session: &Session, address: &Address) -> Result<Option<u32>, StoreError> {
     let columns = "SELECT count(*) FROM pg_attribute WHERE attrelid = to_regclass($1) AND attname IN ('mark', 'format')";
     let table = format!("{}.hub", address.quoted_schema());
     let found = session.query(columns, &[&table])?;
@@ -103,7 +122,7 @@ fn check(session: &Session, address: &Address) -> Result<bool, StoreError> {
             true => Err(StoreError::NotAHubSchema {
                 schema: address.schema(),
             }),
-            false => Ok(false),
+            false => Ok(None),
         };
     }
     let row = session.query_opt(
@@ -126,16 +145,10 @@ fn check(session: &Session, address: &Address) -> Result<bool, StoreError> {
             });
         }
     };
-    let path = address.to_string().into();
-    match found.cmp(&FORMAT) {
-        Ordering::Equal => Ok(true),
-        Ordering::Greater => Err(StoreError::Newer {
-            path,
-            found,
-            known: FORMAT,
-        }),
-        Ordering::Less => Err(StoreError::Older {
-            path,
+    match found <= FORMAT {
+        true => Ok(Some(found)),
+        false => Err(StoreError::Newer {
+            path: address.to_string().into(),
             found,
             known: FORMAT,
         }),
@@ -207,9 +220,9 @@ pub(crate) fn hubs(address: &Address) -> Result<Vec<String>, StoreError> {
 /// [`StoreError::NotAHubSchema`] if the schema is something else.
 pub(in crate::store) fn delete(address: &Address) -> Result<bool, StoreError> {
     let session = Session::open(address, Purpose::Manage)?;
-    match check(&session, address) {
-        Ok(true) | Err(StoreError::Older { .. } | StoreError::Newer { .. }) => {}
-        Ok(false) => return Ok(false),
+    match found(&session, address) {
+        Ok(Some(_)) | Err(StoreError::Newer { .. }) => {}
+        Ok(None) => return Ok(false),
         Err(error) => return Err(error),
     }
     session.batch(&format!("DROP SCHEMA {} CASCADE", address.quoted_schema()))?;

@@ -13,6 +13,12 @@ macro_rules! of_left {
     };
 }
 
+/// The first entries of some ranges of keys, at most so many.
+pub(super) const FIRST: &str = "SELECT g.instance, g.execution FROM unnest($1::bigint[], $2::bigint[]) AS r (low, high)
+     CROSS JOIN LATERAL (SELECT instance, execution FROM garbage WHERE instance BETWEEN r.low AND r.high
+         ORDER BY instance, execution LIMIT $3) AS g
+     ORDER BY g.instance, g.execution LIMIT $3";
+
 /// Keys of turns; of each entry at most so many.
 pub(super) const TURNS: &str = of_left!(
     "t.instance, t.execution, t.number",

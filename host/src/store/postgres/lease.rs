@@ -1,4 +1,4 @@
-//! Who owns a hub: the lease of an owner, and how another one takes it.
+//! Who owns a hub, or some of its partitions: the lease of an owner, and how another one takes it.
 //!
 //! The row of an owner is its lease and its fence: each transaction of the owner renews it, and finds it gone once another owner took over.
 //! Only the clock of the database judges whether it has run out. An owner also holds an advisory lock for as long as its connection lasts:
@@ -9,8 +9,12 @@ use std::time::Duration;
 use tokio_postgres::Row;
 
 use crate::store::StoreError;
-use crate::store::owned::OwnerNote;
+use crate::store::owned::{OwnerNote, Share};
+use crate::store::partition::{MOST, Partition, Partitions};
 use crate::store::postgres::address::Address;
+use crate::store::postgres::create::{is_old, upgrade};
+use crate::store::postgres::error::failed;
+use crate::store::postgres::partitions;
 use crate::store::postgres::session::Session;
 
 /// How long a lease lasts without being renewed, in milliseconds. Short in the tests of this crate.
@@ -23,11 +27,17 @@ pub(super) const TTL: Duration = Duration::from_millis(TTL_MS.unsigned_abs());
 /// another one by then.
 const ABANDONED_MS: i64 = if cfg!(test) { 500 } else { 1_000 };
 
+/// The bits of an epoch below its number: they are random.
+const RANDOM_BITS: u32 = 31;
+
+/// The highest number of an owner of a divided hub: what fits the bits of its keys.
+const NUMBER_MAX: i64 = (1 << 21) - 1;
+
 /// A lease.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lease {
     pub(super) epoch: i64,
-    /// The number of the hub's last transaction.
+    /// The number of the owner's last transaction. It begins with the highest of owners that are gone.
     pub(super) number: i64,
     /// The version of what owners keep of the hub in memory.
     pub(super) version: i64,
@@ -36,23 +46,38 @@ pub(super) struct Lease {
 /// What became of an attempt to take a hub over.
 #[derive(Debug)]
 pub(super) enum Taken {
-    /// Taken. `former` are the owners that died, as far as their rows say it.
+    /// Taken, with these partitions. `former` are the owners that died, as far as their rows say it.
     Lease {
         lease: Lease,
+        own: Partitions,
         former: Vec<OwnerNote>,
     },
     /// This one owns it, and lives.
     By(String),
 }
 
-/// Takes the lease of a hub, unless its owner lives. `note` describes this process to others.
+impl Lease {
+    /// The number of the first key for a new instance of a divided hub. No other owner takes it, or those after it.
+    pub(super) fn first_key(&self) -> Result<i64, StoreError> {
+        let number = self.epoch >> RANDOM_BITS;
+        match number <= NUMBER_MAX {
+            true => Ok(number << 32),
+            false => Err(failed(format_args!(
+                "the task hub has had {NUMBER_MAX} owners, and the keys of its instances can tell no more of them apart; copy it, and use the copy"
+            ))),
+        }
+    }
+}
+
+/// Takes a share of a hub, unless an owner lives that has something of it. `note` describes this process to others.
 pub(super) fn take(
     session: &Session,
     address: &Address,
     note: &OwnerNote,
+    share: Share,
 ) -> Result<Taken, StoreError> {
     session.batch("BEGIN")?;
-    let taken = take_in(session, address, note);
+    let taken = take_in(session, address, note, share);
     match taken {
         Ok(Taken::Lease { lease, .. }) => {
             session.batch("COMMIT")?;
@@ -64,61 +89,160 @@ pub(super) fn take(
     taken
 }
 
-fn take_in(session: &Session, address: &Address, note: &OwnerNote) -> Result<Taken, StoreError> {
-    let schema = address.schema();
-    session.query(
-        "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))",
-        &[&format!("{schema}/owner")],
+fn take_in(
+    session: &Session,
+    address: &Address,
+    note: &OwnerNote,
+    share: Share,
+) -> Result<Taken, StoreError> {
+    session.query(LOCK, &[&lock_of(address)])?;
+    let is_old = is_old(session, address)?;
+    // A hub of one partition has one owner. One of an older format will have one partition.
+    let share = match is_old || count(session)? == 1 {
+        true => Share::All,
+        false => share,
+    };
+    let mut former = Vec::new();
+    for owner in living(session, address)? {
+        let is_in_the_way = match share {
+            Share::All => true,
+            Share::Some(own) => owner.partitions.iter().any(|one| own.has(*one)),
+            Share::Joined => false,
+        };
+        if !is_in_the_way {
+            continue;
+        }
+        if !owner.is_silent || !kill(session, owner.epoch, is_old)? {
+            return Ok(Taken::By(said(&owner.note)));
+        }
+        former.extend(read_note(&owner.note));
+    }
+    if is_old {
+        upgrade(session, address)?;
+    }
+    // A former owner that is told so, and how far it got, has ended long before.
+    session
+        .batch("DELETE FROM owner WHERE dead AND renewed < clock_timestamp() - interval '1 day'")?;
+    let own = own(session, share)?;
+    let lease = insert(session, note)?;
+    let numbers: Vec<i16> = own.iter().map(partitions::number).collect();
+    session.execute(
+        "UPDATE partition SET owner = $1, since = clock_timestamp() WHERE partition = ANY($2)",
+        &[&lease.epoch, &numbers],
     )?;
+    Ok(Taken::Lease { lease, own, former })
+}
+
+/// Keeps others from becoming owners, and from changing what all owners keep in memory, until the end of a transaction.
+pub(super) const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))";
+
+/// The parameter of [`LOCK`].
+pub(super) fn lock_of(address: &Address) -> String {
+    format!("{}/owner", address.schema())
+}
+
+/// An owner that is not known to be dead.
+struct Living {
+    epoch: i64,
+    note: String,
+    /// Whether its lease has run out, or it has lost its connection and not made another one.
+    is_silent: bool,
+    partitions: Vec<Partition>,
+}
+
+fn living(session: &Session, address: &Address) -> Result<Vec<Living>, StoreError> {
     let owners = session.query(
         "SELECT epoch, host, renewed < clock_timestamp() - $1::bigint * interval '1 ms',
              renewed < clock_timestamp() - $2::bigint * interval '1 ms'
-                 AND pg_try_advisory_xact_lock(hashtextextended($3 || '/' || epoch, 0))
-         FROM owner WHERE NOT dead ORDER BY epoch",
-        &[&TTL_MS, &ABANDONED_MS, &schema],
+                 AND pg_try_advisory_xact_lock(hashtextextended($3 || '/' || epoch, 0)),
+             ARRAY(SELECT partition FROM partition AS p WHERE p.owner = o.epoch)
+         FROM owner AS o WHERE NOT dead ORDER BY epoch",
+        &[&TTL_MS, &ABANDONED_MS, &address.schema()],
     )?;
-    let mut former = Vec::new();
-    for owner in &owners {
-        let (has_run_out, is_abandoned): (bool, bool) = (owner.try_get(2)?, owner.try_get(3)?);
-        if !has_run_out && !is_abandoned {
-            return Ok(Taken::By(said(owner.try_get(1)?)));
-        }
-        let epoch: i64 = owner.try_get(0)?;
-        // Waits for a transaction of it that is under way; and that has renewed the lease.
-        let died = session.execute(
-            "UPDATE owner SET dead = true WHERE epoch = $1 AND NOT dead AND renewed < clock_timestamp() - $2::bigint * interval '1 ms'",
-            &[&epoch, &ABANDONED_MS],
-        )?;
-        if died == 0 {
-            return Ok(Taken::By(said(owner.try_get(1)?)));
-        }
-        former.extend(read_note(owner.try_get(1)?));
+    let living = owners.iter().map(|row| {
+        let (has_run_out, is_abandoned): (bool, bool) = (row.try_get(2)?, row.try_get(3)?);
+        let partitions: Vec<i16> = row.try_get(4)?;
+        let partitions = partitions.into_iter();
+        Ok(Living {
+            epoch: row.try_get(0)?,
+            note: row.try_get(1)?,
+            is_silent: has_run_out || is_abandoned,
+            partitions: partitions.map(partitions::partition).collect(),
+        })
+    });
+    living.collect()
+}
+
+/// Ends the lease of an owner that is silent, and takes its partitions from it. `false` if it was heard of meanwhile.
+fn kill(session: &Session, epoch: i64, is_old: bool) -> Result<bool, StoreError> {
+    // Waits for a transaction of it that is under way; and that has renewed the lease.
+    let died = session.execute(
+        "UPDATE owner SET dead = true WHERE epoch = $1 AND NOT dead AND renewed < clock_timestamp() - $2::bigint * interval '1 ms'",
+        &[&epoch, &ABANDONED_MS],
+    )?;
+    if died == 0 {
+        return Ok(false);
     }
-    // Nobody needs the row of an owner that is dead: one without a row finds the same.
-    session.batch("DELETE FROM owner WHERE dead")?;
+    // Owners of a hub of an older format counted there themselves.
+    if !is_old {
+        session.execute(COUNT, &[&epoch])?;
+    }
+    let free = "UPDATE partition SET owner = NULL WHERE owner = $1";
+    session.execute(free, &[&epoch])?;
+    Ok(true)
+}
+
+/// Keeps how far an owner got that is gone.
+const COUNT: &str = "UPDATE hub SET commits = greatest(hub.commits, o.commits), at = greatest(hub.at, o.at) FROM owner AS o WHERE o.epoch = $1";
+
+/// How many partitions the hub has.
+fn count(session: &Session) -> Result<u16, StoreError> {
+    let row = session.query_opt("SELECT partitions FROM hub WHERE id = 1", &[])?;
+    let count: i16 = row.map_or(Ok(0), |row| row.try_get(0))?;
+    match u16::try_from(count) {
+        Ok(known) if known.is_power_of_two() && known <= MOST => Ok(known),
+        _ => Err(StoreError::Corrupt(format!(
+            "the task hub is said to have {count} partitions"
+        ))),
+    }
+}
+
+/// The partitions of a share.
+fn own(session: &Session, share: Share) -> Result<Partitions, StoreError> {
+    let count = count(session)?;
+    match share {
+        Share::All => Ok(Partitions::all(count)),
+        Share::Joined => Ok(Partitions::some(count, [])),
+        Share::Some(own) if own.count() == count => Ok(own),
+        Share::Some(own) => Err(failed(format_args!(
+            "some of {} partitions were to be taken of a task hub that has {count}",
+            own.count()
+        ))),
+    }
+}
+
+/// Makes this process an owner.
+fn insert(session: &Session, note: &OwnerNote) -> Result<Lease, StoreError> {
     let host = serde_json::to_string(note).unwrap_or_default();
-    let lease = session.query(
+    let lease = session.query_opt(
         // A database that is replaced by one that is behind gives a number again. So the epoch is no number alone, but ends with a random part:
         // the owner before that takes no lease for its own.
-        "INSERT INTO owner (epoch, host, commits, renewed)
+        "INSERT INTO owner (epoch, host, commits, version, renewed)
          SELECT nextval('owner_epoch') << 31 | floor(random() * 2147483648)::bigint,
-             (($1::text)::jsonb || jsonb_build_object('after', commits))::text, commits, clock_timestamp() FROM hub
-         RETURNING epoch, commits, (SELECT version FROM hub)",
+             (($1::text)::jsonb || jsonb_build_object('after', commits))::text, commits, version, clock_timestamp() FROM hub
+         RETURNING epoch, commits, version",
         &[&host],
     )?;
-    let lease = match lease.first() {
-        Some(row) => lease_of(row)?,
-        None => {
-            return Err(StoreError::Corrupt(
-                "the row of the hub is missing".to_owned(),
-            ));
-        }
-    };
-    session.execute(
-        "UPDATE partition SET owner = $1, since = clock_timestamp()",
-        &[&lease.epoch],
-    )?;
-    Ok(Taken::Lease { lease, former })
+    match lease {
+        Some(row) => Ok(Lease {
+            epoch: row.try_get(0)?,
+            number: row.try_get(1)?,
+            version: row.try_get(2)?,
+        }),
+        None => Err(StoreError::Corrupt(
+            "the row of the hub is missing".to_owned(),
+        )),
+    }
 }
 
 /// What an owner said about itself.
@@ -142,14 +266,6 @@ pub(super) fn owner_of(row: &Row) -> Result<OwnerNote, StoreError> {
         .ok_or_else(|| StoreError::Corrupt("the row of the owner cannot be read".to_owned()))
 }
 
-fn lease_of(row: &Row) -> Result<Lease, StoreError> {
-    Ok(Lease {
-        epoch: row.try_get(0)?,
-        number: row.try_get(1)?,
-        version: row.try_get(2)?,
-    })
-}
-
 /// Takes the advisory lock of an owner for a connection. Returns whether it got it, which makes no difference to what is safe: a connection
 /// that was lost before may have it still, for a moment.
 pub(super) fn hold(session: &Session, address: &Address, epoch: i64) -> Result<bool, StoreError> {
@@ -162,7 +278,7 @@ pub(super) fn hold(session: &Session, address: &Address, epoch: i64) -> Result<b
 /// Renews a lease without a transaction. The caller compares the number: a database that was replaced may have a former one.
 pub(super) fn renew(session: &Session, epoch: i64) -> Result<Standing, StoreError> {
     let renewed = session.query_opt(
-        "UPDATE owner SET renewed = clock_timestamp() WHERE epoch = $1 AND NOT dead RETURNING commits, (SELECT version FROM hub)",
+        "UPDATE owner SET renewed = clock_timestamp() WHERE epoch = $1 AND NOT dead RETURNING commits, version",
         &[&epoch],
     )?;
     standing_of(session, epoch, renewed)
@@ -170,13 +286,13 @@ pub(super) fn renew(session: &Session, epoch: i64) -> Result<Standing, StoreErro
 
 /// Gives a lease back, so that the next owner does not wait for its end.
 pub(super) fn release(session: &Session, epoch: i64) -> Result<(), StoreError> {
-    session.execute("DELETE FROM owner WHERE epoch = $1", &[&epoch])?;
-    session
-        .execute(
-            "UPDATE partition SET owner = NULL WHERE owner = $1",
-            &[&epoch],
-        )
-        .map(drop)
+    session.execute(
+        "WITH gone AS (DELETE FROM owner WHERE epoch = $1 RETURNING commits, at),
+             free AS (UPDATE partition SET owner = NULL WHERE owner = $1)
+         UPDATE hub SET commits = greatest(hub.commits, gone.commits), at = greatest(hub.at, gone.at) FROM gone",
+        &[&epoch],
+    )?;
+    Ok(())
 }
 
 /// What the database has of an owner.
@@ -184,13 +300,13 @@ pub(super) fn release(session: &Session, epoch: i64) -> Result<(), StoreError> {
 pub(super) enum Standing {
     /// Its transactions, and the version of the hub.
     Owns { number: i64, version: i64 },
-    /// Another owner took over, after so many transactions of the hub or, where it does not say so, fewer.
+    /// Its lease was taken after the transaction of this number or, where nobody says so, at the most so many.
     Fenced { number: i64 },
 }
 
 /// Reads what the database has of an owner. Waits for a transaction of it that may still be under way on a lost connection.
 pub(super) fn standing(session: &Session, epoch: i64) -> Result<Standing, StoreError> {
-    let sql = "SELECT commits, (SELECT version FROM hub) FROM owner WHERE epoch = $1 AND NOT dead FOR UPDATE";
+    let sql = "SELECT commits, version FROM owner WHERE epoch = $1 AND NOT dead FOR UPDATE";
     let row = session.query_opt(sql, &[&epoch])?;
     standing_of(session, epoch, row)
 }
@@ -203,8 +319,9 @@ fn standing_of(session: &Session, epoch: i64, row: Option<Row>) -> Result<Standi
             version: row.try_get(1)?,
         });
     }
-    // Those who took over say after which transaction. Those that follow may have hidden how many were lost.
-    let sql = "SELECT coalesce(min((host::jsonb ->> 'after')::bigint), (SELECT commits FROM hub)) FROM owner WHERE epoch <> $1";
+    // Its row says it, if that was not lost too. Otherwise those do that came after it; what they did since may hide how many were lost.
+    let sql = "SELECT coalesce((SELECT commits FROM owner WHERE epoch = $1),
+             (SELECT min((host::jsonb ->> 'after')::bigint) FROM owner WHERE epoch >> 31 >= $1::bigint >> 31), (SELECT commits FROM hub))";
     let number = match session.query_opt(sql, &[&epoch])? {
         Some(row) => row.try_get::<_, Option<i64>>(0)?.unwrap_or(i64::MAX),
         None => i64::MAX,

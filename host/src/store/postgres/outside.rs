@@ -119,7 +119,7 @@ impl Told {
         address: &Address,
         told: Arc<dyn Fn() + Send + Sync>,
     ) -> Result<Self, StoreError> {
-        let session = Session::open_told(address, Purpose::Manage, told)?;
+        let session = Session::open_told(address, Purpose::Manage, Arc::new(move |_| told()))?;
         session.batch(&format!("LISTEN \"{}\"", channel_of(address)))?;
         Ok(Self(session))
     }

@@ -8,7 +8,7 @@ use perennial_core::Timestamp;
 use crate::outage::Outage;
 use crate::store::StoreError;
 use crate::store::flight::FlightRecorder;
-use crate::store::owned::{OwnerNote, Ownership, machine};
+use crate::store::owned::{OwnerNote, Ownership, Share, machine};
 use crate::store::partition::Partitions;
 use crate::store::postgres::address::Address;
 use crate::store::postgres::create::{check_format, create};
@@ -32,12 +32,20 @@ pub(in crate::store) struct Owned {
     pub(in crate::store) made: bool,
     #[cfg(test)]
     pub(in crate::store) epoch: i64,
+    /// What was taken.
+    first: First,
+}
+
+/// What an owner begins with.
+struct First {
+    own: Partitions,
+    lease: Lease,
     /// The owners that died.
     former: Vec<OwnerNote>,
 }
 
-/// Takes over a hub; creates it if it does not exist. While another owner lives, asks `waits`, with that owner, whether to go on waiting.
-/// `what` describes this process to people.
+/// Takes over a share of a hub; creates the hub if it does not exist. While another owner lives that has something of that share, asks `waits`,
+/// with that owner, whether to go on waiting. `what` describes this process to people.
 ///
 /// # Errors
 /// [`StoreError::Owned`] if the other one still lives after that, and those of [`create`].
@@ -45,6 +53,7 @@ pub(in crate::store) fn take_over(
     address: &Address,
     now: Timestamp,
     what: &str,
+    share: Share,
     waits: &dyn Fn(&str) -> bool,
 ) -> Result<Owned, StoreError> {
     let made = create(address, now)?;
@@ -52,24 +61,25 @@ pub(in crate::store) fn take_over(
         machine: machine(),
         ..OwnerNote::of_this_process(what, None)
     };
-    let (session, lease, former) = wait_for_lease(address, &note, waits)?;
+    let (session, first) = wait_for_lease(address, &note, share, waits)?;
     settings::warn(&session);
     Ok(Owned {
-        writer: PostgresWriter::start(address.clone(), session, lease)?,
+        writer: PostgresWriter::start(address.clone(), session, first.lease, first.own)?,
         reader: Pool::new(address.clone()),
         made,
         #[cfg(test)]
-        epoch: lease.epoch,
-        former,
+        epoch: first.lease.epoch,
+        first,
     })
 }
 
-/// Takes the lease of a hub, once its owner is gone. Who waits goes on waiting while the database is away.
+/// Takes a share of a hub, once nobody else owns anything of it. Who waits goes on waiting while the database is away.
 fn wait_for_lease(
     address: &Address,
     note: &OwnerNote,
+    share: Share,
     waits: &dyn Fn(&str) -> bool,
-) -> Result<(Session, Lease, Vec<OwnerNote>), StoreError> {
+) -> Result<(Session, First), StoreError> {
     let (mut open, mut last) = (None::<Session>, None::<String>);
     let outage = Outage::new();
     loop {
@@ -77,9 +87,12 @@ fn wait_for_lease(
             Some(session) => Ok(session),
             None => Session::open(address, Purpose::Write),
         };
-        let taken = session.and_then(|session| Ok((take(&session, address, note)?, session)));
+        let taken =
+            session.and_then(|session| Ok((take(&session, address, note, share)?, session)));
         let error = match taken {
-            Ok((Taken::Lease { lease, former }, session)) => return Ok((session, lease, former)),
+            Ok((Taken::Lease { lease, own, former }, session)) => {
+                return Ok((session, First { own, lease, former }));
+            }
             Ok((Taken::By(owner), _)) if !waits(&owner) => return Err(StoreError::Owned(owner)),
             Ok((Taken::By(owner), session)) => {
                 (open, last) = (Some(session), Some(owner));
@@ -109,6 +122,7 @@ pub(in crate::store) fn owned(
     running: &Path,
     now: Timestamp,
     what: &str,
+    share: Share,
     waits: &dyn Fn(&str) -> bool,
 ) -> Result<crate::store::Owned, StoreError> {
     if let Some(dir) = running.parent() {
@@ -119,20 +133,24 @@ pub(in crate::store) fn owned(
         writer,
         reader,
         made,
-        former,
+        first: First { own, lease, former },
         ..
-    } = take_over(address, now, what, waits)?;
+    } = take_over(address, now, what, share, waits)?;
     let (flight, mut were_running) = FlightRecorder::open(running.to_owned())?;
     // If the last owner ran elsewhere, what this machine recorded is of an owner before that one.
     if !former.iter().any(OwnerNote::is_here) {
         were_running.clear();
     }
+    were_running.retain(|was| own.has_key(was.key));
     let reader = Reader::new(PostgresReader::new(reader, Some(running.to_owned())));
     Ok(crate::store::Owned {
         owner: Box::new(Announced),
-        partitions: Partitions::default(),
-        is_shared: false,
-        first_key: reader.last_key()?.0 + 1,
+        partitions: own,
+        is_shared: share == Share::Joined && own.count() > 1,
+        first_key: match own.count() {
+            1 => reader.last_key()?.0 + 1,
+            _ => lease.first_key()?,
+        },
         writer: Writer::new(writer),
         reader,
         flight,

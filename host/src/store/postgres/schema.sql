@@ -17,7 +17,8 @@ CREATE TABLE hub (
     partitions   smallint NOT NULL CHECK (partitions BETWEEN 1 AND 1024),
     -- Counted up by each change of what owners keep of the hub in memory: modules, names, keys, settings.
     version      bigint NOT NULL DEFAULT 0,
-    -- Transactions of all owners, and the time of the last one by the clock of its host.
+    -- The highest number of a transaction, and the time of the last one by the clock of its host: of owners that are gone. Those that live
+    -- have theirs in their rows, so that no transaction waits for that of another owner.
     commits      bigint NOT NULL DEFAULT 0,
     at           bigint NOT NULL DEFAULT 0,
     -- What its continuation tokens are made with.
@@ -27,16 +28,23 @@ CREATE TABLE hub (
 -- Numbers of owners. A command that finds no host takes one too.
 CREATE SEQUENCE owner_epoch AS bigint MINVALUE 1 NO CYCLE;
 
--- Owners that live, or have died and were not replaced yet. The row is the lease of an owner, the fence that keeps it from writing after
--- another one took over, and the number of its last transaction.
+-- Owners that live, and those that died of late. The row is the lease of an owner, the fence that keeps it from writing after another one
+-- took over, and the number of its last transaction.
 CREATE TABLE owner (
     -- Its number, above 31 random bits.
     epoch        bigint PRIMARY KEY,
     -- The process, its machine and version, and the number of the hub's transaction before its own, in JSON.
     host         text NOT NULL,
     commits      bigint NOT NULL,
+    -- The time of its last transaction by the clock of its host.
+    at           bigint NOT NULL DEFAULT 0,
+    -- That of the hub: whoever changes what owners keep of the hub in memory counts it up in the rows of all of them. So a transaction that
+    -- goes by what was before finds its own row changed, and one that is under way is waited for.
+    version      bigint NOT NULL DEFAULT 0,
     -- By the clock of the database, with each transaction.
     renewed      timestamptz NOT NULL,
+    -- Where other hosts pass requests on to; none if NULL.
+    url          text,
     -- Set by who takes over: no transaction of this owner is committed after that.
     dead         boolean NOT NULL DEFAULT false
 ) WITH (fillfactor = 20);
@@ -263,7 +271,9 @@ CREATE TABLE command (
     seq          bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
     at           bigint NOT NULL,
     body         bytea NOT NULL,
-    answer       bytea
+    answer       bytea,
+    -- Whose owner it is for.
+    partition    smallint NOT NULL DEFAULT 0
 );
 CREATE INDEX command_open ON command (seq) WHERE answer IS NULL;
 CREATE INDEX command_answered ON command (at) WHERE answer IS NOT NULL;

@@ -63,14 +63,14 @@ impl Session {
     /// # Errors
     /// [`StoreError::Database`] says what is not there, with the address.
     pub(super) fn open(address: &Address, purpose: Purpose) -> Result<Self, StoreError> {
-        Self::open_told(address, purpose, Arc::new(|| {}))
+        Self::open_told(address, purpose, Arc::new(|_| {}))
     }
 
-    /// As [`open`](Self::open), and calls `told` for each notification, and when the connection ends.
+    /// As [`open`](Self::open), and calls `notified` for each notification, with what it says, and with nothing when the connection ends.
     pub(super) fn open_told(
         address: &Address,
         purpose: Purpose,
-        notified: Arc<dyn Fn() + Send + Sync>,
+        notified: Arc<dyn Fn(&str) + Send + Sync>,
     ) -> Result<Self, StoreError> {
         let runtime = Runtime::shared()?;
         let connector = tls::connector(address.trust, address.roots.as_deref())?;
@@ -85,7 +85,7 @@ impl Session {
                         // Each request that waited has an error of its own.
                         tracing::debug!(error = %StoreError::from(error), "a connection to PostgreSQL ended");
                     }
-                    notified();
+                    notified("");
                 }
                 Ok(Err(error)) => drop(tell.send(Err(Some(error)))),
                 Err(_) => drop(tell.send(Err(None))),
@@ -315,7 +315,7 @@ pub(super) fn no_answer() -> StoreError {
 /// Moves the bytes of a connection, until it ends.
 async fn keep_going<S, T>(
     mut connection: Connection<S, T>,
-    notified: &(dyn Fn() + Send + Sync),
+    notified: &(dyn Fn(&str) + Send + Sync),
 ) -> Result<(), tokio_postgres::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -323,7 +323,7 @@ where
 {
     while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
         match message? {
-            AsyncMessage::Notification(_) => notified(),
+            AsyncMessage::Notification(said) => notified(said.payload()),
             AsyncMessage::Notice(notice) => {
                 tracing::debug!(notice = notice.message(), "PostgreSQL says");
             }

@@ -1,29 +1,22 @@
-//! Reads what the changes of a batch need: several queries, sent together.
-
-use std::collections::HashMap;
+//! Reads what the changes of a batch need.
 
 use perennial_core::{Digest, Event, Json, Millis, TaskId, TaskRef, Timestamp, Turn};
 use tokio_postgres::Row;
-use tokio_postgres::types::FromSql;
 
 use crate::store::StoreError;
 use crate::store::codec::{decode, decode_tags, decode_waiting, int, uint};
-use crate::store::memory::{CommandRow, Instance, Mail, Module, Name, Request, RewindRow, Task};
-use crate::store::numbers::{definition_kind_of, policy_of, status_of, task_kind_of};
-use crate::store::overlay::source::{
-    Garbage, History, HubRows, Left, Loaded, LoadedInstance, Source, Wanted,
-};
+use crate::store::memory::{Instance, Mail, Posted, Request, RewindRow, Task};
+use crate::store::numbers::{policy_of, status_of, task_kind_of};
+use crate::store::overlay::source::{Garbage, History, Left, Loaded, Source, Wanted};
+use crate::store::partition::{Partition, Partitions};
 use crate::store::postgres::error::unanswered;
 use crate::store::postgres::garbage;
 use crate::store::postgres::indexes::by;
+use crate::store::postgres::loading::load;
+use crate::store::postgres::partitions::{self, ranges};
 use crate::store::postgres::session::{Param, Session};
-use crate::store::postgres::wanted::{
-    COMMANDS, ENDED_CHILDREN, HUB, INBOX, INSTANCES, REQUESTS, TAKEN, TASKS, VALUES,
-};
-use crate::store::rows::instances::Child;
-use crate::store::types::{
-    Asker, Beat, InstanceKey, InstanceRow, KeyRow, TaskRow, ValueRow, task_ref,
-};
+use crate::store::postgres::wanted::{ASKED, GLANCE, LIVES_BELOW, WAITING};
+use crate::store::types::{Asker, Beat, InstanceKey, InstanceRow, TaskRow, ValueRow, task_ref};
 
 /// The connection of an owner; none after it was lost, until there is another one.
 #[derive(Default)]
@@ -44,74 +37,8 @@ impl Link {
 }
 
 impl Source for Link {
-    fn load(&mut self, wanted: &Wanted) -> Result<Loaded, StoreError> {
-        let session = self.session()?;
-        let keys = |keys: &[InstanceKey]| keys.iter().map(|key| key.0).collect::<Vec<i64>>();
-        let by_key = keys(&wanted.keys);
-        let (parents_of, children_of) = (keys(&wanted.parents_of), keys(&wanted.live_children_of));
-        // No row has a text with a NUL, and PostgreSQL takes none.
-        let texts = |texts: &[String]| -> Vec<String> {
-            texts
-                .iter()
-                .filter(|text| !text.contains('\0'))
-                .cloned()
-                .collect()
-        };
-        let (ids, by_token) = (texts(&wanted.ids), texts(&wanted.tokens));
-        let starts = texts(&wanted.starts);
-        let (ended_of, asked_by) = (keys(&wanted.ended_children_of), keys(&wanted.asked_by));
-        let any: [Param<'_>; 5] = [&by_key, &ids, &parents_of, &children_of, &asked_by];
-        let mut queries: Vec<(&str, &[Param<'_>])> = Vec::new();
-        let has_instances = !(by_key.is_empty()
-            && ids.is_empty()
-            && parents_of.is_empty()
-            && children_of.is_empty()
-            && asked_by.is_empty());
-        if has_instances {
-            queries.extend([INSTANCES, INBOX, TASKS, VALUES, REQUESTS].map(|sql| (sql, &any[..])));
-        }
-        let started: [Param<'_>; 1] = [&starts];
-        if !starts.is_empty() {
-            queries.push((TAKEN, &started));
-        }
-        let ended: [Param<'_>; 1] = [&ended_of];
-        if !ended_of.is_empty() {
-            queries.push((ENDED_CHILDREN, &ended));
-        }
-        let tokens: [Param<'_>; 1] = [&by_token];
-        if !by_token.is_empty() {
-            queries.push((COMMANDS, &tokens));
-        }
-        if wanted.hub {
-            queries.extend(HUB.map(|sql| (sql, &[][..])));
-        }
-        if queries.is_empty() {
-            return Ok(Loaded::default());
-        }
-        let mut found = session.query_all(&queries)?.into_iter();
-        let mut next = || found.next().unwrap_or_default();
-        let mut loaded = Loaded::default();
-        if has_instances {
-            loaded.instances = instances([next(), next(), next(), next(), next()])?;
-        }
-        let mut taken = Wanted::default();
-        if !starts.is_empty() {
-            taken.ids = ids_of(&next())?;
-        }
-        if !ended_of.is_empty() {
-            loaded.ended_children = ended_children(&next())?;
-        }
-        if !by_token.is_empty() {
-            loaded.commands = commands(&next())?;
-        }
-        if wanted.hub {
-            loaded.hub = Some(hub([next(), next(), next(), next(), next(), next()])?);
-        }
-        // All that belongs to an instance is read only where there is one: starts are many, and their ids are seldom taken.
-        if !taken.ids.is_empty() {
-            loaded.instances.extend(self.load(&taken)?.instances);
-        }
-        Ok(loaded)
+    fn load(&mut self, wanted: &Wanted, own: &Partitions) -> Result<Loaded, StoreError> {
+        load(self.session()?, wanted, own)
     }
 
     fn history(
@@ -141,9 +68,11 @@ impl Source for Link {
         })
     }
 
-    fn garbage(&mut self, at_most: usize) -> Result<Vec<Left>, StoreError> {
-        let sql = "SELECT instance, execution FROM garbage ORDER BY instance, execution LIMIT $1";
-        let rows = self.session()?.query(sql, &[&int(at_most as u64)])?;
+    fn garbage(&mut self, at_most: usize, own: &Partitions) -> Result<Vec<Left>, StoreError> {
+        let of = ranges(own);
+        let rows = self
+            .session()?
+            .query(garbage::FIRST, &[&of.low, &of.high, &int(at_most as u64)])?;
         let left = |row: &Row| {
             let execution: i64 = row.try_get(1)?;
             Ok((InstanceKey(row.try_get(0)?), u32::try_from(execution).ok()))
@@ -214,29 +143,61 @@ impl Source for Link {
         let sql = concat!(
             "SELECT module FROM instance WHERE status IN (0, 1, 2, 4) AND module = ANY($1) AND key <> ALL($2) AND ",
             by!(status),
-            " UNION SELECT module FROM task WHERE module = ANY($1) AND instance <> ALL($2)"
+            " UNION SELECT module FROM task WHERE module = ANY($1) AND instance <> ALL($2)
+              UNION SELECT module FROM outbox WHERE module = ANY($1)"
         );
         let rows = self.session()?.query(sql, &[&among, &except])?;
         rows.iter().map(|row| digest_of(row, 0)).collect()
     }
+
+    fn messages_for(
+        &mut self,
+        of: &Partitions,
+        limit: u32,
+        without: &[i64],
+    ) -> Result<Vec<(i64, Posted)>, StoreError> {
+        let of = partitions::numbers(of);
+        let rows = self
+            .session()?
+            .query(WAITING, &[&of, &i64::from(limit), &without])?;
+        rows.iter().map(posted).collect()
+    }
+
+    fn partitions_asked_by(&mut self, asker: InstanceKey) -> Result<Vec<Partition>, StoreError> {
+        let rows = self.session()?.query(ASKED, &[&asker.0])?;
+        let asked = rows.iter();
+        asked
+            .map(|row| Ok(partitions::partition(row.try_get(0)?)))
+            .collect()
+    }
+
+    fn glance(&mut self, id: &str) -> Result<Option<Instance>, StoreError> {
+        let row = self.session()?.query_opt(GLANCE, &[&id])?;
+        row.as_ref().map(instance).transpose()
+    }
+
+    fn lives_below(
+        &mut self,
+        ancestor: InstanceKey,
+        own: &Partitions,
+        starters: &[InstanceKey],
+    ) -> Result<bool, StoreError> {
+        let starters: Vec<i64> = starters.iter().map(|key| key.0).collect();
+        let own = partitions::numbers(own);
+        let row = self
+            .session()?
+            .query_opt(LIVES_BELOW, &[&ancestor.0, &own, &starters])?;
+        row.map_or(Ok(false), |row| Ok(row.try_get(0)?))
+    }
 }
 
-fn ids_of(rows: &[Row]) -> Result<Vec<String>, StoreError> {
-    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
-}
-
-fn ended_children(rows: &[Row]) -> Result<Vec<(InstanceKey, Child)>, StoreError> {
-    rows.iter()
-        .map(|row| Ok((InstanceKey(row.try_get(0)?), child(row)?)))
-        .collect()
-}
-
-fn commands(rows: &[Row]) -> Result<Vec<(String, CommandRow)>, StoreError> {
-    let command = |row: &Row| {
-        let command = (time(row, 1)?.unwrap_or_default(), row.try_get(2)?);
-        Ok((row.try_get(0)?, command))
+/// Reads a message of the outbox: its number, its partition and itself.
+pub(super) fn posted(row: &Row) -> Result<(i64, Posted), StoreError> {
+    let posted = Posted {
+        to: partitions::partition(row.try_get(1)?),
+        message: decode(row.try_get(2)?, "a message between partitions")?,
     };
-    rows.iter().map(command).collect()
+    Ok((row.try_get(0)?, posted))
 }
 
 /// An unsigned number of 32 bits.
@@ -294,68 +255,7 @@ pub(super) fn maybe_digest(row: &Row, column: usize) -> Result<Option<Digest>, S
     bytes.map(digest).transpose()
 }
 
-fn from_json<T: serde::de::DeserializeOwned>(
-    row: &Row,
-    column: usize,
-    what: &str,
-) -> Result<T, StoreError> {
-    let text: &str = row.try_get(column)?;
-    serde_json::from_str(text).map_err(|e| StoreError::Corrupt(format!("{what}: {e}")))
-}
-
-/// All rows by a key and then something else.
-fn pairs<'r, V: FromSql<'r>>(rows: &'r [Row]) -> Result<Vec<(String, V)>, StoreError> {
-    rows.iter()
-        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
-        .collect()
-}
-
-fn instances(
-    [instances, inbox, tasks, values, requests]: [Vec<Row>; 5],
-) -> Result<Vec<LoadedInstance>, StoreError> {
-    let mut places = HashMap::new();
-    let mut loaded: Vec<LoadedInstance> = Vec::new();
-    for row in &instances {
-        let instance = instance(row)?;
-        places.insert(instance.row.key, loaded.len());
-        loaded.push(LoadedInstance {
-            instance,
-            inbox: Vec::new(),
-            tasks: Vec::new(),
-            values: Vec::new(),
-            requests: Vec::new(),
-        });
-    }
-    // A row without its instance is one of a hub that was damaged: nothing asks for it.
-    let of = |row: &Row| -> Result<Option<usize>, StoreError> {
-        Ok(places.get(&InstanceKey(row.try_get(0)?)).copied())
-    };
-    for row in &inbox {
-        if let Some(place) = of(row)? {
-            loaded[place].inbox.push((big(row, 1)?, mail(row)?));
-        }
-    }
-    for row in &tasks {
-        if let Some(place) = of(row)? {
-            loaded[place].tasks.push(task(row)?);
-        }
-    }
-    for row in &values {
-        if let Some(place) = of(row)? {
-            loaded[place].values.push(value(row)?);
-        }
-    }
-    for row in &requests {
-        if let Some(place) = of(row)? {
-            loaded[place]
-                .requests
-                .push((row.try_get(1)?, request(row)?));
-        }
-    }
-    Ok(loaded)
-}
-
-/// Reads a row of [`INSTANCES`].
+/// Reads a row of [`INSTANCES`](crate::store::postgres::wanted::INSTANCES).
 pub(super) fn instance(row: &Row) -> Result<Instance, StoreError> {
     let waiting = row
         .try_get::<_, Option<&[u8]>>(23)?
@@ -405,7 +305,7 @@ pub(super) fn instance(row: &Row) -> Result<Instance, StoreError> {
     })
 }
 
-fn mail(row: &Row) -> Result<Mail, StoreError> {
+pub(super) fn mail(row: &Row) -> Result<Mail, StoreError> {
     let message: &[u8] = row.try_get(2)?;
     Ok(Mail {
         message: decode(message, "a message")?,
@@ -415,7 +315,7 @@ fn mail(row: &Row) -> Result<Mail, StoreError> {
     })
 }
 
-/// Reads a row of [`TASKS`].
+/// Reads a row of [`TASKS`](crate::store::postgres::wanted::TASKS).
 pub(super) fn task(row: &Row) -> Result<Task, StoreError> {
     let details = json(row, 17)?;
     Ok(Task {
@@ -471,15 +371,6 @@ pub(super) fn request(row: &Row) -> Result<Request, StoreError> {
     })
 }
 
-/// Reads a row of an ended child: parent, key, id, status.
-fn child(row: &Row) -> Result<Child, StoreError> {
-    Ok(Child {
-        key: InstanceKey(row.try_get(1)?),
-        id: row.try_get(2)?,
-        status: status_of(state(row, 3)?)?,
-    })
-}
-
 /// Reads a turn whose columns are number, first event, time, answer, and events received and produced.
 pub(super) fn turn(row: &Row) -> Result<Turn, StoreError> {
     let events = |column: usize| -> Result<Vec<Event>, StoreError> {
@@ -508,60 +399,4 @@ pub(super) fn rewind(row: &Row) -> Result<(u32, RewindRow), StoreError> {
         cut: small(row, 3)?,
     };
     Ok((small(row, 0)?, rewind))
-}
-
-fn hub(
-    [modules, names, definitions, versions, settings, keys]: [Vec<Row>; 6],
-) -> Result<HubRows, StoreError> {
-    let mut hub = HubRows {
-        settings: pairs(&settings)?,
-        ..HubRows::default()
-    };
-    for row in &modules {
-        let module = Module {
-            component: Vec::new(),
-            bytes: big(row, 1)?,
-            contract: row.try_get(2)?,
-            definitions: from_json(row, 3, "the definitions of a module")?,
-            imports: from_json(row, 4, "the imports of a module")?,
-            stored_at: time(row, 5)?.unwrap_or_default(),
-        };
-        hub.modules.push((digest_of(row, 0)?, module));
-    }
-    for row in &names {
-        let name = Name {
-            digest: digest_of(row, 1)?,
-            grants: row.try_get(2)?,
-            limits: row.try_get(3)?,
-            deployed_at: time(row, 4)?.unwrap_or_default(),
-        };
-        hub.names.push((row.try_get(0)?, name));
-    }
-    for row in &definitions {
-        let place = (definition_kind_of(state(row, 0)?)?, row.try_get(1)?);
-        hub.definitions.push((
-            place,
-            (row.try_get(2)?, digest_of(row, 3)?, row.try_get(4)?),
-        ));
-    }
-    for row in &versions {
-        let place = (row.try_get(0)?, row.try_get(1)?);
-        hub.versions
-            .push((place, (row.try_get(2)?, digest_of(row, 3)?)));
-    }
-    for row in &keys {
-        let id: String = row.try_get(0)?;
-        let hash: &[u8] = row.try_get(3)?;
-        let key = KeyRow {
-            id: id.clone(),
-            name: row.try_get(1)?,
-            admin: state(row, 2)? == 1,
-            hash: hash.try_into().map_err(|_| {
-                StoreError::Corrupt("the hash of a key does not have 32 bytes".to_owned())
-            })?,
-            created_at: time(row, 4)?.unwrap_or_default(),
-        };
-        hub.keys.push((id, key));
-    }
-    Ok(hub)
 }

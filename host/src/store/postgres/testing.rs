@@ -28,6 +28,17 @@ impl Server {
         address
     }
 
+    /// As [`fresh`](Self::fresh), with so many partitions.
+    pub(in crate::store) fn divided(&self, count: u16) -> Address {
+        let address = self.fresh();
+        let session = Session::open(&address, Purpose::Manage).unwrap();
+        let divide = format!(
+            "UPDATE hub SET partitions = {count}; DELETE FROM partition WHERE partition >= {count}"
+        );
+        session.batch(&divide).unwrap();
+        address
+    }
+
     /// The address of a copy of a hub as it is now: what a crash at this moment would leave.
     pub(in crate::store) fn copied(&self, from: &Address) -> Address {
         let copy = self.fresh();
@@ -51,6 +62,7 @@ impl Server {
                  -- The owner of the copy died.
                  UPDATE {to}.owner SET renewed = '-infinity';
                  SELECT setval('{to}.owner_epoch', (SELECT last_value FROM {from}.owner_epoch));
+                 SELECT setval('{to}.outbox_seq_seq', (SELECT last_value FROM {from}.outbox_seq_seq));
                  COMMIT"
             ))
             .unwrap();

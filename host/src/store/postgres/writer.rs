@@ -14,26 +14,29 @@ mod commit;
 mod delta;
 #[cfg(test)]
 pub(super) mod faults;
+mod notices;
 mod pipeline;
 mod shared;
 mod tables;
 
-use std::sync::PoisonError;
 #[cfg(test)]
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::store::StoreError;
 use crate::store::backlog::Backlog;
 use crate::store::counts::WriterCounts;
 use crate::store::live::LiveCounts;
+use crate::store::partition::Partitions;
 use crate::store::postgres::address::Address;
 use crate::store::postgres::lease::Lease;
 use crate::store::postgres::session::Session;
 #[cfg(test)]
 pub(super) use crate::store::postgres::writer::commit::COUNT_LIVE;
 use crate::store::postgres::writer::commit::State;
+use crate::store::postgres::writer::notices::Notices;
 use crate::store::postgres::writer::shared::Shared;
 use crate::store::space::SpaceUsed;
 use crate::store::thread::{CLOSE_MAX, WriterThread, fill};
@@ -47,6 +50,11 @@ const RENEW_EVERY: Duration = Duration::from_millis(if cfg!(test) { 100 } else {
 pub(in crate::store) struct PostgresWriter {
     thread: WriterThread<Box<Write>>,
     shared: Shared,
+    address: Address,
+    /// Whether there are no other owners, so that nothing is sent.
+    is_alone: bool,
+    /// Told of messages of other owners.
+    notices: Mutex<Option<Notices>>,
 }
 
 impl PostgresWriter {
@@ -55,12 +63,21 @@ impl PostgresWriter {
         address: Address,
         session: Session,
         lease: Lease,
+        own: Partitions,
     ) -> Result<Self, StoreError> {
         let shared = Shared::default();
+        shared.sent.set_own(own);
         let place = address.to_string();
-        let mut state = State::new(address, session, lease, shared.clone());
+        let of_hub = address.clone();
+        let mut state = State::new(address, session, lease, own, shared.clone());
         let thread = WriterThread::start(&place, move |jobs| work(&mut state, &jobs))?;
-        Ok(Self { thread, shared })
+        Ok(Self {
+            thread,
+            shared,
+            address: of_hub,
+            is_alone: own.is_all(),
+            notices: Mutex::default(),
+        })
     }
 
     /// What a test counts of it, and makes fail.
@@ -107,6 +124,19 @@ impl Writes for PostgresWriter {
         *when.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
     }
 
+    fn when_sent(&self, told: Arc<dyn Fn() + Send + Sync>) {
+        if self.is_alone {
+            return;
+        }
+        let notices = Notices::start(&self.address, Arc::clone(&self.shared.sent), told);
+        let mut kept = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
+        match notices {
+            Ok(notices) => *kept = Some(notices),
+            // Messages are looked for when something else is to do.
+            Err(error) => tracing::warn!(%error, "this host is not told of what others send"),
+        }
+    }
+
     fn live(&self) -> &LiveCounts {
         &self.shared.live
     }
@@ -124,7 +154,7 @@ impl Writes for PostgresWriter {
     }
 
     #[cfg(test)]
-    fn faults(&self) -> &std::sync::Arc<crate::store::Faults> {
+    fn faults(&self) -> &Arc<crate::store::Faults> {
         &self.shared.common
     }
 }
@@ -161,12 +191,13 @@ pub(super) fn commit_delta(
     lease: &mut Lease,
     delta: &crate::store::memory::delta::Delta,
 ) -> Result<(), StoreError> {
-    let transaction = std::sync::Arc::new(pipeline::Transaction {
+    let transaction = Arc::new(pipeline::Transaction {
         epoch: lease.epoch,
         last: lease.number,
         at: 0,
         version: lease.version,
         changes_hub: delta::changes_hub(delta),
+        lock: "a test".to_owned(),
         statements: delta::statements(delta)?,
     });
     match pipeline::send(session, &transaction) {

@@ -186,7 +186,11 @@ fn a_copy_has_no_owner_and_its_first_one_gives_no_key_that_is_in_use() {
         .unwrap();
     // Values that are set now have a higher version than any before.
     assert!(ahead > commits + (1 << 39));
-    let place = crate::store::Place::Postgres(Box::new(address), hub.dir.path().join("running"));
+    let place = crate::store::Place::Postgres(
+        Box::new(address),
+        hub.dir.path().join("running"),
+        Default::default(),
+    );
     let owned = place
         .take_over(Timestamp(9_000), "a test", &|_| false)
         .unwrap();
@@ -229,7 +233,7 @@ fn a_copy_is_the_hub_at_one_moment_while_its_owner_writes() {
     };
     let file = hub.dir.path().join("copy.db");
     let work = postgres_place(hub.dir.path()).unwrap();
-    let crate::store::Place::Postgres(source, _) = &work else {
+    let crate::store::Place::Postgres(source, ..) = &work else {
         panic!("it is in PostgreSQL")
     };
     let module = CopyTo::Database(&address);

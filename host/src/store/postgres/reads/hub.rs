@@ -5,8 +5,10 @@ use serde::de::DeserializeOwned;
 
 use crate::store::codec::uint;
 use crate::store::outbox::Sent;
+use crate::store::postgres::partitions;
 use crate::store::postgres::reads::{PostgresReader, all, has_nul};
-use crate::store::postgres::source::{big, state, time};
+use crate::store::postgres::source::{big, posted, state, time};
+use crate::store::postgres::wanted::WAITING;
 use crate::store::queries::found::Tally;
 use crate::store::space::Pages;
 use crate::store::types::{Ages, KeyRow, Setting, WorkerNames};
@@ -14,7 +16,8 @@ use crate::store::{InstanceFilter, StoreError};
 
 impl PostgresReader {
     pub(in crate::store) fn last_commit(&self) -> Result<Timestamp, StoreError> {
-        let row = self.query_one("SELECT at FROM hub WHERE id = 1", &[])?;
+        let sql = "SELECT greatest(at, (SELECT max(at) FROM owner)) FROM hub WHERE id = 1";
+        let row = self.query_one(sql, &[])?;
         Ok(time(&row, 0)?.unwrap_or_default())
     }
 
@@ -28,12 +31,22 @@ impl PostgresReader {
         Ok(row.try_get(0)?)
     }
 
-    pub(in crate::store) fn outbox(&self, _: u32) -> Result<Vec<Sent>, StoreError> {
-        Ok(Vec::new())
+    pub(in crate::store) fn outbox(&self, limit: u32) -> Result<Vec<Sent>, StoreError> {
+        let of = partitions::numbers(&self.of);
+        let without: [i64; 0] = [];
+        let rows = self.query(WAITING, &[&of, &i64::from(limit), &&without[..]])?;
+        all(&rows, |row| {
+            let (seq, posted) = posted(row)?;
+            let message = posted.message;
+            Ok(Sent { seq, message })
+        })
     }
 
     pub(in crate::store) fn has_garbage(&self) -> Result<bool, StoreError> {
-        let row = self.query_one("SELECT EXISTS (SELECT 1 FROM garbage)", &[])?;
+        let of = partitions::ranges(&self.of);
+        let sql = "SELECT EXISTS (SELECT 1 FROM unnest($1::bigint[], $2::bigint[]) AS r (low, high)
+             CROSS JOIN LATERAL (SELECT 1 FROM garbage WHERE instance BETWEEN r.low AND r.high LIMIT 1) AS g)";
+        let row = self.query_one(sql, &[&of.low, &of.high])?;
         Ok(row.try_get(0)?)
     }
 

@@ -5,6 +5,7 @@ use tokio_postgres::Row;
 
 use crate::store::StoreError;
 use crate::store::codec::{decode, int};
+use crate::store::postgres::partitions;
 use crate::store::postgres::reads::{PostgresReader, all};
 use crate::store::postgres::source::{big, time};
 use crate::store::sqlite::rows::queries::PAGE_BYTES;
@@ -56,12 +57,15 @@ impl PostgresReader {
         &self,
         now: Timestamp,
     ) -> Result<Vec<InstanceKey>, StoreError> {
-        let sql = "SELECT w.instance FROM (SELECT instance, count(*) AS count FROM inbox GROUP BY instance ORDER BY instance) AS w
+        // The ranges are in order, and so are the instances of each.
+        let of = partitions::ranges(&self.of);
+        let sql = "SELECT w.instance FROM unnest($2::bigint[], $3::bigint[]) AS r (low, high)
+             CROSS JOIN LATERAL (SELECT instance, count(*) AS count FROM inbox WHERE instance BETWEEN r.low AND r.high
+                 GROUP BY instance ORDER BY instance) AS w
              CROSS JOIN LATERAL (SELECT status, scheduled_for FROM instance WHERE key = w.instance OFFSET 0) AS i
-             WHERE i.status < 3 AND (w.count > 1 OR i.status <> 0 OR coalesce(i.scheduled_for, 0) <= $1) ORDER BY w.instance";
-        all(&self.query(sql, &[&int(now.0)])?, |row| {
-            Ok(InstanceKey(row.try_get(0)?))
-        })
+             WHERE i.status < 3 AND (w.count > 1 OR i.status <> 0 OR coalesce(i.scheduled_for, 0) <= $1)";
+        let rows = self.query(sql, &[&int(now.0), &of.low, &of.high])?;
+        all(&rows, |row| Ok(InstanceKey(row.try_get(0)?)))
     }
 
     pub(in crate::store) fn terminate_in(

@@ -7,6 +7,7 @@ use crate::store::StoreError;
 use crate::store::codec::{int, uint};
 use crate::store::numbers::{policy_of, status_number, status_of};
 use crate::store::postgres::indexes::by;
+use crate::store::postgres::partitions;
 use crate::store::postgres::reads::{PostgresReader, all, has_nul};
 use crate::store::postgres::source::{instance, small, state, time};
 use crate::store::queries::found::LiveChild;
@@ -97,12 +98,24 @@ impl PostgresReader {
 
     pub(in crate::store) fn suspended(&self) -> Result<Vec<InstanceKey>, StoreError> {
         let status = i16::from(status_number(Status::Suspended));
+        if self.of.is_all() {
+            let sql = concat!(
+                "SELECT key FROM instance WHERE status = $1 AND ",
+                by!(status),
+                " ORDER BY created_at, key"
+            );
+            return all(&self.query(sql, &[&status])?, key_of);
+        }
         let sql = concat!(
-            "SELECT key FROM instance WHERE status = $1 AND ",
-            by!(status),
-            " ORDER BY created_at, key"
+            "SELECT i.key, i.created_at FROM unnest($2::smallint[]) AS p (number)
+             CROSS JOIN LATERAL (SELECT key, created_at FROM instance WHERE partition = p.number AND status = $1 AND status < 3 AND ",
+            by!(live),
+            " ORDER BY module OFFSET 0) AS i"
         );
-        all(&self.query(sql, &[&status])?, key_of)
+        let rows = self.query(sql, &[&status, &partitions::numbers(&self.of)])?;
+        let mut found = all(&rows, |row| Ok((time(row, 1)?, key_of(row)?)))?;
+        found.sort_unstable();
+        Ok(found.into_iter().map(|(_, key)| key).collect())
     }
 
     pub(in crate::store) fn execution_timeout(
@@ -221,12 +234,14 @@ impl PostgresReader {
         limit: u32,
     ) -> Result<Vec<InstanceKey>, StoreError> {
         let sql = concat!(
-            "SELECT key FROM instance WHERE status = $1 AND ended_at IS NOT NULL AND ended_at <= $2 AND ",
+            "SELECT key FROM instance WHERE status = $1 AND ended_at IS NOT NULL AND ended_at <= $2
+                 AND ($4::smallint[] IS NULL OR (key >> 53)::smallint = ANY($4)) AND ",
             by!(ended),
             " ORDER BY ended_at, key LIMIT $3"
         );
         let status = i16::from(status_number(status));
-        let rows = self.query(sql, &[&status, &int(by.0), &i64::from(limit)])?;
+        let of = partitions::unless_all(&self.of);
+        let rows = self.query(sql, &[&status, &int(by.0), &i64::from(limit), &of])?;
         all(&rows, key_of)
     }
 
@@ -235,11 +250,13 @@ impl PostgresReader {
         status: Status,
     ) -> Result<Option<Timestamp>, StoreError> {
         let sql = concat!(
-            "SELECT ended_at FROM instance WHERE status = $1 AND ended_at IS NOT NULL AND ",
+            "SELECT ended_at FROM instance WHERE status = $1 AND ended_at IS NOT NULL
+                 AND ($2::smallint[] IS NULL OR (key >> 53)::smallint = ANY($2)) AND ",
             by!(ended),
             " ORDER BY ended_at, key LIMIT 1"
         );
-        let row = self.query_opt(sql, &[&i16::from(status_number(status))])?;
+        let of = partitions::unless_all(&self.of);
+        let row = self.query_opt(sql, &[&i16::from(status_number(status)), &of])?;
         row.map_or(Ok(None), |row| time(&row, 0))
     }
 }

@@ -19,6 +19,7 @@ pub(in crate::store) mod testing;
 mod walks;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tokio_postgres::Row;
 
@@ -33,7 +34,9 @@ use crate::store::types::{InstanceKey, WasRunning};
 
 /// Reads a hub, from any thread, whether or not this process runs its instances.
 pub(in crate::store) struct PostgresReader {
-    pool: Pool,
+    pool: Arc<Pool>,
+    /// Those of which it answers what an owner asks about its own work.
+    of: Partitions,
     /// Where an owner on this machine records what runs.
     running: Option<PathBuf>,
 }
@@ -41,11 +44,19 @@ pub(in crate::store) struct PostgresReader {
 impl PostgresReader {
     /// A reader that connects when it is asked.
     pub(in crate::store) fn new(pool: Pool, running: Option<PathBuf>) -> Self {
-        Self { pool, running }
+        Self {
+            pool: Arc::new(pool),
+            of: Partitions::default(),
+            running,
+        }
     }
 
-    fn within(&self, _: Partitions) -> Option<Reader> {
-        None
+    fn within(&self, of: Partitions) -> Option<Reader> {
+        Some(Reader::new(Self {
+            pool: Arc::clone(&self.pool),
+            of,
+            running: self.running.clone(),
+        }))
     }
 
     /// What runs on other machines is not known here.

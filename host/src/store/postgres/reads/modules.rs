@@ -33,7 +33,7 @@ const NAMED: &str = "SELECT digest FROM module_name UNION SELECT digest FROM def
 const PINNED: &str = concat!(
     "SELECT module FROM instance WHERE status IN (0, 1, 2, 4) AND module IS NOT NULL AND ",
     by!(status),
-    " UNION SELECT module FROM task WHERE module IS NOT NULL"
+    " UNION SELECT module FROM task WHERE module IS NOT NULL UNION SELECT module FROM outbox WHERE module IS NOT NULL"
 );
 
 impl PostgresReader {

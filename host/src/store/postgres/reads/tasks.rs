@@ -5,6 +5,7 @@ use tokio_postgres::Row;
 
 use crate::store::StoreError;
 use crate::store::codec::{int, uint};
+use crate::store::postgres::partitions;
 use crate::store::postgres::reads::{PostgresReader, all};
 use crate::store::postgres::session::Param;
 use crate::store::postgres::source::{task, time};
@@ -16,10 +17,10 @@ const COLUMNS: &str = "t.instance, t.task, t.kind, t.execution, t.generation, t.
      (SELECT at FROM turn WHERE turn.instance = t.instance AND turn.execution = t.execution AND turn.number = t.turn)";
 
 /// The first tasks that come due, of each partition and then of all: their index is one for each partition.
-const DUE: &str = "(SELECT d.due, d.instance, d.task FROM generate_series(0, (SELECT partitions - 1 FROM hub WHERE id = 1)) AS p(number)
+const DUE: &str = "(SELECT d.due, d.instance, d.task FROM unnest($5::smallint[]) AS p (number)
      CROSS JOIN LATERAL
          (SELECT due, instance, task FROM task
-          WHERE partition = p.number::smallint AND due IS NOT NULL AND (due, instance, task) > ($1, $2, $3)
+          WHERE partition = p.number AND due IS NOT NULL AND (due, instance, task) > ($1, $2, $3)
           ORDER BY due, instance, task LIMIT $4) AS d
      ORDER BY d.due, d.instance, d.task LIMIT $4)";
 
@@ -58,9 +59,13 @@ impl PostgresReader {
         after: (InstanceKey, i64),
         limit: u32,
     ) -> Result<Vec<TaskRow>, StoreError> {
+        let of = partitions::ranges(&self.of);
         self.tasks(
-            "FROM task AS t WHERE t.due IS NULL AND t.kind = 0 AND (t.instance, t.task) > ($1, $2) ORDER BY t.instance, t.task LIMIT $3",
-            &[&after.0.0, &after.1, &i64::from(limit)],
+            "FROM unnest($4::bigint[], $5::bigint[]) AS r (low, high)
+                 CROSS JOIN LATERAL (SELECT * FROM task WHERE due IS NULL AND kind = 0 AND (instance, task) > ($1, $2)
+                     AND instance BETWEEN r.low AND r.high ORDER BY instance, task LIMIT $3) AS t
+                 ORDER BY t.instance, t.task LIMIT $3",
+            &[&after.0.0, &after.1, &i64::from(limit), &of.low, &of.high],
         )
     }
 
@@ -75,7 +80,13 @@ impl PostgresReader {
         );
         self.tasks(
             &from,
-            &[&int(after.0.0), &after.1.0, &after.2, &i64::from(limit)],
+            &[
+                &int(after.0.0),
+                &after.1.0,
+                &after.2,
+                &i64::from(limit),
+                &partitions::numbers(&self.of),
+            ],
         )
     }
 
@@ -110,7 +121,16 @@ impl PostgresReader {
             "FROM {DUE} AS d CROSS JOIN LATERAL (SELECT * FROM task WHERE instance = d.instance AND task = d.task OFFSET 0) AS t
                  ORDER BY d.due, d.instance, d.task"
         );
-        let mut rows = self.tasks(&from, &[&place.0, &place.1, &place.2, &i64::MAX])?;
+        let mut rows = self.tasks(
+            &from,
+            &[
+                &place.0,
+                &place.1,
+                &place.2,
+                &i64::MAX,
+                &partitions::numbers(&self.of),
+            ],
+        )?;
         rows.retain(|row| row.set_at > now);
         Ok(rows)
     }

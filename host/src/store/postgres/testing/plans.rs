@@ -57,7 +57,9 @@ pub(in crate::store::postgres) fn plans(
 /// Tables that grow without a bound. Those of the hub itself (modules, names, keys, settings) do not.
 fn growing() -> impl Iterator<Item = &'static str> {
     let of_instances = OF_INSTANCES.into_iter().chain([&TAG]);
-    of_instances.map(|table| table.name).chain(["command"])
+    of_instances
+        .map(|table| table.name)
+        .chain(["command", "outbox"])
 }
 
 /// Whether a table grows without a bound.
@@ -140,7 +142,7 @@ impl<'a> Node<'a> {
                 let starts = [format!("({column} = "), format!("(({column} = ")];
                 starts.iter().any(|start| self.condition.starts_with(start))
             };
-            let of_given = ["id", "instance", "asker", "parent_key"];
+            let of_given = ["id", "instance", "asker", "parent_key", "parent", "seq"];
             return !grows(table)
                 || self.what.contains("using instance_pkey ") && is_given(&"key")
                 || of_given.iter().any(is_given)
@@ -303,6 +305,9 @@ const CROWD: &str = "
         SELECT ((n % 64)::bigint << 53) | n, 'r', 'Price', 5, CASE WHEN n % 2 = 0 THEN 6 END, CASE WHEN n % 2 = 0 THEN '\\x00'::bytea END,
         CASE WHEN n % 3 = 0 THEN ((n % 64)::bigint << 53) | n END, 0, 0, 0 FROM generate_series(100000::bigint, 199999) AS n;
     INSERT INTO garbage SELECT ((n % 64)::bigint << 53) | n, -1 FROM generate_series(100000::bigint, 199999) AS n;
+    INSERT INTO outbox (partition, module, parent, asker, body) SELECT n % 64, CASE WHEN n % 2 > 0 THEN decode(repeat('0' || n % 8, 32), 'hex') END,
+        CASE WHEN n % 3 = 0 THEN ((n % 64)::bigint << 53) | n END, CASE WHEN n % 3 = 1 THEN ((n % 64)::bigint << 53) | n END, '\\x01'
+        FROM generate_series(100000::bigint, 199999) AS n;
     INSERT INTO command (token, at, body, answer) SELECT 't' || n, n, '\\x01', CASE WHEN n % 100 > 0 THEN '\\x01'::bytea END
         FROM generate_series(100000::bigint, 199999) AS n;
 ";

@@ -7,6 +7,7 @@ use std::time::Duration;
 use perennial_core::{Message, Timestamp};
 
 use crate::store::decode;
+use crate::store::owned::Share;
 use crate::store::postgres::owned::take_over;
 use crate::store::postgres::pool::Pool;
 use crate::store::postgres::session::{Purpose, Session};
@@ -121,9 +122,13 @@ fn whoever_waits_for_a_hub_goes_on_waiting_while_the_server_is_away() {
     let (tell, waits) = mpsc::channel();
     std::thread::scope(|threads| {
         let next = threads.spawn(|| {
-            take_over(&address, Timestamp(1_000), "the next", &move |_| {
-                tell.send(()).is_ok()
-            })
+            take_over(
+                &address,
+                Timestamp(1_000),
+                "the next",
+                Share::All,
+                &move |_| tell.send(()).is_ok(),
+            )
         });
         waits.recv().unwrap();
         server.down("QUIT");

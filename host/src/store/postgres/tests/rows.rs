@@ -6,8 +6,11 @@ use perennial_core::{
 };
 
 use crate::store::memory::{Instance, Mail, Memory, Module, Name, Request, RewindRow, Task};
+use crate::store::outbox::OutboxMessage;
 use crate::store::overlay::Bound;
+use crate::store::partition::Partition;
 use crate::store::postgres::copy::Copy;
+use crate::store::rows::outbox::OutboxRows;
 use crate::store::types::{
     Asker, Beat, Definition, DefinitionKind, InstanceKey, InstanceRow, KeyRow, TaskRow,
     TaskRowKind, ValueRow,
@@ -243,6 +246,10 @@ pub(super) fn fill(memory: &mut Memory, dice: &mut Dice) {
     for byte in [0, 7, 255] {
         fill_hub(memory, dice, byte);
     }
+    for _ in 0..3 {
+        let (to, message) = sent(dice);
+        memory.send(to, message).unwrap();
+    }
 }
 
 fn fill_instance(memory: &mut Memory, dice: &mut Dice, key: i64) {
@@ -362,6 +369,17 @@ fn fill_hub(memory: &mut Memory, dice: &mut Dice, byte: u8) {
     memory.keys.insert(name, key);
 }
 
+/// A message of the outbox with hostile values.
+fn sent(dice: &mut Dice) -> (Partition, OutboxMessage) {
+    let message = OutboxMessage::Event {
+        by: dice.text(),
+        to: dice.text(),
+        name: "a\0b".to_owned(),
+        data: dice.maybe(Dice::json),
+    };
+    (Partition(dice.of(&[0, 63])), message)
+}
+
 /// Deletes some rows of each table.
 pub(super) fn thin_out(memory: &mut Memory) {
     let of = InstanceKey(2);
@@ -380,6 +398,7 @@ pub(super) fn thin_out(memory: &mut Memory) {
     memory.versions.retain(|(name, _), _| name != "m7");
     memory.settings.retain(|name, _| name != "m7");
     memory.keys.retain(|name, _| name != "m7");
+    memory.outbox.retain(|seq, _| seq % 2 > 0);
 }
 
 #[test]

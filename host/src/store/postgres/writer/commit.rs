@@ -12,7 +12,9 @@ use crate::shortage::{Resource, Shortage};
 use crate::store::StoreError;
 use crate::store::backlog::Backlog;
 use crate::store::codec::int;
+use crate::store::memory::delta::Delta;
 use crate::store::overlay::{Bound, Overlay};
+use crate::store::partition::Partitions;
 use crate::store::postgres::address::Address;
 use crate::store::postgres::indexes::by;
 use crate::store::postgres::lease::{self, Lease, Standing};
@@ -70,15 +72,23 @@ pub(super) struct State {
     holds: bool,
     /// Whether a transaction was sent whose outcome is not known yet.
     sending: bool,
+    /// Whether a transaction that deletes modules was refused, and is made again.
+    looks_again: bool,
 }
 
 impl State {
-    pub(super) fn new(address: Address, session: Session, lease: Lease, shared: Shared) -> Self {
+    pub(super) fn new(
+        address: Address,
+        session: Session,
+        lease: Lease,
+        own: Partitions,
+        shared: Shared,
+    ) -> Self {
         let now = Instant::now();
         shared.renewed(now);
         Self {
             address,
-            overlay: Overlay::new(Link(Some(session)), KEPT),
+            overlay: Overlay::new(Link(Some(session)), KEPT).of(own),
             lease,
             shared,
             counts_live: false,
@@ -86,6 +96,7 @@ impl State {
             renewed: now,
             holds: true,
             sending: false,
+            looks_again: false,
         }
     }
 
@@ -273,15 +284,15 @@ impl State {
             at: int(now.0),
             version: self.lease.version,
             changes_hub: delta::changes_hub(&delta),
+            lock: lease::lock_of(&self.address),
             statements: delta::statements(&delta).map_err(Failed::Error)?,
         });
-        self.sending = true;
-        let committed = self.send(&transaction);
-        self.sending = false;
-        committed?;
+        self.send_delta(&delta, &transaction)?;
         self.lease.number = number;
         self.lease.version += i64::from(transaction.changes_hub);
         self.overlay.committed();
+        self.shared.sent.add(delta.sent_to());
+        self.shared.sent.set_own(*self.overlay.own());
         let rows: usize = transaction
             .statements
             .iter()
@@ -291,6 +302,24 @@ impl State {
         counts.rows.fetch_add(rows as u64 + 1, Ordering::Relaxed);
         counts.commits.fetch_add(1, Ordering::Relaxed);
         Ok(results)
+    }
+
+    /// Sends what a batch wrote.
+    fn send_delta(&mut self, delta: &Delta, transaction: &Arc<Transaction>) -> Result<(), Failed> {
+        self.sending = true;
+        let sent = self.send(transaction);
+        self.sending = false;
+        // Another owner may have begun to use a module after this one looked who does: it looks again, once.
+        let looks_again = delta.deletes_modules()
+            && matches!(sent, Err(Failed::Error(_)))
+            && self.fenced.is_none()
+            && !self.looks_again;
+        self.looks_again = looks_again;
+        if looks_again {
+            self.overlay.forget_all();
+            return Err(Failed::Stale);
+        }
+        sent
     }
 
     /// Makes a change on rows in memory.
@@ -360,7 +389,7 @@ impl State {
             Err(error) => return Sent::Unknown(error),
         };
         common.sent.fetch_add(1, Ordering::Relaxed);
-        let statements = transaction.statements.len() as u64 + 3;
+        let statements = transaction.count() as u64;
         common.statements.fetch_add(statements, Ordering::Relaxed);
         let fate = common.commit();
         if fate == Commit::Lost {

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use crate::store::StoreError;
 use crate::store::codec::int;
-use crate::store::memory::Instance;
 use crate::store::memory::delta::Delta;
 use crate::store::memory::table::RowChange;
+use crate::store::memory::{Instance, Posted};
 use crate::store::numbers::task_kind_number;
+use crate::store::postgres::indexes::by;
+use crate::store::postgres::partitions::unless_all;
 use crate::store::postgres::writer::columns::{Act, Cell, Rows, Statement};
 use crate::store::postgres::writer::tables::{self, ALL_EXECUTIONS, number, text};
 use crate::store::schema::{self, Table};
@@ -43,7 +45,9 @@ pub(super) fn statements(delta: &Delta) -> Result<Vec<Statement>, StoreError> {
         cells,
         &mut all,
     )?;
+    outbox(&delta.outbox, &mut all)?;
     if changes_hub(delta) {
+        all.extend(unused(delta));
         hub(delta, &mut all)?;
     }
     let cells = |key: &String, row: &_| Ok(tables::command(key, row));
@@ -101,15 +105,21 @@ fn instructions(delta: &Delta, all: &mut Vec<Statement>) {
     for at in &delta.count_unknown {
         let activity = i16::from(task_kind_number(TaskRowKind::Activity));
         all.push(Statement {
-            sql: "UPDATE task SET cut = cut + 1 WHERE kind = $1 AND begun_at IS NULL AND (due IS NULL OR due <= $2)".into(),
-            params: vec![Box::new(activity), Box::new(int(at.0))],
+            sql: "UPDATE task SET cut = cut + 1 WHERE kind = $1 AND begun_at IS NULL AND (due IS NULL OR due <= $2)
+                 AND ($3::smallint[] IS NULL OR partition = ANY($3))"
+                .into(),
+            params: vec![
+                Box::new(activity),
+                Box::new(int(at.0)),
+                Box::new(unless_all(&delta.own)),
+            ],
             rows: 0,
         });
     }
     if let Some(before) = delta.delete_answered {
         all.push(Statement {
-            sql: "DELETE FROM command WHERE answer IS NOT NULL AND at < $1".into(),
-            params: vec![Box::new(int(before.0))],
+            sql: "DELETE FROM command WHERE answer IS NOT NULL AND at < $1 AND ($2::smallint[] IS NULL OR partition = ANY($2))".into(),
+            params: vec![Box::new(int(before.0)), Box::new(unless_all(&delta.own))],
             rows: 0,
         });
     }
@@ -217,6 +227,40 @@ fn histories(delta: &Delta, all: &mut Vec<Statement>) -> Result<(), StoreError> 
     all.extend([gone, added].into_iter().filter_map(Rows::statement));
     Ok(())
 }
+
+fn outbox(changes: &[RowChange<i64, Posted>], all: &mut Vec<Statement>) -> Result<(), StoreError> {
+    let mut received = Rows::new(&tables::RECEIVED, Act::Delete);
+    let mut sent = Rows::new(&tables::SENT, Act::Insert);
+    for change in changes {
+        match &change.now {
+            Some(now) => sent.push(tables::sent(now)?),
+            None => received.push([number(change.key)]),
+        }
+    }
+    all.extend([received, sent].into_iter().filter_map(Rows::statement));
+    Ok(())
+}
+
+/// A statement that fails if something refers to a module that is to be deleted. That was looked at before, and all transactions of other
+/// owners have ended since that went by the names that were before: the claim has waited for them.
+fn unused(delta: &Delta) -> Option<Statement> {
+    let deleted = delta.modules.iter().filter(|change| change.now.is_none());
+    let deleted: Vec<Vec<u8>> = deleted.map(|change| change.key.0.to_vec()).collect();
+    let is_needed = !deleted.is_empty() && !delta.own.is_all();
+    is_needed.then(|| Statement {
+        sql: UNUSED.into(),
+        params: vec![Box::new(deleted)],
+        rows: 0,
+    })
+}
+
+/// Statuses: 3 is Completed, 5 Terminated.
+const UNUSED: &str = concat!(
+    "SELECT 1 / (NOT EXISTS (SELECT 1 FROM instance WHERE status IN (0, 1, 2, 4) AND module = ANY($1) AND ",
+    by!(status),
+    ") AND NOT EXISTS (SELECT 1 FROM task WHERE module = ANY($1))
+         AND NOT EXISTS (SELECT 1 FROM outbox WHERE module = ANY($1)))::integer"
+);
 
 fn hub(delta: &Delta, all: &mut Vec<Statement>) -> Result<(), StoreError> {
     let (mut gone, mut added) = (

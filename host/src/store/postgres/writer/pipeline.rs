@@ -8,16 +8,20 @@ use tokio_postgres::{Client, Error};
 
 use crate::store::StoreError;
 use crate::store::postgres::error::is_lost;
+use crate::store::postgres::lease::LOCK;
 use crate::store::postgres::session::{Param, Session, no_answer};
 use crate::store::postgres::writer::columns::Statement;
 
-/// Fences and numbers a transaction, and renews the lease. Fails, by a division by zero, unless this is the owner, its last transaction is
+/// Fences and numbers a transaction, and renews the lease. Fails, by a division by zero, unless the owner lives, its last transaction is
 /// the one that it knows, and so is the version of what it keeps of the hub.
-const CLAIM: &str = "WITH fenced AS (UPDATE owner SET commits = $2::bigint + 1, renewed = clock_timestamp()
-         WHERE epoch = $1 AND commits = $2::bigint AND NOT dead RETURNING 1),
-     done AS (UPDATE hub SET commits = $2::bigint + 1, at = $3, version = version + $5::bigint FROM fenced
-         WHERE id = 1 AND version = $4 RETURNING 1)
+const CLAIM: &str = "WITH done AS (UPDATE owner SET commits = $2::bigint + 1, at = $3, version = version + $5::bigint, renewed = clock_timestamp()
+         WHERE epoch = $1 AND commits = $2::bigint AND version = $4 AND NOT dead RETURNING 1)
      SELECT 1 / count(*)::integer FROM done";
+
+/// Tells the other owners that what they keep of the hub in memory is old. Waits for their transactions that are under way: what follows in
+/// this one sees them. Only one owner at a time does it, so that no two wait for each other.
+const TELL: &str = "WITH told AS (UPDATE owner SET version = version + 1 WHERE epoch <> $1 AND NOT dead RETURNING 1)
+     UPDATE hub SET version = version + 1 WHERE id = 1 AND (SELECT count(*) FROM told) >= 0";
 
 const BEGIN: &str = "BEGIN";
 const COMMIT: &str = "COMMIT";
@@ -32,7 +36,39 @@ pub(super) struct Transaction {
     /// The version of what the owner keeps of the hub, and whether this changes it.
     pub(super) version: i64,
     pub(super) changes_hub: bool,
+    /// The parameter of [`LOCK`].
+    pub(super) lock: String,
     pub(super) statements: Vec<Statement>,
+}
+
+impl Transaction {
+    /// Its statements with those that begin, claim and end it, with their parameters; and which of them is the claim.
+    fn all(&self) -> (Vec<(&str, Vec<Param<'_>>)>, usize) {
+        static CHANGES: [i64; 2] = [0, 1];
+        let change = &CHANGES[usize::from(self.changes_hub)];
+        let claim: Vec<Param<'_>> = vec![&self.epoch, &self.last, &self.at, &self.version, change];
+        let mut all: Vec<(&str, Vec<Param<'_>>)> = vec![(BEGIN, Vec::new())];
+        if self.changes_hub {
+            all.push((LOCK, vec![&self.lock]));
+        }
+        let claim_at = all.len();
+        all.push((CLAIM, claim));
+        if self.changes_hub {
+            all.push((TELL, vec![&self.epoch]));
+        }
+        for statement in &self.statements {
+            let params = statement.params.iter().map(|param| &**param as Param<'_>);
+            all.push((&statement.sql, params.collect()));
+        }
+        all.push((COMMIT, Vec::new()));
+        (all, claim_at)
+    }
+
+    /// How many statements are sent.
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.all().0.len()
+    }
 }
 
 /// What became of a transaction.
@@ -49,10 +85,8 @@ pub(super) enum Sent {
 
 /// Sends a transaction.
 pub(super) fn send(session: &Session, transaction: &Arc<Transaction>) -> Sent {
-    let all = [BEGIN, CLAIM].into_iter();
-    let statements = transaction.statements.iter();
-    let all = all.chain(statements.map(|statement| &*statement.sql));
-    let prepare = all.chain([COMMIT]).map(|sql| session.prepared(sql));
+    let (all, claim_at) = transaction.all();
+    let prepare = all.iter().map(|(sql, _)| session.prepared(sql));
     let prepared = match session.wait(try_join_all(prepare)) {
         Ok(prepared) => prepared,
         Err(error) if session.is_lost() => return Sent::Unknown(error),
@@ -78,7 +112,7 @@ pub(super) fn send(session: &Session, transaction: &Arc<Transaction>) -> Sent {
     for (at, answer) in answers.into_iter().enumerate() {
         match (at, answer) {
             (_, Ok(_)) => {}
-            (1, Err(error)) => return Sent::NotClaimed(session.error(error)),
+            (at, Err(error)) if at == claim_at => return Sent::NotClaimed(session.error(error)),
             (_, Err(error)) => return Sent::Refused(session.error(error)),
         }
     }
@@ -89,33 +123,16 @@ pub(super) fn send(session: &Session, transaction: &Arc<Transaction>) -> Sent {
     }
 }
 
-/// Answers to the begin, the claim, each statement, and the end.
+/// Answers to all statements.
 async fn answers(
     client: &Client,
     prepared: &[tokio_postgres::Statement],
     transaction: &Transaction,
 ) -> Vec<Result<u64, Error>> {
-    let Transaction {
-        epoch,
-        last,
-        at,
-        version,
-        ..
-    } = transaction;
-    let change = i64::from(transaction.changes_hub);
-    let claim: [Param<'_>; 5] = [epoch, last, at, version, &change];
-    let params = transaction.statements.iter().map(|statement| {
-        let params = statement.params.iter().map(|param| &**param as Param<'_>);
-        params.collect()
-    });
-    let all: Vec<Vec<Param<'_>>> = [Vec::new(), claim.to_vec()]
-        .into_iter()
-        .chain(params)
-        .chain([Vec::new()])
-        .collect();
+    let (all, _) = transaction.all();
     type Answer<'a> = Pin<Box<dyn Future<Output = Result<u64, Error>> + Send + 'a>>;
     let mut sent: Vec<MaybeDone<Answer<'_>>> = Vec::with_capacity(all.len());
-    for (statement, params) in prepared.iter().zip(&all) {
+    for (statement, (_, params)) in prepared.iter().zip(&all) {
         let answer: Answer<'_> = Box::pin(client.execute(statement, params));
         let mut answer = maybe_done(answer);
         // A request is sent when it is polled first.

@@ -9,6 +9,7 @@ use crate::store::backlog::Backlog;
 use crate::store::counts::WriterCounts;
 use crate::store::live::LiveCounts;
 use crate::store::postgres::lease::TTL;
+use crate::store::postgres::writer::notices::SentTo;
 use crate::store::space::SpaceUsed;
 
 /// Told when an owner has lost its hub.
@@ -23,6 +24,7 @@ pub(super) struct Shared {
     pub(super) space: Arc<SpaceUsed>,
     pub(super) outage: Arc<Outage>,
     pub(super) closing: Arc<Closing>,
+    pub(super) sent: Arc<SentTo>,
     /// Told when this owner has lost the hub.
     pub(super) when_fenced: Arc<Mutex<Option<WhenFenced>>>,
     /// When the lease was renewed last, as seen here: the beginning of what renewed it.

@@ -5,11 +5,12 @@ use perennial_core::{Digest, Json, TaskId, Timestamp, Turn};
 use crate::store::StoreError;
 use crate::store::codec::{encode, encode_tags, int};
 use crate::store::memory::{
-    CommandRow, Instance, Mail, Module, Name, OwnedDefinition, Request, RewindRow, Task,
+    CommandRow, Instance, Mail, Module, Name, OwnedDefinition, Posted, Request, RewindRow, Task,
 };
 use crate::store::numbers::{definition_number, policy_number, status_number, task_kind_number};
+use crate::store::postgres::partitions;
 use crate::store::postgres::writer::columns::Cell;
-use crate::store::schema::Kind::{Bytes, Text};
+use crate::store::schema::Kind::{Bytes, Int, Small, Text};
 use crate::store::schema::{INSTANCE_COLUMNS, Table};
 use crate::store::types::{DefinitionKind, InstanceKey, KeyRow, ValueRow};
 
@@ -31,6 +32,26 @@ pub(super) static COMPONENT: Table = Table {
     name: "module",
     keys: 1,
     columns: &[("digest", Bytes), ("component", Bytes)],
+};
+/// A message that is sent, which the database numbers.
+pub(super) static SENT: Table = Table {
+    id: "message that is sent",
+    name: "outbox",
+    keys: 0,
+    columns: &[
+        ("partition", Small),
+        ("module", Bytes),
+        ("parent", Int),
+        ("asker", Int),
+        ("body", Bytes),
+    ],
+};
+/// One that is received.
+pub(super) static RECEIVED: Table = Table {
+    id: "message that is received",
+    name: "outbox",
+    keys: 1,
+    columns: &[("seq", Int)],
 };
 /// Other processes add commands and withdraw them; a batch answers some.
 pub(super) static COMMAND: Table = Table {
@@ -261,6 +282,17 @@ pub(super) fn request(
         Cell::Int(asker.map(|asker| asker.task.execution.into())),
         Cell::Int(asker.map(|asker| asker.task.generation.into())),
         Cell::Int(asker.map(|asker| asker.task.task.0.into())),
+    ])
+}
+
+pub(super) fn sent(sent: &Posted) -> Result<Vec<Cell>, StoreError> {
+    let message = &sent.message;
+    Ok(vec![
+        Cell::Small(Some(partitions::number(sent.to))),
+        module(message.module()),
+        Cell::Int(message.parent().map(|key| key.0)),
+        Cell::Int(message.asker().map(|key| key.0)),
+        Cell::Bytes(Some(encode(message)?)),
     ])
 }
 
