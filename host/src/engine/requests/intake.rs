@@ -281,6 +281,17 @@ impl Engine {
         outcome.reply
     }
 
+    /// Reads anew what this engine keeps of the hub: another host may have changed it.
+    pub(in crate::engine) fn hub_changed(&self, version: i64) {
+        self.keys.send_replace(());
+        self.code.deployments.fetch_add(1, Ordering::AcqRel);
+        self.reload_names();
+        if let Err(error) = self.load_retention() {
+            tracing::error!(%error, "could not read the retention of instances; using the previous one");
+        }
+        self.hub.known.store(version, Ordering::Release);
+    }
+
     /// Takes the commands of other processes, and returns when all of them are answered.
     pub(crate) async fn take_commands(self: &Arc<Self>) -> Result<(), StoreError> {
         // Only one task at a time, so that no command is taken twice.
@@ -332,7 +343,8 @@ impl Engine {
                     drop(tell.send(result.map(|outcome| engine.answered(about, outcome))));
                     drop(under_way);
                 });
-                self.hub.writer.submit_later(write.answering(token)).await;
+                let write = self.stamped(write.answering(token));
+                self.hub.writer.submit_later(write).await;
                 answers.push(told);
             }
             all_told(&mut answers).await?;
@@ -353,6 +365,7 @@ impl Owner for Arc<Engine> {
             drop(tell.send(result));
             drop(under_way);
         });
+        let write = self.stamped(write);
         self.hub.writer.submit(match token {
             Some(token) => write.answering(token),
             None => write,

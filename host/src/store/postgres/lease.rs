@@ -196,7 +196,7 @@ fn kill(session: &Session, epoch: i64, is_old: bool) -> Result<bool, StoreError>
 const COUNT: &str = "UPDATE hub SET commits = greatest(hub.commits, o.commits), at = greatest(hub.at, o.at) FROM owner AS o WHERE o.epoch = $1";
 
 /// How many partitions the hub has.
-fn count(session: &Session) -> Result<u16, StoreError> {
+pub(super) fn count(session: &Session) -> Result<u16, StoreError> {
     let row = session.query_opt("SELECT partitions FROM hub WHERE id = 1", &[])?;
     let count: i16 = row.map_or(Ok(0), |row| row.try_get(0))?;
     match u16::try_from(count) {

@@ -57,8 +57,7 @@ impl Outside {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         // The token is new: a second try after a lost connection finds the row of the first, or adds it.
-        let sql =
-            "INSERT INTO command (partition, token, at, body) VALUES ($4, $1, $2, $3) ON CONFLICT DO NOTHING";
+        let sql = "INSERT INTO command (partition, token, at, body) VALUES ($4, $1, $2, $3) ON CONFLICT DO NOTHING";
         let to = i16::try_from(to).unwrap_or_default();
         self.with(|session| {
             session.execute(sql, &[&token, &int(now.0), &body, &to])?;

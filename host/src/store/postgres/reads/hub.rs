@@ -70,8 +70,9 @@ impl PostgresReader {
         &self,
         limit: u32,
     ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-        let sql = "SELECT token, body FROM command WHERE answer IS NULL ORDER BY seq LIMIT $1";
-        all(&self.query(sql, &[&i64::from(limit)])?, |row| {
+        let of = partitions::numbers(&self.of);
+        let sql = "SELECT token, body FROM command WHERE answer IS NULL AND partition = ANY($2) ORDER BY seq LIMIT $1";
+        all(&self.query(sql, &[&i64::from(limit), &of])?, |row| {
             Ok((row.try_get(0)?, row.try_get(1)?))
         })
     }
