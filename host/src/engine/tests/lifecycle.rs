@@ -146,7 +146,7 @@ fn a_suspended_instance_with_a_full_inbox_costs_nothing() {
     host.start("Listen", "a");
     host.suspend("a");
     let events = (0..2_500).map(|n| {
-        host.engine.submit(Request::RaiseEvent {
+        host.of("a").submit(Request::RaiseEvent {
             id: "a".to_owned(),
             name: "go".to_owned(),
             data: Some(json(n)),
