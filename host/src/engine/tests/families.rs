@@ -206,6 +206,8 @@ fn a_return_waits_for_children_that_still_run() {
     host.start("Return", "a");
     let row = host.until("a", |row| row.returned);
     assert_eq!(row.status, Status::Running);
+    // Another owner may start it later.
+    host.until("kid", |_| true);
     host.raise("kid", "go", 1);
     assert_eq!(host.end("a"), "\"early\"");
     host.check_histories();

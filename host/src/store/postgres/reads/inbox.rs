@@ -59,11 +59,12 @@ impl PostgresReader {
     ) -> Result<Vec<InstanceKey>, StoreError> {
         // The ranges are in order, and so are the instances of each.
         let of = partitions::ranges(&self.of);
-        let sql = "SELECT w.instance FROM unnest($2::bigint[], $3::bigint[]) AS r (low, high)
-             CROSS JOIN LATERAL (SELECT instance, count(*) AS count FROM inbox WHERE instance BETWEEN r.low AND r.high
-                 GROUP BY instance ORDER BY instance) AS w
-             CROSS JOIN LATERAL (SELECT status, scheduled_for FROM instance WHERE key = w.instance OFFSET 0) AS i
-             WHERE i.status < 3 AND (w.count > 1 OR i.status <> 0 OR coalesce(i.scheduled_for, 0) <= $1)";
+        let sql = "SELECT m.instance FROM unnest($2::bigint[], $3::bigint[]) AS r (low, high) CROSS JOIN LATERAL
+             (SELECT w.instance FROM
+                  (SELECT instance, count(*) AS count FROM inbox WHERE instance BETWEEN r.low AND r.high
+                   GROUP BY instance ORDER BY instance) AS w
+              CROSS JOIN LATERAL (SELECT status, scheduled_for FROM instance WHERE key = w.instance OFFSET 0) AS i
+              WHERE i.status < 3 AND (w.count > 1 OR i.status <> 0 OR coalesce(i.scheduled_for, 0) <= $1) OFFSET 0) AS m";
         let rows = self.query(sql, &[&int(now.0), &of.low, &of.high])?;
         all(&rows, |row| Ok(InstanceKey(row.try_get(0)?)))
     }

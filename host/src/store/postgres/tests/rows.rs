@@ -398,7 +398,9 @@ pub(super) fn thin_out(memory: &mut Memory) {
     memory.versions.retain(|(name, _), _| name != "m7");
     memory.settings.retain(|name, _| name != "m7");
     memory.keys.retain(|name, _| name != "m7");
-    memory.outbox.retain(|seq, _| seq % 2 > 0);
+    // A message that is sent and received in one batch gets no number.
+    let last = memory.outbox.keys().max().copied().unwrap_or(0);
+    memory.outbox.retain(|seq, _| seq % 2 > 0 || *seq + 3 > last);
 }
 
 #[test]
