@@ -26,7 +26,7 @@ use futures::FutureExt;
 use perennial_core::{Json, Timestamp};
 use serde::Serialize;
 
-use crate::client::outside::OutsideBackend;
+pub(crate) use crate::client::outside::OutsideBackend;
 use crate::client::remote::Remote;
 use crate::engine::clock::{Clock, SystemClock};
 use crate::engine::{CommitTimings, Engine, HostStats, Request, brief};

@@ -78,6 +78,7 @@ impl Engine {
             self.leave(which)?;
             return Err(error);
         }
+        self.requests.new_commands.notify_one();
         // Mail that came while turns did not run yet.
         for slot in self.slots_of(which) {
             self.put(slot.key, |_| {});

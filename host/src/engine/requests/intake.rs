@@ -37,6 +37,8 @@ const JUDGES_MAX: usize = 4;
 /// Limits how many requests are accepted and carried out at once.
 pub(in crate::engine) struct Requests {
     pub(in crate::engine) admission: Arc<Admission>,
+    /// Notified when commands of other processes may wait that this engine has not seen.
+    pub(in crate::engine) new_commands: Arc<tokio::sync::Notify>,
     /// Locked by the task that takes commands of other processes.
     commands: tokio::sync::Mutex<()>,
     /// Limited to [`BLOCKING_MAX`], as `steps` is.
@@ -52,6 +54,7 @@ impl Default for Requests {
     fn default() -> Self {
         Self {
             admission: Arc::default(),
+            new_commands: Arc::default(),
             commands: tokio::sync::Mutex::default(),
             reads: Arc::new(Semaphore::new(BLOCKING_MAX)),
             steps: Arc::new(Semaphore::new(BLOCKING_MAX)),
@@ -290,6 +293,12 @@ impl Engine {
             tracing::error!(%error, "could not read the retention of instances; using the previous one");
         }
         self.hub.known.store(version, Ordering::Release);
+    }
+
+    /// Notified when commands of other processes may wait: for who takes them, which may notify it too.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn new_commands(&self) -> Arc<tokio::sync::Notify> {
+        Arc::clone(&self.requests.new_commands)
     }
 
     /// Takes the commands of other processes, and returns when all of them are answered.
