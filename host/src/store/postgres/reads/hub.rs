@@ -70,8 +70,10 @@ impl PostgresReader {
         &self,
         limit: u32,
     ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-        let sql = "SELECT token, body FROM command WHERE answer IS NULL ORDER BY seq LIMIT $1";
-        all(&self.query(sql, &[&i64::from(limit)])?, |row| {
+        let sql = "SELECT token, body FROM command WHERE answer IS NULL AND ($2::smallint[] IS NULL OR partition = ANY($2))
+             ORDER BY seq LIMIT $1";
+        let of = partitions::unless_all(&self.of);
+        all(&self.query(sql, &[&i64::from(limit), &of])?, |row| {
             Ok((row.try_get(0)?, row.try_get(1)?))
         })
     }

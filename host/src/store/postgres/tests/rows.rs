@@ -400,7 +400,9 @@ pub(super) fn thin_out(memory: &mut Memory) {
     memory.keys.retain(|name, _| name != "m7");
     // A message that is sent and received in one batch gets no number.
     let last = memory.outbox.keys().max().copied().unwrap_or(0);
-    memory.outbox.retain(|seq, _| seq % 2 > 0 || *seq + 3 > last);
+    memory
+        .outbox
+        .retain(|seq, _| seq % 2 > 0 || *seq + 3 > last);
 }
 
 #[test]
