@@ -27,6 +27,9 @@ pub(crate) struct OwnerNote {
     /// The name of its machine, if the hub is in a database, which other machines use too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) machine: Option<String>,
+    /// Where its HTTP server is, if it has one that other hosts of the hub reach.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) url: Option<String>,
 }
 
 impl OwnerNote {
@@ -38,6 +41,7 @@ impl OwnerNote {
             what: what.to_owned(),
             socket,
             machine: None,
+            url: None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use perennial_core::Timestamp;
 
+use crate::store::StoreError;
 use crate::store::memory::Memory;
 use crate::store::memory::delta::Delta;
 use crate::store::overlay::source::{HubRows, Source, Wanted};
@@ -56,6 +57,12 @@ impl Copy {
     pub(in crate::store) fn write(&mut self, delta: &Delta) {
         let session = self.overlay.source().session().unwrap();
         commit_delta(session, &mut self.lease, delta).unwrap();
+    }
+
+    /// As [`write`](Self::write), if the database takes it.
+    pub(in crate::store) fn try_write(&mut self, delta: &Delta) -> Result<(), StoreError> {
+        let session = self.overlay.source().session()?;
+        commit_delta(session, &mut self.lease, delta)
     }
 
     /// Writes what the overlay has made.

@@ -173,6 +173,34 @@ fn living(session: &Session, address: &Address) -> Result<Vec<Living>, StoreErro
     living.collect()
 }
 
+/// Whether an owner other than this one is silent.
+pub(super) fn is_anyone_silent(
+    session: &Session,
+    address: &Address,
+    me: i64,
+) -> Result<bool, StoreError> {
+    let living = living(session, address)?;
+    Ok(living.iter().any(|of| of.epoch != me && of.is_silent))
+}
+
+/// Frees what owners had that are silent, other than this one. The caller has the lock.
+pub(super) fn free_the_silent(
+    session: &Session,
+    address: &Address,
+    me: i64,
+) -> Result<(), StoreError> {
+    for owner in living(session, address)? {
+        if owner.epoch != me && owner.is_silent && kill(session, owner.epoch, false)? {
+            tracing::warn!(
+                owner = said(&owner.note),
+                partitions = owner.partitions.len(),
+                "another owner of the task hub has died; others run its partitions"
+            );
+        }
+    }
+    Ok(())
+}
+
 /// Ends the lease of an owner that is silent, and takes its partitions from it. `false` if it was heard of meanwhile.
 fn kill(session: &Session, epoch: i64, is_old: bool) -> Result<bool, StoreError> {
     // Waits for a transaction of it that is under way; and that has renewed the lease.
@@ -246,7 +274,7 @@ fn insert(session: &Session, note: &OwnerNote) -> Result<Lease, StoreError> {
 }
 
 /// What an owner said about itself.
-fn read_note(text: &str) -> Option<OwnerNote> {
+pub(super) fn read_note(text: &str) -> Option<OwnerNote> {
     serde_json::from_str(text).ok()
 }
 

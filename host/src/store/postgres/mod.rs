@@ -13,6 +13,7 @@ mod indexes;
 pub(in crate::store) mod integrity;
 mod lease;
 mod loading;
+mod members;
 pub(in crate::store) mod outside;
 pub(in crate::store) mod owned;
 mod partitions;

@@ -8,11 +8,12 @@ use perennial_core::Timestamp;
 use crate::outage::Outage;
 use crate::store::StoreError;
 use crate::store::flight::FlightRecorder;
-use crate::store::owned::{OwnerNote, Ownership, Share, machine};
+use crate::store::owned::{OwnerNote, Share, machine};
 use crate::store::partition::Partitions;
 use crate::store::postgres::address::Address;
 use crate::store::postgres::create::{check_format, create};
 use crate::store::postgres::lease::{Lease, Taken, take};
+use crate::store::postgres::members::Shares;
 use crate::store::postgres::pool::Pool;
 use crate::store::postgres::reads::PostgresReader;
 use crate::store::postgres::session::{Purpose, Session};
@@ -144,7 +145,7 @@ pub(in crate::store) fn owned(
     were_running.retain(|was| own.has_key(was.key));
     let reader = Reader::new(PostgresReader::new(reader, Some(running.to_owned())));
     Ok(crate::store::Owned {
-        owner: Box::new(Announced),
+        owner: Box::new(Shares::new(address.clone(), lease.epoch, &own)),
         partitions: own,
         is_shared: share == Share::Joined && own.count() > 1,
         first_key: match own.count() {
@@ -173,13 +174,4 @@ pub(in crate::store) fn open_reader(
         pool,
         Some(running.to_owned()),
     )))
-}
-
-/// An owner whose row says who it is.
-struct Announced;
-
-impl Ownership for Announced {
-    fn announce(&mut self, _: &OwnerNote) -> std::io::Result<()> {
-        Ok(())
-    }
 }

@@ -9,6 +9,7 @@ mod kinds;
 mod lists;
 mod looks;
 mod overlay;
+mod overlay_shared;
 mod overviews;
 mod plans;
 #[cfg(feature = "postgres")]

@@ -70,8 +70,9 @@ impl PostgresReader {
         &self,
         limit: u32,
     ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-        let of = partitions::numbers(&self.of);
-        let sql = "SELECT token, body FROM command WHERE answer IS NULL AND partition = ANY($2) ORDER BY seq LIMIT $1";
+        let sql = "SELECT token, body FROM command WHERE answer IS NULL AND ($2::smallint[] IS NULL OR partition = ANY($2))
+             ORDER BY seq LIMIT $1";
+        let of = partitions::unless_all(&self.of);
         all(&self.query(sql, &[&i64::from(limit), &of])?, |row| {
             Ok((row.try_get(0)?, row.try_get(1)?))
         })

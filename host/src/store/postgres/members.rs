@@ -1,0 +1,165 @@
+//! Who shares a hub: an owner looks who lives, takes partitions that nobody has, and gives some away.
+//!
+//! Whatever changes who has a partition is done by one owner at a time, in a transaction that begins with a lock. An owner of a partition
+//! that has no living row counts as nobody. No transaction of a writer looks at that: a partition is taken from an owner only after its
+//! lease, which each of its transactions checks.
+
+use std::io;
+
+use perennial_core::Millis;
+use tokio_postgres::Row;
+
+use crate::store::StoreError;
+use crate::store::owned::{Member, Members, OwnerNote, Ownership};
+use crate::store::partition::{Partition, Partitions};
+use crate::store::postgres::address::Address;
+use crate::store::postgres::lease::{LOCK, free_the_silent, is_anyone_silent, lock_of, read_note};
+use crate::store::postgres::partitions;
+use crate::store::postgres::session::{Purpose, Session};
+use crate::store::postgres::source::big;
+
+/// Owners that live, with their partitions.
+const OWNERS: &str = "SELECT epoch, host, url, greatest(extract(epoch FROM clock_timestamp() - renewed) * 1000, 0)::bigint,
+         ARRAY(SELECT partition FROM partition AS p WHERE p.owner = o.epoch ORDER BY partition)
+     FROM owner AS o WHERE NOT dead ORDER BY epoch";
+
+/// Partitions that nobody has.
+const FREE: &str = "SELECT partition FROM partition AS p
+     WHERE NOT EXISTS (SELECT 1 FROM owner AS o WHERE o.epoch = p.owner AND NOT o.dead) ORDER BY partition";
+
+/// Takes some of them. A dead owner takes nothing.
+const TAKE: &str =
+    "UPDATE partition AS p SET owner = $1, since = clock_timestamp() WHERE partition = ANY($2)
+         AND NOT EXISTS (SELECT 1 FROM owner AS o WHERE o.epoch = p.owner AND NOT o.dead)
+         AND EXISTS (SELECT 1 FROM owner AS o WHERE o.epoch = $1 AND NOT o.dead)
+     RETURNING partition";
+
+/// Gives partitions to another owner, if that lives, or else to nobody.
+const GIVE: &str = "UPDATE partition SET owner = (SELECT epoch FROM owner WHERE epoch = $3 AND NOT dead), since = clock_timestamp()
+     WHERE partition = ANY($2) AND owner = $1";
+
+/// An owner among those of a hub. It asks on a connection of its own.
+pub(super) struct Shares {
+    address: Address,
+    epoch: i64,
+    /// How the hub is divided.
+    all: Partitions,
+    session: Option<Session>,
+}
+
+impl Shares {
+    pub(super) fn new(address: Address, epoch: i64, own: &Partitions) -> Self {
+        Self {
+            address,
+            epoch,
+            all: Partitions::all(own.count()),
+            session: None,
+        }
+    }
+
+    /// The connection; another one, if it was lost.
+    fn session(&mut self) -> Result<&Session, StoreError> {
+        let open = self.session.take().filter(|open| !open.is_lost());
+        let session = match open {
+            Some(open) => open,
+            None => Session::open(&self.address, Purpose::Manage)?,
+        };
+        Ok(self.session.insert(session))
+    }
+
+    /// Changes who has what, in a transaction in which nobody else does.
+    fn change<T>(
+        &mut self,
+        change: impl FnOnce(&Session) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let lock = lock_of(&self.address);
+        let session = self.session()?;
+        session.batch("BEGIN")?;
+        let changed = session
+            .query(LOCK, &[&lock])
+            .and_then(|_| change(session))
+            .and_then(|done| session.batch("COMMIT").map(|()| done));
+        if changed.is_err() {
+            // Ends the transaction, if the connection can still do that.
+            drop(session.batch("ROLLBACK"));
+        }
+        changed
+    }
+}
+
+impl Ownership for Shares {
+    /// Where nobody shares the hub, the row of the owner says enough.
+    fn announce(&mut self, note: &OwnerNote) -> io::Result<()> {
+        if self.all.count() == 1 {
+            return Ok(());
+        }
+        // The url has a column.
+        let host = serde_json::to_string(&OwnerNote {
+            url: None,
+            ..note.clone()
+        })?;
+        let epoch = self.epoch;
+        let said = self.session().and_then(|session| {
+            session.execute(
+                "UPDATE owner SET host = (host::jsonb || ($2::text)::jsonb)::text, url = $3 WHERE epoch = $1 AND NOT dead",
+                &[&epoch, &host, &note.url],
+            )
+        });
+        said.map(drop).map_err(io::Error::other)
+    }
+
+    fn look(&mut self) -> Result<Option<Members>, StoreError> {
+        if self.all.count() == 1 {
+            return Ok(None);
+        }
+        let (address, me) = (self.address.clone(), self.epoch);
+        if is_anyone_silent(self.session()?, &address, me)? {
+            self.change(|session| free_the_silent(session, &address, me))?;
+        }
+        let found = self.session()?.query_all(&[(OWNERS, &[]), (FREE, &[])])?;
+        let [owners, free] = &found[..] else {
+            return Ok(None);
+        };
+        Ok(Some(Members {
+            me,
+            owners: owners.iter().map(member).collect::<Result<_, _>>()?,
+            free: numbered(free)?,
+        }))
+    }
+
+    fn take(&mut self, which: &[Partition]) -> Result<Vec<Partition>, StoreError> {
+        let (epoch, numbers) = (self.epoch, numbers(which));
+        self.change(|session| numbered(&session.query(TAKE, &[&epoch, &numbers])?))
+    }
+
+    fn give(&mut self, which: &[Partition], to: Option<i64>) -> Result<(), StoreError> {
+        let (epoch, numbers) = (self.epoch, numbers(which));
+        self.change(|session| session.execute(GIVE, &[&epoch, &numbers, &to]).map(drop))
+    }
+}
+
+fn numbers(which: &[Partition]) -> Vec<i16> {
+    which.iter().copied().map(partitions::number).collect()
+}
+
+fn numbered(rows: &[Row]) -> Result<Vec<Partition>, StoreError> {
+    rows.iter()
+        .map(|row| Ok(partitions::partition(row.try_get(0)?)))
+        .collect()
+}
+
+/// Reads a row of [`OWNERS`].
+fn member(row: &Row) -> Result<Member, StoreError> {
+    let numbers: Vec<i16> = row.try_get(4)?;
+    let note = read_note(row.try_get(1)?);
+    Ok(Member {
+        epoch: row.try_get(0)?,
+        note: note.unwrap_or_else(|| OwnerNote {
+            pid: 0,
+            ..OwnerNote::of_this_process("another process", None)
+        }),
+        url: row.try_get(2)?,
+        silent_for: Millis(big(row, 3)?),
+        partitions: numbers.into_iter().map(partitions::partition).collect(),
+    })
+}

@@ -1,0 +1,292 @@
+//! Owners that share a hub.
+
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use perennial_core::{Digest, Timestamp};
+
+use crate::store::memory::Memory;
+use crate::store::memory::delta::Delta;
+use crate::store::outbox::{OutboxMessage, Sent};
+use crate::store::owned::{Member, Members, OwnerNote, Ownership, Share};
+use crate::store::partition::{Partition, Partitions};
+use crate::store::postgres::address::Address;
+use crate::store::postgres::copy::Copy;
+use crate::store::postgres::members::Shares;
+use crate::store::postgres::owned::{Owned, take_over};
+use crate::store::postgres::reads::PostgresReader;
+use crate::store::postgres::session::{Purpose, Session};
+use crate::store::postgres::testing::{Server, server};
+use crate::store::postgres::tests::rows::{BOUND, Dice, fill};
+use crate::store::reads::Reader;
+use crate::store::tests::{MODULE, event, new};
+use crate::store::writer::Writes as _;
+use crate::store::{Change, InstanceKey, Outcome, StoreError, Write};
+
+const COUNT: u16 = 4;
+
+fn join(address: &Address, share: Share) -> Owned {
+    take_over(address, Timestamp(1_000), "a test", share, &|_| false).unwrap()
+}
+
+fn some(own: &[u16]) -> Partitions {
+    Partitions::some(COUNT, own.iter().copied().map(Partition))
+}
+
+fn all(own: &[u16]) -> Vec<Partition> {
+    own.iter().copied().map(Partition).collect()
+}
+
+fn shares(address: &Address, owned: &Owned) -> Shares {
+    Shares::new(address.clone(), owned.epoch, &some(&[]))
+}
+
+/// A hub with four partitions, and a module.
+fn hub(server: &Server) -> (Address, Session) {
+    let address = server.divided(COUNT);
+    let session = Session::open(&address, Purpose::Manage).unwrap();
+    let sql = "INSERT INTO module (digest, component, contract, definitions, imports, stored_at)
+         VALUES ($1, '\\x00', '0.1', '[]', '[]', 0)";
+    session.execute(sql, &[&&MODULE.0[..]]).unwrap();
+    (address, session)
+}
+
+fn write(owned: &Owned, change: Change) -> Result<Outcome, StoreError> {
+    let (tell, told) = mpsc::channel();
+    let write = Write::new(change, Timestamp(2_000), move |_, result| {
+        drop(tell.send(result))
+    });
+    owned.writer.submit_or_commit(write);
+    told.recv().unwrap()
+}
+
+fn look(shares: &mut Shares) -> Members {
+    shares.look().unwrap().unwrap()
+}
+
+fn has(members: &Members, owned: &Owned) -> Vec<Partition> {
+    let found = members.owners.iter().find(|of| of.epoch == owned.epoch);
+    found.map(|of| of.partitions.clone()).unwrap()
+}
+
+#[test]
+fn owners_take_what_nobody_has_and_give_it_away() {
+    let Some(server) = server() else { return };
+    let (address, _session) = hub(server);
+    let (one, other) = (join(&address, Share::Joined), join(&address, Share::Joined));
+    let (mut first, mut second) = (shares(&address, &one), shares(&address, &other));
+    let members = look(&mut first);
+    assert_eq!(members.me, one.epoch);
+    assert_eq!(
+        (members.owners.len(), members.free),
+        (2, all(&[0, 1, 2, 3]))
+    );
+    assert_eq!(first.take(&all(&[0, 1, 2])).unwrap(), all(&[0, 1, 2]));
+    assert_eq!(second.take(&all(&[2, 3])).unwrap(), all(&[3]));
+    // Only what one has can be given by it.
+    second.give(&all(&[0, 3]), None).unwrap();
+    first.give(&all(&[2]), Some(other.epoch)).unwrap();
+    let members = look(&mut second);
+    assert_eq!(has(&members, &one), all(&[0, 1]));
+    assert_eq!(has(&members, &other), all(&[2]));
+    assert_eq!(members.free, all(&[3]));
+    // Nobody has what is given to an owner that is gone.
+    drop(other);
+    first.give(&all(&[1]), Some(members.me)).unwrap();
+    let members = look(&mut first);
+    assert_eq!((members.owners.len(), members.free), (1, all(&[1, 2, 3])));
+}
+
+#[test]
+fn an_owner_says_who_it_is_and_where_it_listens() {
+    let Some(server) = server() else { return };
+    let (address, _session) = hub(server);
+    let owned = join(&address, Share::Joined);
+    let mut shares = shares(&address, &owned);
+    let note = OwnerNote {
+        url: Some("http://here:1".to_owned()),
+        ..OwnerNote::of_this_process("the host", None)
+    };
+    shares.announce(&note).unwrap();
+    let members = look(&mut shares);
+    let [Member { note, url, .. }] = &members.owners[..] else {
+        panic!("{members:?}")
+    };
+    assert_eq!((note.what.as_str(), note.url.as_ref()), ("the host", None));
+    assert_eq!(url.as_deref(), Some("http://here:1"));
+    assert!(note.machine.is_some());
+}
+
+#[test]
+fn what_a_dead_owner_had_is_free_and_it_writes_nothing_more() {
+    let Some(server) = server() else { return };
+    let (address, session) = hub(server);
+    let (one, other) = (join(&address, Share::Joined), join(&address, Share::Joined));
+    let (mut first, mut second) = (shares(&address, &one), shares(&address, &other));
+    second.take(&all(&[1, 2])).unwrap();
+    write(&other, Change::Join(all(&[1, 2]))).unwrap();
+    // As if it had not been heard of for long.
+    let begun = Instant::now();
+    loop {
+        let silence = "UPDATE owner SET renewed = renewed - interval '1 hour' WHERE epoch = $1";
+        session.execute(silence, &[&other.epoch]).unwrap();
+        if look(&mut first).owners.len() == 1 {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60));
+    }
+    assert_eq!(look(&mut first).free, all(&[0, 1, 2, 3]));
+    assert!(matches!(
+        write(&other, Change::Leave(all(&[1]))),
+        Err(StoreError::Fenced)
+    ));
+    // The dead take nothing.
+    assert_eq!(second.take(&all(&[0])).unwrap(), all(&[]));
+    assert_eq!(first.take(&all(&[1])).unwrap(), all(&[1]));
+}
+
+#[test]
+fn who_takes_all_waits_for_all_others_and_who_takes_some_only_for_theirs() {
+    let Some(server) = server() else { return };
+    let (address, _session) = hub(server);
+    let one = join(&address, Share::Some(some(&[0, 1])));
+    let other = join(&address, Share::Some(some(&[3])));
+    let take = |share| take_over(&address, Timestamp(1_000), "a test", share, &|_| false);
+    for share in [Share::All, Share::Some(some(&[1, 2]))] {
+        assert!(matches!(take(share), Err(StoreError::Owned(_))));
+    }
+    drop(one);
+    drop(take(Share::Some(some(&[1, 2]))).unwrap());
+    assert!(matches!(take(Share::All), Err(StoreError::Owned(_))));
+    drop(other);
+    drop(take(Share::All).unwrap());
+}
+
+/// The key of an instance in its partition.
+fn key_of(id: &str, number: i64) -> InstanceKey {
+    Partitions::all(COUNT).key(id, number)
+}
+
+fn reader(
+    owned: Owned,
+    of: Partitions,
+) -> (Reader, crate::store::postgres::writer::PostgresWriter) {
+    let reader = Reader::new(PostgresReader::new(owned.reader, None)).within(of);
+    (reader, owned.writer)
+}
+
+#[test]
+fn what_one_owner_sends_another_one_is_told_of_and_receives_once() {
+    let Some(server) = server() else { return };
+    let (address, session) = hub(server);
+    let all = Partitions::all(COUNT);
+    let in_zero = |id: &String| all.of_id(id) == Partition(0);
+    let mut ids = (0..).map(|n| format!("i{n}")).filter(in_zero);
+    let id = ids.next().unwrap();
+    let sender = join(&address, Share::Some(some(&[1, 2, 3])));
+    let receiver = join(&address, Share::Some(some(&[0])));
+    let (tell, told) = mpsc::channel();
+    receiver.writer.when_sent(Arc::new(move || {
+        let _ = tell.send(());
+    }));
+    sender.writer.when_sent(Arc::new(|| {}));
+    let key = key_of(&id, 7).0;
+    write(&receiver, Change::Start(new(key, &id))).unwrap();
+    let message = OutboxMessage::Deliver {
+        key: InstanceKey(key),
+        message: event("1"),
+    };
+    // Whoever receives a message for an instance elsewhere passes it on.
+    let sent = Sent { seq: 0, message };
+    let insert =
+        "INSERT INTO outbox (seq, partition, body) OVERRIDING SYSTEM VALUE VALUES (0, 1, $1)";
+    let body = crate::store::encode(&sent.message).unwrap();
+    session.execute(insert, &[&body]).unwrap();
+    write(&sender, Change::Receive(vec![sent.clone()])).unwrap();
+    // It is gone, so that nothing happens the second time.
+    write(&sender, Change::Receive(vec![sent])).unwrap();
+    let (reader, writer) = reader(receiver, some(&[0]));
+    let found = loop {
+        told.recv_timeout(Duration::from_secs(60)).unwrap();
+        let found = reader.outbox(10).unwrap();
+        if !found.is_empty() {
+            break found;
+        }
+    };
+    assert_eq!(found.len(), 1);
+    let count = |sql: &str| -> i64 { session.query(sql, &[]).unwrap()[0].get(0) };
+    for received in [0, 0] {
+        let (tell, done) = mpsc::channel();
+        let change = Change::Receive(found.clone());
+        let job = Write::new(change, Timestamp(2_000), move |_, result| {
+            drop(tell.send(result))
+        });
+        writer.submit_or_commit(job);
+        done.recv().unwrap().unwrap();
+        assert_eq!(count("SELECT count(*) FROM outbox"), received);
+        assert_eq!(count("SELECT count(*) FROM inbox"), 2);
+    }
+}
+
+#[test]
+fn a_module_that_another_owner_uses_is_not_deleted() {
+    let mut memory = Memory::default();
+    let Some(mut copy) = Copy::of(&memory, BOUND) else {
+        return;
+    };
+    fill(&mut memory, &mut Dice(3));
+    copy.write(&memory.take_delta());
+    let mut refused = 0;
+    for byte in [0, 7, 255] {
+        let digest = Digest([byte; 32]);
+        let is_used = memory.modules_of(|_| true).contains(&digest);
+        memory.modules.remove(&digest);
+        let delta = Delta {
+            own: some(&[1]),
+            ..memory.take_delta()
+        };
+        assert_eq!(copy.try_write(&delta).is_err(), is_used, "{digest}");
+        refused += usize::from(is_used);
+    }
+    assert!((1..3).contains(&refused), "{refused}");
+}
+
+/// What makes a hub of this version one of format 1.
+const BACK: &str = "ALTER TABLE owner DROP COLUMN at; ALTER TABLE owner DROP COLUMN version; ALTER TABLE owner DROP COLUMN url;
+     ALTER TABLE command DROP COLUMN partition; DROP TABLE outbox; UPDATE hub SET format = 1";
+
+#[test]
+fn the_next_owner_of_a_hub_of_format_1_upgrades_it_and_it_keeps_one_partition() {
+    let Some(server) = server() else { return };
+    let address = server.fresh();
+    let session = Session::open(&address, Purpose::Manage).unwrap();
+    session.batch(BACK).unwrap();
+    let insert =
+        "INSERT INTO owner (epoch, host, commits, renewed) VALUES (5, '{}', 3, clock_timestamp())";
+    session.batch(insert).unwrap();
+    // It waits for an owner of the version before, whatever it wants.
+    let take = |share| take_over(&address, Timestamp(1_000), "a test", share, &|_| false);
+    assert!(matches!(take(Share::Joined), Err(StoreError::Owned(_))));
+    session.batch("DELETE FROM owner").unwrap();
+    let owned = take(Share::Joined).unwrap();
+    let count = |sql: &str| -> i64 { session.query(sql, &[]).unwrap()[0].get(0) };
+    assert_eq!(
+        count("SELECT count(*) FROM partition WHERE owner IS NOT NULL"),
+        1
+    );
+    assert_eq!(
+        count("SELECT partitions::bigint FROM hub WHERE format = 2"),
+        1
+    );
+    assert_eq!(count("SELECT count(*) FROM outbox"), 0);
+    // Nobody shares it.
+    assert!(matches!(take(Share::Joined), Err(StoreError::Owned(_))));
+    drop(owned);
+    drop(take(Share::All).unwrap());
+    assert!(
+        crate::store::postgres::integrity::integrity(&address, 10)
+            .unwrap()
+            .is_empty()
+    );
+}
