@@ -331,26 +331,7 @@ impl Engine {
             config,
             hub,
         });
-        let weak = Arc::downgrade(&engine);
-        engine.hub.writer.when_fenced(move |why| {
-            if let Some(engine) = weak.upgrade() {
-                engine.fenced(why);
-            }
-        });
-        let weak = Arc::downgrade(&engine);
-        engine.hub.writer.when_sent(move || {
-            if let Some(engine) = weak.upgrade() {
-                engine.sent();
-            }
-        });
-        if engine.hub.is_shared {
-            let weak = Arc::downgrade(&engine);
-            engine.hub.writer.when_hub_changed(move |version| {
-                if let Some(engine) = weak.upgrade() {
-                    engine.hub_changed(version);
-                }
-            });
-        }
+        engine.hear_of_the_writer();
         // Queue interrupted work before any thread runs: otherwise it could end meanwhile and be queued a second time.
         let started = engine
             .count_deliveries(were_running)
@@ -362,6 +343,30 @@ impl Engine {
             return Err(error);
         }
         Ok(engine)
+    }
+
+    /// Is told by the writer what it finds in the hub.
+    fn hear_of_the_writer(self: &Arc<Self>) {
+        let weak = Arc::downgrade(self);
+        self.hub.writer.when_fenced(move |why| {
+            if let Some(engine) = weak.upgrade() {
+                engine.fenced(why);
+            }
+        });
+        let weak = Arc::downgrade(self);
+        self.hub.writer.when_sent(move || {
+            if let Some(engine) = weak.upgrade() {
+                engine.sent();
+            }
+        });
+        if self.hub.is_shared {
+            let weak = Arc::downgrade(self);
+            self.hub.writer.when_hub_changed(move |version| {
+                if let Some(engine) = weak.upgrade() {
+                    engine.hub_changed(version);
+                }
+            });
+        }
     }
 
     /// Releases the hub after a failed start.

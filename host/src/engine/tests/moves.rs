@@ -159,6 +159,18 @@ fn what_an_instance_waits_for_comes_where_its_partition_went() {
     }
 }
 
+/// Activities whose outcome is in the hub, and how many attempts had begun by then.
+type Recorded = (std::collections::BTreeSet<String>, usize);
+
+/// Checks that nothing began again whose outcome was in the hub before, and looks anew.
+fn nothing_again(world: &World, (before, began): &Recorded) -> Recorded {
+    let again = world.activities.began();
+    let again = again.into_iter().skip(*began);
+    let mut again = again.filter(|(key, _)| before.contains(key));
+    assert_eq!(again.next(), None, "its result was in the hub");
+    (world.recorded(), world.activities.began().len())
+}
+
 /// Starts programs, and lets engines join, leave and die, and partitions move, while they run.
 fn check_moved(seed: u64) -> u64 {
     let _named = Named(seed);
@@ -203,13 +215,7 @@ fn check_moved(seed: u64) -> u64 {
                 zombies.push(killed);
             }
             3 => drop(zombies.drain(..).map(|engine| engine.shut_down()).count()),
-            4 => {
-                let again = world.activities.began();
-                let again = again.into_iter().skip(recorded.1);
-                let mut again = again.filter(|(key, _)| recorded.0.contains(key));
-                assert_eq!(again.next(), None, "its result was in the hub");
-                recorded = (world.recorded(), world.activities.began().len());
-            }
+            4 => recorded = nothing_again(&world, &recorded),
             _ => {
                 for engine in &host.engines {
                     engine.balance().unwrap();

@@ -5,6 +5,7 @@
 //! lease, which each of its transactions checks.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use perennial_core::Millis;
 use tokio_postgres::Row;
@@ -38,6 +39,9 @@ const TAKE: &str =
 const GIVE: &str = "UPDATE partition SET owner = (SELECT epoch FROM owner WHERE epoch = $3 AND NOT dead), since = clock_timestamp()
      WHERE partition = ANY($2) AND owner = $1";
 
+/// How long owners have to renew their leases after the database was away.
+const HEARD_OF: Duration = Duration::from_millis(if cfg!(test) { 500 } else { 3_000 });
+
 /// An owner among those of a hub. It asks on a connection of its own.
 pub(super) struct Shares {
     address: Address,
@@ -45,6 +49,9 @@ pub(super) struct Shares {
     /// How the hub is divided.
     all: Partitions,
     session: Option<Session>,
+    /// Whether the last look failed, and when one succeeded again after that.
+    fails: bool,
+    back_since: Option<Instant>,
 }
 
 impl Shares {
@@ -54,6 +61,8 @@ impl Shares {
             epoch,
             all: Partitions::all(own.count()),
             session: None,
+            fails: false,
+            back_since: None,
         }
     }
 
@@ -65,6 +74,41 @@ impl Shares {
             None => Session::open(&self.address, Purpose::Manage)?,
         };
         Ok(self.session.insert(session))
+    }
+
+    /// Whether owners that are silent had time to be heard of. After an outage of the database all of them were, and are not dead.
+    fn may_judge(&mut self) -> Result<bool, StoreError> {
+        let is_back = self
+            .back_since
+            .is_none_or(|since| since.elapsed() > HEARD_OF);
+        if self.fails || !is_back {
+            return Ok(false);
+        }
+        let sql =
+            "SELECT clock_timestamp() - pg_postmaster_start_time() > $1::bigint * interval '1 ms'";
+        let heard_of = i64::try_from(HEARD_OF.as_millis()).unwrap_or(i64::MAX);
+        let row = self.session()?.query_opt(sql, &[&heard_of])?;
+        row.map_or(Ok(false), |row| Ok(row.try_get(0)?))
+    }
+
+    fn look_now(&mut self) -> Result<Members, StoreError> {
+        let (address, me) = (self.address.clone(), self.epoch);
+        if is_anyone_silent(self.session()?, &address, me)? && self.may_judge()? {
+            self.change(|session| free_the_silent(session, &address, me))?;
+        }
+        let mut found = self
+            .session()?
+            .query_all(&[(OWNERS, &[]), (FREE, &[])])?
+            .into_iter();
+        let (owners, free) = (
+            found.next().unwrap_or_default(),
+            found.next().unwrap_or_default(),
+        );
+        Ok(Members {
+            me,
+            owners: owners.iter().map(member).collect::<Result<_, _>>()?,
+            free: numbered(&free)?,
+        })
     }
 
     /// Changes who has what, in a transaction in which nobody else does.
@@ -112,21 +156,14 @@ impl Ownership for Shares {
         if self.all.count() == 1 {
             return Ok(None);
         }
-        let (address, me) = (self.address.clone(), self.epoch);
-        if is_anyone_silent(self.session()?, &address, me)? {
-            self.change(|session| free_the_silent(session, &address, me))?;
+        let found = self.look_now();
+        match (&found, self.fails) {
+            (Err(_), _) => self.fails = true,
+            (Ok(_), true) => (self.fails, self.back_since) = (false, Some(Instant::now())),
+            (Ok(_), false) => {}
         }
-        let found = self.session()?.query_all(&[(OWNERS, &[]), (FREE, &[])])?;
-        let [owners, free] = &found[..] else {
-            return Ok(None);
-        };
-        Ok(Some(Members {
-            me,
-            owners: owners.iter().map(member).collect::<Result<_, _>>()?,
-            free: numbered(free)?,
-        }))
+        found.map(Some)
     }
-
     fn take(&mut self, which: &[Partition]) -> Result<Vec<Partition>, StoreError> {
         let (epoch, numbers) = (self.epoch, numbers(which));
         self.change(|session| numbered(&session.query(TAKE, &[&epoch, &numbers])?))
