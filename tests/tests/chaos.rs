@@ -1,7 +1,7 @@
 //! Hosts of a hub in PostgreSQL, and the database itself, are killed, stopped and cut off at random under every kind of load. A checker
 //! compares what the hub has afterwards with what was acknowledged.
 //!
-//! `PERENNIAL_CHAOS_ROUNDS` says how many rounds, `PERENNIAL_SEED` gives the same requests and faults again.
+//! `PERENNIAL_CHAOS_ROUNDS` says how many rounds, `PERENNIAL_CHAOS_HOSTS` how many hosts, `PERENNIAL_SEED` gives the same requests and faults again.
 #![allow(
     clippy::unwrap_used,
     reason = "a test that cannot be set up has failed"
@@ -34,13 +34,16 @@ use load::{Load, Shared, settle};
 use record::{Record, Seen};
 
 /// Rounds of a usual run, which has each fault once, and of a long one.
-const ROUNDS: (u64, u64) = (7, 300);
+const ROUNDS: (u64, u64) = (8, 300);
 
 /// The seed of a usual run.
 const SEED: u64 = 20_251;
 
 /// Rounds between two checks.
 const CHECK_EVERY: u64 = 4;
+
+/// Hosts that share the hub, unless `PERENNIAL_CHAOS_HOSTS` says how many.
+const HOSTS: u64 = 3;
 
 /// Clients that send requests at once, and the instances that each may start between two checks.
 const CLIENTS: usize = 4;
@@ -53,22 +56,27 @@ const GOES_ON_MAX: Duration = Duration::from_secs(120);
 /// What happens to a hub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Fault {
-    OwnerKilled,
-    StandbyKilled,
-    OwnerStopped,
+    HostKilled,
+    /// All at once.
+    HostsKilled,
+    /// Longer than its lease lasts, and then continued.
+    HostPaused,
+    /// In good order: its partitions go to the others, and some come back to its successor.
+    HostEnded,
     ServerKilled,
     ServerRestarted,
     ServerAway,
     ConnectionsEnded,
 }
 
-const FAULTS: [Fault; 7] = [
-    Fault::OwnerKilled,
+const FAULTS: [Fault; 8] = [
+    Fault::HostKilled,
     Fault::ServerRestarted,
-    Fault::OwnerStopped,
+    Fault::HostPaused,
     Fault::ConnectionsEnded,
+    Fault::HostEnded,
     Fault::ServerKilled,
-    Fault::StandbyKilled,
+    Fault::HostsKilled,
     Fault::ServerAway,
 ];
 
@@ -79,26 +87,34 @@ fn now() -> u64 {
 
 /// Does it, and returns when it is over.
 async fn strike(fault: Fault, cluster: &Cluster, shared: &Shared, dice: &mut Dice) {
-    let owner = cluster.owner().await;
+    let host = cluster.running(dice.roll(8)).await;
     let blocking = |work: &dyn Fn(&mut Database)| {
         tokio::task::block_in_place(|| work(&mut cluster.database.lock().unwrap()));
     };
     match fault {
-        Fault::OwnerKilled => {
-            let pid = cluster.signal(owner, "-KILL");
-            cluster.until_gone(owner, pid).await;
+        Fault::HostKilled => {
+            let pid = cluster.signal(host, "-KILL");
+            cluster.until_gone(host, pid).await;
         }
-        Fault::StandbyKilled => {
-            let pid = cluster.signal(1 - owner, "-KILL");
-            cluster.until_gone(1 - owner, pid).await;
+        Fault::HostsKilled => {
+            let pids: Vec<_> = cluster
+                .all()
+                .map(|host| cluster.signal(host, "-KILL"))
+                .collect();
+            for (host, pid) in cluster.all().zip(pids) {
+                cluster.until_gone(host, pid).await;
+            }
         }
-        Fault::OwnerStopped => {
+        Fault::HostEnded => {
+            let pid = cluster.signal(host, "-TERM");
+            cluster.until_gone(host, pid).await;
+        }
+        Fault::HostPaused => {
             let from = now();
-            let next = cluster.life(1 - owner);
-            let pid = cluster.signal(owner, "-STOP");
-            cluster.until_owner(1 - owner, &next).await;
-            cluster.signal(owner, "-CONT");
-            cluster.until_gone(owner, pid).await;
+            let pid = cluster.signal(host, "-STOP");
+            tokio::time::sleep(Duration::from_millis(7_000)).await;
+            cluster.signal(host, "-CONT");
+            cluster.until_gone(host, pid).await;
             shared.record.lock().unwrap().stalls.push((from, now()));
         }
         Fault::ServerKilled => blocking(&|database| {
@@ -116,7 +132,7 @@ async fn strike(fault: Fault, cluster: &Cluster, shared: &Shared, dice: &mut Dic
         }
         Fault::ConnectionsEnded => blocking(&|database| {
             let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name =";
-            database.sql(&format!("{end} 'host{owner}'")).unwrap();
+            database.sql(&format!("{end} 'host{host}'")).unwrap();
         }),
     }
 }
@@ -235,6 +251,7 @@ async fn whatever_dies_what_was_acknowledged_is_there_once() {
     };
     let rounds = rounds.unwrap_or(if is_long { ROUNDS.1 } else { ROUNDS.0 });
     let seed = number("PERENNIAL_SEED").unwrap_or(SEED);
+    let hosts = number("PERENNIAL_CHAOS_HOSTS").unwrap_or(HOSTS);
     println!("PERENNIAL_SEED={seed} gives the same requests and faults");
     let (out, dir) = (tempfile::tempdir().unwrap(), DataDir::new());
     let store = Store::postgres(&database.address())
@@ -244,7 +261,7 @@ async fn whatever_dies_what_was_acknowledged_is_there_once() {
     let replayers = deploy(&client, out.path()).await;
     perennial_tests::binary();
     let begun = Instant::now();
-    let cluster = Cluster::start(database);
+    let cluster = Cluster::start(database, usize::try_from(hosts).unwrap());
     let shared = Shared::new(cluster.reacher(), out.path());
     let mut dice = Dice(seed);
     let new_load =
@@ -268,7 +285,7 @@ async fn whatever_dies_what_was_acknowledged_is_there_once() {
         for _ in 0..CHECK_EVERY.min(rounds - round) {
             goes_on(&shared, GOES_ON + dice.roll(60)).await;
             // All of them once, and then any.
-            let at = if round < 7 { round } else { dice.roll(7) };
+            let at = if round < 8 { round } else { dice.roll(8) };
             let fault = FAULTS[at as usize];
             println!(
                 "{:>6.1} s, round {}: {fault:?}",
@@ -293,16 +310,17 @@ async fn whatever_dies_what_was_acknowledged_is_there_once() {
         let (seen, ran) = checked(&store, &cluster, &shared, &replayers).await;
         (instances, attempts) = (instances + seen, attempts + ran);
     }
-    // Only a host that was replaced ends by itself: whatever else happens, it goes on.
+    // Only a host that was replaced ends by itself, or one that was told to: whatever else happens, it goes on.
     for ended in cluster.ended() {
         println!("{ended}");
         assert!(
-            ended.contains("error: another process took task hub"),
+            ended.contains("error: another process took task hub")
+                || ended.contains("ended by itself with 0"),
             "{ended}"
         );
     }
     println!(
-        "{rounds} rounds in {:?}: {struck:?}; {instances} instances, {attempts} attempts, {} requests answered, {} without an answer, \
+        "{rounds} rounds with {hosts} hosts in {:?}: {struck:?}; {instances} instances, {attempts} attempts, {} requests answered, {} without an answer, \
          the slowest answer after {:?}; nothing lost, nothing twice",
         begun.elapsed(),
         *shared.answered.borrow(),

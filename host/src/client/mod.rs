@@ -26,7 +26,7 @@ use futures::FutureExt;
 use perennial_core::{Json, Timestamp};
 use serde::Serialize;
 
-use crate::client::outside::OutsideBackend;
+pub(crate) use crate::client::outside::OutsideBackend;
 use crate::client::remote::Remote;
 use crate::engine::clock::{Clock, SystemClock};
 use crate::engine::{CommitTimings, Engine, HostStats, Request, brief};
@@ -255,6 +255,15 @@ impl Client {
         match &self.backend {
             Backend::Engine(engine) => Some(engine),
             Backend::Outside(_) | Backend::Remote(_) => None,
+        }
+    }
+
+    /// A new id for an instance. It begins with the time, so that rows written together are near each other.
+    pub(in crate::client) fn new_id(&self) -> String {
+        let fresh = || uuid::Uuid::now_v7().simple().to_string();
+        match &self.backend {
+            Backend::Engine(engine) => engine.own_id(fresh),
+            Backend::Outside(_) | Backend::Remote(_) => fresh(),
         }
     }
 

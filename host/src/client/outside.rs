@@ -11,7 +11,7 @@ use crate::client::hub::owner::is_stopped;
 use crate::client::{Error, Result};
 use crate::engine::clock::{Clock, SystemClock};
 use crate::engine::remote::report::RemoteWorkers;
-use crate::engine::{NameTable, Owner, Preparation, Request, carry_out, fresh_execution};
+use crate::engine::{NameTable, Owner, Peers, Preparation, Request, carry_out, fresh_execution};
 use crate::store::{
     self, Outside, Owned, OwnerNote, Partition, Place, Reader, Reply, StoreError, Write,
 };
@@ -29,6 +29,9 @@ const SAID_MAX: u64 = 4_096;
 
 /// How often a client polls for an answer that the owner's socket did not announce.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// The wait before the first of these looks. Each after it waits longer.
+const LOOK_FIRST: Duration = Duration::from_millis(2);
 
 /// In how many looks for an answer one is for the owner too, if the hub is in a database: that may be far.
 const LOOKS_AT_OWNER: u32 = 25;
@@ -87,7 +90,7 @@ impl OutsideBackend {
     fn submit_blocking(&self, request: Request) -> Result<Option<Reply>, StoreError> {
         // A database is asked who owns the hub, which costs less than an attempt to become that.
         if self.place().path().is_none() && self.is_owned() {
-            return self.ask_owner(&request);
+            return self.ask_owner(&request, None);
         }
         let now = SystemClock.now();
         // A request that has no effect without a hub does not create one.
@@ -108,15 +111,26 @@ impl OutsideBackend {
                 }
                 done.map(Some)
             }
-            Err(StoreError::Owned(_)) => self.ask_owner(&request),
+            Err(StoreError::Owned(_)) => self.ask_owner(&request, None),
             Err(error) => Err(error),
         }
     }
 
-    fn ask_owner(&self, request: &Request) -> Result<Option<Reply>, StoreError> {
+    /// Leaves a command for the owner of a partition, and waits for its answer. By default, it is the partition that the request is about.
+    fn ask_owner(
+        &self,
+        request: &Request,
+        to: Option<Partition>,
+    ) -> Result<Option<Reply>, StoreError> {
         let token = uuid::Uuid::now_v7().simple().to_string();
-        self.0
-            .append(&token, &store::encode(request)?, SystemClock.now())?;
+        let is_host = to.is_some();
+        let to = match (to, request.subject()) {
+            (Some(to), _) => to,
+            (None, Some(id)) => self.0.partition_of(id)?,
+            (None, None) => Partition(0),
+        };
+        let body = store::encode(request)?;
+        self.0.append(to, &token, &body, SystemClock.now())?;
         let deadline = Instant::now() + ANSWER_TIMEOUT;
         let (mut failing_since, mut stopped_since) = (None, None);
         let mut looks = 0;
@@ -149,12 +163,13 @@ impl OutsideBackend {
             }
             failing_since = None;
             // The owner may have died meanwhile. Then the command is still queued, and this process answers it.
-            let is_free = looks_at_owner && (self.place().path().is_some() || !self.is_owned());
+            let is_free =
+                !is_host && looks_at_owner && (self.place().path().is_some() || !self.is_owned());
             let now = SystemClock.now();
             if is_free && let Ok(owned) = self.place().take_over(now, A_COMMAND, &|_| false) {
                 answer_waiting(&owned)?;
             } else {
-                std::thread::sleep(LOOK_EVERY);
+                std::thread::sleep(LOOK_EVERY.min(LOOK_FIRST * looks));
             }
         }
         self.give_up(&token)
@@ -205,6 +220,17 @@ impl OutsideBackend {
         let mut said = String::new();
         stream.take(SAID_MAX).read_to_string(&mut said).ok()?;
         (!said.is_empty()).then_some(said)
+    }
+}
+
+/// A host asks the owners of other partitions by commands in the hub. Whoever has the partition next answers those that its owner did not.
+impl Peers for OutsideBackend {
+    fn submit(&self, to: Partition, request: Request) -> Result<Reply, StoreError> {
+        let answered = self.ask_owner(&request, Some(to))?;
+        answered.ok_or_else(|| StoreError::NotTaken {
+            owner: self.owner(),
+            why: "it did not answer in time, and may still do it".to_owned(),
+        })
     }
 }
 

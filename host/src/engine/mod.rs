@@ -194,6 +194,8 @@ struct Hub {
     partitions: OwnPartitions,
     /// Whether this host takes and gives partitions while it works.
     is_shared: bool,
+    /// The version of what this engine knows of the hub: names of modules, settings, keys.
+    known: AtomicI64,
     next_key: AtomicI64,
     flight: FlightRecorder,
 }
@@ -269,6 +271,7 @@ impl Hub {
             place: place.clone(),
             partitions: OwnPartitions::new(&owned.partitions),
             is_shared: owned.is_shared,
+            known: AtomicI64::new(owned.writer.hub_version()),
             next_key: AtomicI64::new(owned.first_key),
             owner: OrderedMutex::new(Some(owned.owner)),
             writer: owned.writer,
@@ -340,6 +343,14 @@ impl Engine {
                 engine.sent();
             }
         });
+        if engine.hub.is_shared {
+            let weak = Arc::downgrade(&engine);
+            engine.hub.writer.when_hub_changed(move |version| {
+                if let Some(engine) = weak.upgrade() {
+                    engine.hub_changed(version);
+                }
+            });
+        }
         // Queue interrupted work before any thread runs: otherwise it could end meanwhile and be queued a second time.
         let started = engine
             .count_deliveries(were_running)
@@ -460,10 +471,19 @@ impl Engine {
         done: impl FnOnce(Change, Result<Outcome, StoreError>) + Send + 'static,
     ) -> Write {
         let under_way = UnderWay::new(self);
-        Write::new(change, self.clock.now(), move |change, result| {
+        let write = Write::new(change, self.clock.now(), move |change, result| {
             done(change, result);
             drop(under_way);
-        })
+        });
+        self.stamped(write)
+    }
+
+    /// A change with the version of what this engine knows of the hub.
+    pub(in crate::engine) fn stamped(&self, write: Write) -> Write {
+        match self.hub.is_shared {
+            true => write.knowing(self.hub.known.load(Ordering::Acquire)),
+            false => write,
+        }
     }
 
     fn write_blocking(self: &Arc<Self>, change: Change) -> Result<Outcome, StoreError> {

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::builtin::Builtins;
-use crate::client::{DEFAULT_TASK_HUB, Error, Result, Store};
+use crate::client::{DEFAULT_TASK_HUB, Error, OutsideBackend, Result, Store};
 use crate::engine::clock::{Clock, SystemClock};
 use crate::engine::executor::{ActivityExecutor, Executor, Fault};
 use crate::engine::remote::WorkerTimes;
@@ -224,7 +224,7 @@ impl HostBuilder {
     /// [`Error::is_owned`] if another process owns the hub. Otherwise the hub's file or directory could not be used, for the reason in the
     /// message. A file that is not a hub is left alone.
     pub async fn start(self) -> Result<Host> {
-        let place = self.store.place(&self.hub)?;
+        let place = self.store.place(&self.hub)?.shared();
         let cache_dir = Some(self.store.local_dir().join(crate::wasm::CACHE_DIR));
         let (hub, runtime) = (self.hub.clone(), tokio::runtime::Handle::current());
         let start = move |gone: Gone| -> Result<Arc<Engine>> {
@@ -276,7 +276,7 @@ impl HostBuilder {
                 native,
                 runtime,
                 deployments,
-                peers: None,
+                peers: Some(Arc::new(OutsideBackend::new(place.clone()))),
                 waits: waits(self.standby, gone),
             };
             Engine::start(&place, config, parts).map_err(failed)

@@ -64,7 +64,7 @@ fn listen_at(engine: &Arc<Engine>, hub: &Path) -> Option<(oneshot::Sender<()>, J
 /// is lost.
 #[cfg(feature = "postgres")]
 async fn serve_database(engine: Arc<Engine>, address: Address, mut stopped: oneshot::Receiver<()>) {
-    let told = Arc::new(tokio::sync::Notify::new());
+    let told = engine.new_commands();
     let mut connection: Option<Told> = None;
     loop {
         if connection.as_ref().is_none_or(Told::is_lost) {

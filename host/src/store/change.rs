@@ -128,6 +128,19 @@ pub(crate) enum Change {
 }
 
 impl Change {
+    /// Whether it starts instances, on modules that names led to.
+    #[cfg(feature = "postgres")]
+    pub(in crate::store) fn starts(&self) -> bool {
+        match self {
+            Self::Turn(commit) => commit.create.is_some() || !commit.starts.is_empty(),
+            Self::Start(_) | Self::StartFor { .. } | Self::Restart(_) => true,
+            Self::Rewind(commit) => !commit.starts.is_empty(),
+            Self::All(changes) => changes.iter().any(Self::starts),
+            Self::IfRun { then, .. } => then.starts(),
+            _ => false,
+        }
+    }
+
     /// Whether it deletes much data.
     pub(in crate::store) fn frees(&self) -> bool {
         match self {

@@ -9,6 +9,7 @@ use crate::store::StoreError;
 #[cfg(test)]
 use crate::store::memory::shared::MemoryHub;
 use crate::store::owned::OwnerNote;
+use crate::store::partition::Partition;
 use crate::store::place::Place;
 #[cfg(feature = "postgres")]
 use crate::store::postgres;
@@ -107,9 +108,21 @@ impl Outside {
         }
     }
 
-    /// Appends a command for the owner.
+    /// The partition of the instance with an id.
+    pub(crate) fn partition_of(&self, _id: &str) -> Result<Partition, StoreError> {
+        match &self.commands {
+            #[cfg(feature = "postgres")]
+            Commands::Postgres(database) => Ok(database.partitions()?.of_id(_id)),
+            #[cfg(test)]
+            Commands::Memory(hub) => Ok(hub.all().of_id(_id)),
+            Commands::File(_) => Ok(Partition(0)),
+        }
+    }
+
+    /// Appends a command for the owner of a partition.
     pub(crate) fn append(
         &self,
+        _to: Partition,
         token: &str,
         body: &[u8],
         now: Timestamp,
@@ -119,7 +132,7 @@ impl Outside {
             #[cfg(test)]
             Commands::Memory(hub) => hub.append_command(token, body, now),
             #[cfg(feature = "postgres")]
-            Commands::Postgres(database) => database.append(token, body, now),
+            Commands::Postgres(database) => database.append(_to, token, body, now),
         }
     }
 

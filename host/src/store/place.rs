@@ -94,6 +94,15 @@ impl Place {
         self.whole().take_over(now, what, &|_| false)
     }
 
+    /// The same place, for a host that shares the hub with others where that can be.
+    pub(crate) fn shared(self) -> Self {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(address, running, _) => Self::Postgres(address, running, Share::Joined),
+            other => other,
+        }
+    }
+
     /// The same place, for who takes over all of the hub.
     fn whole(&self) -> Self {
         match self {

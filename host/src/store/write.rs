@@ -17,6 +17,8 @@ pub(crate) struct Write {
     now: Timestamp,
     /// The token of the command of another process that this change executes.
     token: Option<String>,
+    /// The version of what the engine knew of the hub when it prepared the change.
+    known: Option<i64>,
     outcome: Outcome,
     bytes: usize,
     done: Done,
@@ -44,6 +46,7 @@ impl Write {
             change,
             now,
             token: None,
+            known: None,
             outcome: Outcome::default(),
             bytes,
             done: Box::new(done),
@@ -54,6 +57,18 @@ impl Write {
     pub(crate) fn answering(mut self, token: String) -> Self {
         self.token = Some(token);
         self
+    }
+
+    /// It was prepared with this version of what the engine knows of the hub.
+    pub(crate) fn knowing(mut self, version: i64) -> Self {
+        self.known = Some(version);
+        self
+    }
+
+    /// Whether it starts something by names that may have changed since it was prepared.
+    #[cfg(feature = "postgres")]
+    pub(in crate::store) fn is_outdated(&self, version: i64) -> bool {
+        self.known.is_some_and(|known| known < version) && self.change.starts()
     }
 
     /// See [`Change::bytes`].

@@ -44,6 +44,18 @@ pub(crate) trait Writes: Send + Sync {
         drop(told);
     }
 
+    /// The version of what an owner keeps of the hub in memory: names of modules, settings, keys. Each change of them has a higher one.
+    fn hub_version(&self) -> i64 {
+        0
+    }
+
+    /// Calls `told` with the new version when what owners keep of the hub in memory was changed, by this owner or another one. What was prepared
+    /// before that and starts something is then answered with [`StoreError::Conflict`], unless it says that it knows this version. A hub with
+    /// one owner has no such changes.
+    fn when_hub_changed(&self, told: Arc<dyn Fn(i64) + Send + Sync>) {
+        drop(told);
+    }
+
     /// The counts of live instances, once enabled.
     fn live(&self) -> &LiveCounts;
 
@@ -114,6 +126,16 @@ impl Writer {
     /// See [`Writes::when_sent`].
     pub(crate) fn when_sent(&self, told: impl Fn() + Send + Sync + 'static) {
         self.0.when_sent(Arc::new(told));
+    }
+
+    /// See [`Writes::hub_version`].
+    pub(crate) fn hub_version(&self) -> i64 {
+        self.0.hub_version()
+    }
+
+    /// See [`Writes::when_hub_changed`].
+    pub(crate) fn when_hub_changed(&self, told: impl Fn(i64) + Send + Sync + 'static) {
+        self.0.when_hub_changed(Arc::new(told));
     }
 
     /// The counts of live instances, once enabled.

@@ -1,8 +1,8 @@
-//! A database and two hosts of one hub, each started again when it ends: one owns the hub, the other one stands by.
+//! A database and the hosts that share a hub in it, each started again when it ends.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,10 +22,8 @@ const LINES: usize = 200;
 pub(crate) struct Life {
     /// `None` between two processes.
     pid: Option<u32>,
-    /// Its API.
+    /// Its API, once it runs the hub too.
     url: Option<String>,
-    /// A number that grows with each host that came to own the hub; `None` while it stands by.
-    owns: Option<u64>,
 }
 
 /// A host, life after life.
@@ -41,30 +39,33 @@ struct Slot {
 /// See the [module](self).
 pub(crate) struct Cluster {
     pub(crate) database: Mutex<Database>,
-    slots: [Arc<Slot>; 2],
+    slots: Vec<Arc<Slot>>,
     stops: Arc<AtomicBool>,
     threads: Vec<std::thread::JoinHandle<()>>,
 }
 
 impl Cluster {
-    pub(crate) fn start(database: Database) -> Self {
-        let slots = [0, 1].map(|number| {
-            Arc::new(Slot {
-                number,
-                dir: DataDir::new(),
-                life: watch::Sender::default(),
-                lines: Mutex::default(),
-                ended: Mutex::default(),
+    /// Starts so many hosts.
+    pub(crate) fn start(database: Database, hosts: usize) -> Self {
+        let slots: Vec<Arc<Slot>> = (0..hosts)
+            .map(|number| {
+                Arc::new(Slot {
+                    number,
+                    dir: DataDir::new(),
+                    life: watch::Sender::default(),
+                    lines: Mutex::default(),
+                    ended: Mutex::default(),
+                })
             })
-        });
-        let (stops, owners) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+            .collect();
+        let stops = Arc::<AtomicBool>::default();
         let address = database.address();
         let threads = slots.iter().map(|slot| {
-            let (slot, stops, owners) = (Arc::clone(slot), Arc::clone(&stops), Arc::clone(&owners));
+            let (slot, stops) = (Arc::clone(slot), Arc::clone(&stops));
             let address = format!("{address}&application_name=host{}", slot.number);
             std::thread::spawn(move || {
                 while !stops.load(Ordering::Acquire) {
-                    slot.live(&address, &owners);
+                    slot.live(&address);
                 }
             })
         });
@@ -76,16 +77,16 @@ impl Cluster {
         }
     }
 
-    /// A client of the owner, or of the one that stands by, for one number of four.
-    fn reach(slots: &[Arc<Slot>; 2], number: u64) -> Option<Client> {
-        let lives = [0, 1].map(|slot: usize| slots[slot].life.borrow().clone());
-        let owner = usize::from(lives[1].owns > lives[0].owns);
-        let life = match (number, &lives[1 - owner].url) {
-            (1, Some(_)) => &lives[1 - owner],
-            _ => &lives[owner],
-        };
-        let url = life.url.as_ref()?;
-        Some(Client::connect(url, DEFAULT_TASK_HUB, None).unwrap())
+    /// A client of a host that runs: this one, or the next one that does.
+    fn reach(slots: &[Arc<Slot>], number: u64) -> Option<Client> {
+        let at = usize::try_from(number).unwrap_or_default() % slots.len();
+        let (before, after) = slots.split_at(at);
+        let mut urls = after
+            .iter()
+            .chain(before)
+            .map(|slot| slot.life.borrow().url.clone());
+        let url = urls.find_map(|url| url)?;
+        Some(Client::connect(&url, DEFAULT_TASK_HUB, None).unwrap())
     }
 
     /// The same for whoever does not hold the cluster.
@@ -94,13 +95,23 @@ impl Cluster {
         Arc::new(move |number| Self::reach(&slots, number))
     }
 
-    /// Which host owns the hub. Waits until one does.
-    pub(crate) async fn owner(&self) -> usize {
-        let owns = |life: &Life| life.owns.is_some() && life.pid.is_some();
-        let [a, b] = [0, 1].map(|slot| self.until(slot, "a host owns the hub", owns));
-        tokio::select! { _ = a => {}, _ = b => {} }
-        let [a, b] = [0, 1].map(|slot: usize| self.slots[slot].life.borrow().owns);
-        usize::from(b > a)
+    /// A host that runs, the first from this number on. Waits until one does.
+    pub(crate) async fn running(&self, from: u64) -> usize {
+        let begun = std::time::Instant::now();
+        loop {
+            let all = (0..self.slots.len())
+                .map(|n| (n + usize::try_from(from).unwrap_or_default()) % self.slots.len());
+            let mut running = all.filter(|slot| self.life(*slot).url.is_some());
+            if let Some(slot) = running.next() {
+                return slot;
+            }
+            assert!(begun.elapsed() < HOST_MAX, "no host runs");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    pub(crate) fn all(&self) -> std::ops::Range<usize> {
+        0..self.slots.len()
     }
 
     pub(crate) fn life(&self, slot: usize) -> Life {
@@ -112,12 +123,6 @@ impl Cluster {
         let mut life = self.slots[slot].life.subscribe();
         let waited = tokio::time::timeout(HOST_MAX, life.wait_for(|life| is(life))).await;
         assert!(waited.is_ok(), "not in {HOST_MAX:?}: {what} ({slot})");
-    }
-
-    /// Waits until this host owns the hub, and did not before.
-    pub(crate) async fn until_owner(&self, slot: usize, before: &Life) {
-        let owns = |life: &Life| life.owns > before.owns;
-        self.until(slot, "it takes the hub over", owns).await;
     }
 
     /// Waits until a process is gone.
@@ -159,13 +164,13 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         self.stops.store(true, Ordering::Release);
-        for slot in [0, 1] {
+        for slot in 0..self.slots.len() {
             // One that is started at this moment sees that it is to stop.
             self.signal(slot, "-KILL");
         }
         for thread in std::mem::take(&mut self.threads) {
             while !thread.is_finished() {
-                for slot in [0, 1] {
+                for slot in 0..self.slots.len() {
                     self.signal(slot, "-KILL");
                 }
                 std::thread::yield_now();
@@ -180,7 +185,7 @@ impl Drop for Cluster {
 
 impl Slot {
     /// A process, from its start to its end.
-    fn live(self: &Arc<Self>, address: &str, owners: &AtomicU64) {
+    fn live(self: &Arc<Self>, address: &str) {
         let child = Command::new(binary())
             .arg("--data-dir")
             .arg(self.dir.path())
@@ -212,8 +217,7 @@ impl Slot {
             });
             for line in BufReader::new(out).lines().map_while(Result::ok) {
                 if line.starts_with("ready: ") {
-                    let number = owners.fetch_add(1, Ordering::AcqRel);
-                    self.life.send_modify(|life| life.owns = Some(number));
+                    self.is_ready(&line);
                 }
                 self.said(&line);
             }
@@ -241,7 +245,7 @@ impl Slot {
         self.life.send_replace(Life::default());
     }
 
-    fn said(&self, line: &str) {
+    fn is_ready(&self, line: &str) {
         if let Some(from) = line.find("http://127.0.0.1:") {
             let url = &line[from..];
             let end = url.find(|c: char| !c.is_ascii_alphanumeric() && !":/.".contains(c));
@@ -250,6 +254,9 @@ impl Slot {
                 .to_owned();
             self.life.send_modify(|life| life.url = Some(url));
         }
+    }
+
+    fn said(&self, line: &str) {
         let mut lines = self.lines.lock().unwrap();
         if lines.len() >= LINES {
             lines.remove(0);

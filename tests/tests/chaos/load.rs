@@ -132,7 +132,7 @@ impl Load {
         F: Future<Output = perennial::Result<T>>,
     {
         let client = loop {
-            match (self.shared.reach)(self.dice.roll(4)) {
+            match (self.shared.reach)(self.dice.roll(8)) {
                 Some(client) => break client,
                 None => tokio::time::sleep(Duration::from_millis(10)).await,
             }

@@ -267,7 +267,7 @@ impl IntoFuture for Rewind {
 impl Restart {
     /// Starts another instance, with a new id. The existing one stays unchanged, and need not have ended.
     pub fn with_new_id(self) -> Self {
-        let id = uuid::Uuid::now_v7().simple().to_string();
+        let id = self.client.new_id();
         self.with_id(id)
     }
 

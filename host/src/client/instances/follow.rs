@@ -179,8 +179,9 @@ impl Client {
     /// [`Error::is_invalid`] if `seen` is not the id of a change.
     pub(crate) fn changes(&self, seen: Option<&str>) -> Result<Changes> {
         let told = match &self.backend {
-            Backend::Engine(engine) => Some(engine.watch_all()),
-            Backend::Outside(_) | Backend::Remote(_) => None,
+            // What other hosts change is found in the hub alone.
+            Backend::Engine(engine) if !engine.is_shared() => Some(engine.watch_all()),
+            Backend::Engine(_) | Backend::Outside(_) | Backend::Remote(_) => None,
         };
         let since = match seen {
             Some(seen) => parse(seen)?,
@@ -199,8 +200,12 @@ impl Client {
     pub(crate) fn notices(&self, of: NoticesOf) -> Notices {
         let told = match (&self.backend, &of) {
             (Backend::Engine(_), NoticesOf::One(id)) => Told::One(Box::pin(self.changed(id))),
-            (Backend::Engine(engine), NoticesOf::Prefix(_)) => Told::All(engine.watch_all()),
-            (Backend::Outside(_) | Backend::Remote(_), _) => Told::Nothing(Changes::now()),
+            (Backend::Engine(engine), NoticesOf::Prefix(_)) if !engine.is_shared() => {
+                Told::All(engine.watch_all())
+            }
+            (Backend::Engine(_) | Backend::Outside(_) | Backend::Remote(_), _) => {
+                Told::Nothing(Changes::now())
+            }
         };
         Notices {
             client: self.clone(),

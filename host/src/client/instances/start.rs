@@ -197,7 +197,7 @@ impl Start {
         // Time-ordered ids are adjacent in the hub's index. Random ids would each change a page of their own, which made a third of all
         // writes.
         let id = self.id.take();
-        let id = id.unwrap_or_else(|| uuid::Uuid::now_v7().simple().to_string());
+        let id = id.unwrap_or_else(|| self.client.new_id());
         self.id = Some(id.clone());
         id
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{broadcast, oneshot};
 
@@ -20,6 +21,9 @@ pub(crate) enum Until {
     /// The end of the instance.
     Ended,
 }
+
+/// How often a client looks at an instance that another host runs.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// How many changes a subscriber to all instances may lag behind.
 const BEHIND_MAX: usize = 4_096;
@@ -86,6 +90,18 @@ impl Waiters {
         }
         let lives = state.begun.contains(id);
         Watch { told, lives }
+    }
+
+    /// Notifies the waiters of some instances, which are not remembered as live any more.
+    pub(in crate::engine) fn tell_where(&self, of: impl Fn(&str) -> bool) {
+        let mut state = self.state.lock();
+        state.begun.retain(|id| !of(id));
+        let told: Vec<String> = state.by_id.keys().filter(|id| of(id)).cloned().collect();
+        for id in told {
+            for (_, waiter) in state.by_id.remove(&id).unwrap_or_default() {
+                drop(waiter.send(None));
+            }
+        }
     }
 
     /// Remembers an instance as live, before the start is answered.
@@ -160,16 +176,31 @@ impl Waiters {
 impl Engine {
     /// Registers a waiter for the next commit of an instance, or for its end.
     pub(crate) fn watch(&self, id: &str, until: Until) -> Watch {
-        self.memory.waiters.watch(id, until)
+        let watch = self.memory.waiters.watch(id, until);
+        self.here_or_soon(id, watch)
+    }
+
+    /// The watch, if this engine runs the instance. If not, another one that ends soon: whoever waits looks again then, and asks the hub.
+    fn here_or_soon(&self, instance: &str, watch: Watch) -> Watch {
+        // Asked after the waiter was registered: who leaves the partition from now on notifies it.
+        if self.hub.partitions.elsewhere(instance).is_none() {
+            return watch;
+        }
+        let (tell, told) = oneshot::channel();
+        self.runtime.spawn(async move {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            drop(tell.send(None));
+        });
+        let lives = false;
+        Watch { told, lives }
     }
 
     /// Registers a waiter for the answer to a request, and one for the end of its instance, which is none.
     pub(crate) fn watch_answer(&self, instance: &str, request: &str) -> [Watch; 2] {
         let waiters = &self.memory.waiters;
-        [
-            waiters.watch(&answer_to(instance, request), Until::Changed),
-            waiters.watch(instance, Until::Ended),
-        ]
+        let answer = waiters.watch(&answer_to(instance, request), Until::Changed);
+        let end = waiters.watch(instance, Until::Ended);
+        [answer, end].map(|watch| self.here_or_soon(instance, watch))
     }
 
     pub(crate) fn tell_waiters(&self, id: &str, ended: bool) {

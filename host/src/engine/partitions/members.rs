@@ -27,6 +27,8 @@ const GIVE_AT_ONCE: usize = 8;
 pub(in crate::engine) struct Pace {
     state: Mutex<PaceState>,
     changed: Condvar,
+    /// Held during a look and what follows from it.
+    one: Mutex<()>,
     outage: Outage,
 }
 
@@ -91,6 +93,7 @@ impl Engine {
 
     /// Looks once, and does what follows. Returns whether this host lacks partitions that others have to give.
     pub(crate) fn balance(self: &Arc<Self>) -> Result<bool, StoreError> {
+        let _one = self.pace.one.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(members) = self.look_at_members()? else {
             return Ok(false);
         };
@@ -125,8 +128,7 @@ impl Engine {
             let mut left = self.easiest_to_give(&me.partitions, count);
             while !left.is_empty() {
                 let some: Vec<Partition> = left.drain(..left.len().min(GIVE_AT_ONCE)).collect();
-                self.leave(&some)?;
-                self.with_owner(|owner| owner.give(&some, Some(to)))?;
+                self.give(&some, to)?;
             }
             tracing::info!(
                 partitions = count,
@@ -135,6 +137,23 @@ impl Engine {
             );
         }
         Ok(plan.lacks > gained.len())
+    }
+
+    /// Gives partitions to another host.
+    fn give(self: &Arc<Self>, which: &[Partition], to: i64) -> Result<(), StoreError> {
+        self.leave(which)?;
+        self.with_owner(|owner| owner.give(which, Some(to)))
+    }
+
+    /// As [`give`](Self::give), whatever would be an equal division.
+    #[cfg(test)]
+    pub(in crate::engine) fn give_anyway(
+        self: &Arc<Self>,
+        which: &[Partition],
+        to: i64,
+    ) -> Result<(), StoreError> {
+        let _one = self.pace.one.lock().unwrap_or_else(PoisonError::into_inner);
+        self.give(which, to)
     }
 
     /// Who shares the hub; `None` if it has one owner.

@@ -14,6 +14,9 @@ use crate::store::{Change, CutOff, InstanceKey, Partition, Partitions, StoreErro
 /// How long a partition that is given away waits for turns under way.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// Tries to find an id of an own partition: enough for a host with one of a hundred.
+const OWN_ID_TRIES: u32 = 500;
+
 /// How often it looks at them.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
@@ -31,6 +34,28 @@ impl Engine {
     /// The partition of an instance.
     pub(in crate::engine) fn partition_of(&self, key: InstanceKey) -> Partition {
         self.hub.partitions.all().of_key(key)
+    }
+
+    /// The partition of the instance with an id.
+    pub(in crate::engine) fn partition_of_id(&self, id: &str) -> Partition {
+        self.hub.partitions.all().of_id(id)
+    }
+
+    /// Whether other hosts may run the hub too.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.hub.is_shared
+    }
+
+    /// A new id for an instance, which this host runs: so that nobody else has to be asked to start it.
+    pub(crate) fn own_id(&self, fresh: impl Fn() -> String) -> String {
+        let mut id = fresh();
+        for _ in 0..OWN_ID_TRIES {
+            if self.hub.partitions.elsewhere(&id).is_none() {
+                break;
+            }
+            id = fresh();
+        }
+        id
     }
 
     /// Begins to run partitions, which this process has, and nobody else.
@@ -53,6 +78,7 @@ impl Engine {
             self.leave(which)?;
             return Err(error);
         }
+        self.requests.new_commands.notify_one();
         // Mail that came while turns did not run yet.
         for slot in self.slots_of(which) {
             self.put(slot.key, |_| {});
@@ -75,6 +101,10 @@ impl Engine {
         }
         self.write_blocking(Change::Leave(which.to_vec()))?;
         drop(self.forget(which));
+        // Who waits here looks again, and then asks the hub.
+        self.memory
+            .waiters
+            .tell_where(|id| which.contains(&self.partition_of_id(id)));
         Ok(())
     }
 

@@ -61,9 +61,19 @@ impl OwnPartitions {
         Partitions::some(self.all.count(), own)
     }
 
+    /// Whether a partition is owned.
+    pub(in crate::engine) fn has(&self, one: Partition) -> bool {
+        self.all.count() == 1 || self.owned.has(one)
+    }
+
+    /// The partition of an id, if it is not one of this engine.
+    pub(in crate::engine) fn elsewhere(&self, id: &str) -> Option<Partition> {
+        Some(self.all.of_id(id)).filter(|one| !self.has(*one))
+    }
+
     /// Whether attempts and timers of an instance are those of this engine.
     pub(in crate::engine) fn owns(&self, key: InstanceKey) -> bool {
-        self.all.count() == 1 || self.owned.has(self.all.of_key(key))
+        self.has(self.all.of_key(key))
     }
 
     /// Whether this engine runs turns of an instance.

@@ -28,17 +28,24 @@ const COMMANDS_MAX: u32 = 100;
 /// without a thread.
 const BLOCKING_MAX: usize = 16;
 
+/// Maximum number of threads that wait for answers of other hosts.
+const FORWARDS_MAX: usize = 64;
+
 /// Maximum number of modules that judge requests at once. A validator may use the fuel of a turn, and must not keep clients from reading.
 const JUDGES_MAX: usize = 4;
 
 /// Limits how many requests are accepted and carried out at once.
 pub(in crate::engine) struct Requests {
     pub(in crate::engine) admission: Arc<Admission>,
+    /// Notified when commands of other processes may wait that this engine has not seen.
+    pub(in crate::engine) new_commands: Arc<tokio::sync::Notify>,
     /// Locked by the task that takes commands of other processes.
     commands: tokio::sync::Mutex<()>,
     /// Limited to [`BLOCKING_MAX`], as `steps` is.
     reads: Arc<Semaphore>,
     steps: Arc<Semaphore>,
+    /// Requests that wait for another host. Limited to [`FORWARDS_MAX`].
+    pub(in crate::engine) forwards: Arc<Semaphore>,
     /// Limited to [`JUDGES_MAX`].
     pub(in crate::engine) judges: Arc<Semaphore>,
 }
@@ -47,9 +54,11 @@ impl Default for Requests {
     fn default() -> Self {
         Self {
             admission: Arc::default(),
+            new_commands: Arc::default(),
             commands: tokio::sync::Mutex::default(),
             reads: Arc::new(Semaphore::new(BLOCKING_MAX)),
             steps: Arc::new(Semaphore::new(BLOCKING_MAX)),
+            forwards: Arc::new(Semaphore::new(FORWARDS_MAX)),
             judges: Arc::new(Semaphore::new(JUDGES_MAX)),
         }
     }
@@ -99,8 +108,11 @@ impl Engine {
             })
     }
 
-    /// Carries out a request of a client.
-    pub(crate) async fn submit(self: &Arc<Self>, request: Request) -> Result<Reply, StoreError> {
+    /// Carries out a request of a client about an instance that this engine runs, or about the hub.
+    pub(in crate::engine) async fn submit_here(
+        self: &Arc<Self>,
+        request: Request,
+    ) -> Result<Reply, StoreError> {
         if self.is_stopping() {
             return Err(StoreError::Closed);
         }
@@ -272,12 +284,30 @@ impl Engine {
         outcome.reply
     }
 
+    /// Reads anew what this engine keeps of the hub: another host may have changed it.
+    pub(in crate::engine) fn hub_changed(&self, version: i64) {
+        self.keys.send_replace(());
+        self.code.deployments.fetch_add(1, Ordering::AcqRel);
+        self.reload_names();
+        if let Err(error) = self.load_retention() {
+            tracing::error!(%error, "could not read the retention of instances; using the previous one");
+        }
+        self.hub.known.store(version, Ordering::Release);
+    }
+
+    /// Notified when commands of other processes may wait: for who takes them, which may notify it too.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn new_commands(&self) -> Arc<tokio::sync::Notify> {
+        Arc::clone(&self.requests.new_commands)
+    }
+
     /// Takes the commands of other processes, and returns when all of them are answered.
     pub(crate) async fn take_commands(self: &Arc<Self>) -> Result<(), StoreError> {
         // Only one task at a time, so that no command is taken twice.
         let _one = self.requests.commands.lock().await;
         loop {
-            let unanswered = |reader: &Reader| reader.unanswered(COMMANDS_MAX);
+            let own = self.partitions();
+            let unanswered = move |reader: &Reader| reader.within(own).unanswered(COMMANDS_MAX);
             let commands = self.reading(unanswered).await?;
             if commands.is_empty() || self.is_stopping() {
                 return Ok(());
@@ -285,13 +315,23 @@ impl Engine {
             let mut answers = Vec::with_capacity(commands.len());
             for (token, body) in commands {
                 let change = match store::decode::<Request>(&body, "a command") {
+                    Ok(several) if self.is_shared() && several.is_several() => {
+                        all_told(&mut answers).await?;
+                        match Box::pin(self.submit(several)).await {
+                            Ok(reply) => Change::Answer(reply),
+                            Err(StoreError::Elsewhere(_)) => continue,
+                            Err(error) => return Err(error),
+                        }
+                    }
                     Ok(steps) if takes_steps(&steps) => {
                         // The request reads the hub, so earlier commands must be committed.
                         all_told(&mut answers).await?;
                         let engine = Arc::clone(self);
                         let steps = move || carry_out(&engine, steps, Some(token));
                         match self.blocking(&self.requests.steps, steps).await {
-                            Ok(_) | Err(StoreError::TakenBack) => continue,
+                            Ok(_) | Err(StoreError::TakenBack | StoreError::Elsewhere(_)) => {
+                                continue;
+                            }
                             Err(error) => return Err(error),
                         }
                     }
@@ -312,7 +352,8 @@ impl Engine {
                     drop(tell.send(result.map(|outcome| engine.answered(about, outcome))));
                     drop(under_way);
                 });
-                self.hub.writer.submit_later(write.answering(token)).await;
+                let write = self.stamped(write.answering(token));
+                self.hub.writer.submit_later(write).await;
                 answers.push(told);
             }
             all_told(&mut answers).await?;
@@ -333,6 +374,7 @@ impl Owner for Arc<Engine> {
             drop(tell.send(result));
             drop(under_way);
         });
+        let write = self.stamped(write);
         self.hub.writer.submit(match token {
             Some(token) => write.answering(token),
             None => write,
@@ -346,7 +388,7 @@ impl Owner for Arc<Engine> {
     }
 
     fn elsewhere(&self, id: &str) -> Option<Partition> {
-        self.partitions().elsewhere(id)
+        self.hub.partitions.elsewhere(id)
     }
 
     fn pass_on(&self, to: Partition, request: Request) -> Result<Reply, StoreError> {
@@ -363,8 +405,8 @@ type Answer = oneshot::Receiver<Result<Reply, StoreError>>;
 async fn all_told(answers: &mut Vec<Answer>) -> Result<(), StoreError> {
     for answer in answers.drain(..) {
         match answer.await.unwrap_or(Err(StoreError::Closed)) {
-            // The sender withdrew the command after it was read, so nothing was changed.
-            Ok(_) | Err(StoreError::TakenBack) => {}
+            // The sender withdrew the command after it was read, so nothing was changed. Or whoever runs the instance now answers it.
+            Ok(_) | Err(StoreError::TakenBack | StoreError::Elsewhere(_)) => {}
             Err(error) => return Err(error),
         }
     }

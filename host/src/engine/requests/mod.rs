@@ -7,4 +7,5 @@ pub(crate) mod owner;
 pub(crate) mod refused;
 pub(crate) mod request;
 pub(crate) mod rewind;
+mod routing;
 pub(crate) mod steps;

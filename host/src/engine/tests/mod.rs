@@ -25,6 +25,7 @@ mod lasting;
 mod lifecycle;
 mod logic;
 mod modules;
+mod moves;
 mod order;
 mod partitions;
 mod places;

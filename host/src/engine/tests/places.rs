@@ -127,6 +127,9 @@ impl World {
         if self.has_one_engine || self.remote || self.with_worker {
             return vec![self.place.clone()];
         }
+        if self.sharing > 0 {
+            return (0..self.sharing).map(|_| self.joining()).collect();
+        }
         let share = |own: &&[u16]| {
             let suffix = format!("-{}", own[0]);
             let own = own.iter().copied().map(Partition);
@@ -134,6 +137,16 @@ impl World {
         };
         let shares = SHARES[self.hosts.load(Ordering::Relaxed) % SHARES.len()];
         shares.iter().map(share).collect()
+    }
+
+    /// The place of an engine that has no partitions at first. What it runs is recorded in a file of its own.
+    pub(super) fn joining(&self) -> Place {
+        let Place::Memory(hub, running, all) = &self.place else {
+            panic!("the hub is not divided");
+        };
+        let number = self.joined.fetch_add(1, Ordering::Relaxed);
+        let running = with_suffix(running, &format!("-{number}"));
+        Place::Memory(hub.clone(), running, Partitions::some(all.count(), []))
     }
 
     /// The same world whose hub has four partitions, which several engines share.

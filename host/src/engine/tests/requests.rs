@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::world::*;
 use crate::engine::{Request, StartRequest};
-use crate::store::{Outside, Reply, encode};
+use crate::store::{Outside, Partition, Reply, encode};
 use perennial_core::{Reuse, Status};
 
 fn ask(world: &World, token: &str, request: &Request) {
     let outside = Outside::new(world.place.clone());
     outside
-        .append(token, &encode(request).unwrap(), world.now())
+        .append(Partition(0), token, &encode(request).unwrap(), world.now())
         .unwrap();
 }
 
@@ -64,7 +64,9 @@ fn a_command_that_cannot_be_read_is_refused_and_holds_up_no_other() {
     let world = World::with("Listen", listens(1)).in_file();
     let host = world.open();
     let outside = Outside::new(world.place.clone());
-    outside.append("odd", &[1, 250, 3], world.now()).unwrap();
+    outside
+        .append(Partition(0), "odd", &[1, 250, 3], world.now())
+        .unwrap();
     ask(&world, "lost", &start("Missing", "a", None));
     ask(&world, "good", &start("Listen", "a", None));
     world

@@ -51,6 +51,10 @@ pub(crate) struct World {
     pub(crate) with_worker: bool,
     /// Whether one engine runs all of the hub, also if that is divided.
     pub(super) has_one_engine: bool,
+    /// How many engines share the hub, and take and give partitions while they work; 0 if each has the same all the time.
+    pub(super) sharing: usize,
+    /// How many engines have joined so far.
+    pub(super) joined: AtomicUsize,
     /// How many hosts have stopped in good order.
     pub(super) hosts: AtomicUsize,
     /// How often a worker was lost.
@@ -85,6 +89,8 @@ impl World {
             remote: false,
             with_worker: false,
             has_one_engine: false,
+            sharing: 0,
+            joined: AtomicUsize::default(),
             hosts: AtomicUsize::default(),
             losses: Arc::default(),
             runtime: Arc::new(runtime),
@@ -132,6 +138,8 @@ impl World {
             remote: self.remote,
             with_worker: self.with_worker,
             has_one_engine: self.has_one_engine,
+            sharing: self.sharing,
+            joined: AtomicUsize::default(),
             hosts: AtomicUsize::new(self.hosts.load(Ordering::Relaxed)),
             losses: Arc::clone(&self.losses),
             runtime: Arc::clone(&self.runtime),

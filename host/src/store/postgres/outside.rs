@@ -1,15 +1,16 @@
 //! What a process does with a hub that it does not own: it leaves commands for the owner, and finds out who that is.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use perennial_core::Timestamp;
 
 use crate::store::StoreError;
 use crate::store::codec::int;
 use crate::store::owned::OwnerNote;
+use crate::store::partition::{Partition, Partitions};
 use crate::store::postgres::address::Address;
 use crate::store::postgres::create::check_format;
-use crate::store::postgres::lease::{OWNER, TTL_MS, owner_of};
+use crate::store::postgres::lease::{OWNER, TTL_MS, count, owner_of};
 use crate::store::postgres::session::{Purpose, Session};
 
 /// A hub that another process may own.
@@ -17,6 +18,8 @@ pub(in crate::store) struct Outside {
     address: Address,
     /// Opened when it is needed, and kept.
     session: Mutex<Option<Session>>,
+    /// How the hub is divided, once that is known. It never changes.
+    partitions: OnceLock<Partitions>,
 }
 
 impl Outside {
@@ -24,6 +27,7 @@ impl Outside {
         Self {
             address,
             session: Mutex::default(),
+            partitions: OnceLock::new(),
         }
     }
 
@@ -35,18 +39,28 @@ impl Outside {
         })
     }
 
-    /// Appends a command, and wakes the owner.
+    /// How the hub is divided.
+    pub(in crate::store) fn partitions(&self) -> Result<Partitions, StoreError> {
+        if let Some(known) = self.partitions.get() {
+            return Ok(*known);
+        }
+        let count = self.with(count)?;
+        Ok(*self.partitions.get_or_init(|| Partitions::all(count)))
+    }
+
+    /// Appends a command for the owner of a partition, and wakes the owners.
     pub(in crate::store) fn append(
         &self,
+        Partition(to): Partition,
         token: &str,
         body: &[u8],
         now: Timestamp,
     ) -> Result<(), StoreError> {
         // The token is new: a second try after a lost connection finds the row of the first, or adds it.
-        let sql =
-            "INSERT INTO command (token, at, body) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+        let sql = "INSERT INTO command (partition, token, at, body) VALUES ($4, $1, $2, $3) ON CONFLICT DO NOTHING";
+        let to = i16::try_from(to).unwrap_or_default();
         self.with(|session| {
-            session.execute(sql, &[&token, &int(now.0), &body])?;
+            session.execute(sql, &[&token, &int(now.0), &body, &to])?;
             session.query("SELECT pg_notify($1, '')", &[&channel_of(&self.address)])?;
             Ok(())
         })

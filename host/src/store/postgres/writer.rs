@@ -19,7 +19,6 @@ mod pipeline;
 mod shared;
 mod tables;
 
-#[cfg(test)]
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -66,6 +65,7 @@ impl PostgresWriter {
         own: Partitions,
     ) -> Result<Self, StoreError> {
         let shared = Shared::default();
+        shared.version.store(lease.version, Ordering::Release);
         shared.sent.set_own(own);
         let place = address.to_string();
         let of_hub = address.clone();
@@ -117,6 +117,15 @@ impl Writes for PostgresWriter {
 
     fn is_sure(&self) -> bool {
         self.shared.is_sure()
+    }
+
+    fn hub_version(&self) -> i64 {
+        self.shared.version.load(Ordering::Acquire)
+    }
+
+    fn when_hub_changed(&self, told: Arc<dyn Fn(i64) + Send + Sync>) {
+        let when = &self.shared.when_changed;
+        *when.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
     }
 
     fn when_fenced(&self, told: Box<dyn FnOnce(&StoreError) + Send>) {

@@ -252,7 +252,10 @@ impl State {
         let mut results = Vec::with_capacity(batch.len());
         for job in batch.iter_mut() {
             self.overlay.mark();
-            let result = self.run(job);
+            let result = match job.is_outdated(self.lease.version) {
+                true => Err(StoreError::Conflict),
+                false => self.run(job),
+            };
             if let Err(error) = &result {
                 if !self.overlay.source().is_up() {
                     return Err(Failed::Lost(error.clone()));
@@ -289,7 +292,10 @@ impl State {
         });
         self.send_delta(&delta, &transaction)?;
         self.lease.number = number;
-        self.lease.version += i64::from(transaction.changes_hub);
+        if transaction.changes_hub {
+            self.lease.version += 1;
+            self.shared.tell_changed(self.lease.version);
+        }
         self.overlay.committed();
         self.shared.sent.add(delta.sent_to());
         self.shared.sent.set_own(*self.overlay.own());
@@ -410,14 +416,20 @@ impl State {
                 if version == self.lease.version {
                     return Failed::Error(error);
                 }
-                self.lease.version = version;
-                self.overlay.forget_all();
+                self.changed(version);
                 Failed::Stale
             }
             Ok(standing) => Failed::Error(self.fence(standing)),
             Err(StoreError::Missing(_)) => Failed::Error(self.deleted()),
             Err(error) => self.of_read(error),
         }
+    }
+
+    /// Another owner changed what this one keeps of the hub in memory.
+    fn changed(&mut self, version: i64) {
+        self.lease.version = version;
+        self.overlay.forget_all();
+        self.shared.tell_changed(version);
     }
 
     /// Another owner took over, or the database lost what it had confirmed: writes nothing more. Nothing that is kept in memory is true then.
@@ -521,8 +533,11 @@ impl State {
         let epoch = self.lease.epoch;
         let renewed = renewed.and_then(|()| lease::renew(self.overlay.source().session()?, epoch));
         match renewed {
-            Ok(Standing::Owns { number, .. }) if number == self.lease.number => {
+            Ok(Standing::Owns { number, version }) if number == self.lease.number => {
                 self.shared.renewed(self.renewed);
+                if version != self.lease.version {
+                    self.changed(version);
+                }
                 self.hold();
                 if let Some(unsaid) = self.shared.outage.succeeded() {
                     tracing::info!(unsaid, "the database can be reached again");

@@ -1,5 +1,6 @@
 //! What the handle of a writer and its thread share.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,9 @@ use crate::store::space::SpaceUsed;
 /// Told when an owner has lost its hub.
 pub(super) type WhenFenced = Box<dyn FnOnce(&StoreError) + Send>;
 
+/// Told which version of the hub's names and settings there is now.
+pub(super) type WhenChanged = Arc<dyn Fn(i64) + Send + Sync>;
+
 /// What the handle and the thread share.
 #[derive(Clone, Default)]
 pub(super) struct Shared {
@@ -27,6 +31,10 @@ pub(super) struct Shared {
     pub(super) sent: Arc<SentTo>,
     /// Told when this owner has lost the hub.
     pub(super) when_fenced: Arc<Mutex<Option<WhenFenced>>>,
+    /// The version of what owners keep of the hub in memory, as this one knows it.
+    pub(super) version: Arc<AtomicI64>,
+    /// Told when that has changed.
+    pub(super) when_changed: Arc<Mutex<Option<WhenChanged>>>,
     /// When the lease was renewed last, as seen here: the beginning of what renewed it.
     pub(super) renewed: Arc<Mutex<Option<Instant>>>,
     /// The faults that all stores have.
@@ -48,6 +56,19 @@ impl Shared {
         let trust = TTL.mul_f64(0.8);
         let renewed = self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
         renewed.is_some_and(|at| at.elapsed() < trust)
+    }
+
+    /// Tells that what owners keep of the hub in memory has this version now. Returns once it was read anew.
+    pub(super) fn tell_changed(&self, version: i64) {
+        self.version.store(version, Ordering::Release);
+        let told = self
+            .when_changed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if let Some(tell) = told {
+            tell(version);
+        }
     }
 
     /// Tells why this owner has lost the hub, once.

@@ -1,0 +1,243 @@
+//! Engines that share a hub, and take and give its partitions while they work.
+
+use std::sync::Arc;
+
+use perennial_core::Millis;
+
+use super::random::{Dice, Input, Op, world};
+use super::seeds::{Named, each_of, seeds};
+use super::shares::Others;
+use super::world::*;
+use crate::engine::{Engine, Request};
+use crate::store::{Partition, Place, Reply, StoreError};
+
+/// The partitions of each engine.
+fn held(host: &Host<'_>) -> Vec<usize> {
+    let count = |engine: &Arc<Engine>| engine.partitions().iter().count();
+    host.engines.iter().map(count).collect()
+}
+
+/// Looks with all engines until they have divided the hub equally.
+fn balance(host: &Host<'_>) {
+    let is_equal = || {
+        let held = held(host);
+        let (least, most) = (held.iter().min(), held.iter().max());
+        held.iter().sum::<usize>() == 4 && most.unwrap() - least.unwrap() <= 1
+    };
+    while !is_equal() {
+        host.engines
+            .iter()
+            .for_each(|engine| _ = engine.balance().unwrap());
+    }
+}
+
+impl Host<'_> {
+    /// Another engine joins.
+    fn join(&mut self) {
+        let parts = self.world.parts(Arc::new(Others(Arc::clone(&self.peers))));
+        let place = self.world.joining();
+        let engine = Engine::start(&place, self.world.config.clone(), parts).unwrap();
+        self.peers
+            .lock()
+            .unwrap()
+            .insert(0, Arc::downgrade(&engine));
+        self.engines.push(engine);
+    }
+
+    /// Asks whoever runs the instance, also while its partition moves.
+    fn insist(&self, request: impl Fn() -> Request, id: &str) -> Reply {
+        loop {
+            let runs = |engine: &&Arc<Engine>| engine.partitions().elsewhere(id).is_none();
+            let Some(engine) = self.engines.iter().find(runs) else {
+                std::thread::yield_now();
+                continue;
+            };
+            match self.world.block_on("an answer", engine.submit(request())) {
+                Err(StoreError::Elsewhere(_) | StoreError::Closed | StoreError::Fenced) => {}
+                other => return other.unwrap(),
+            }
+        }
+    }
+}
+
+/// The hub of a world dies for an engine: others take what it had, and it learns of that when it writes.
+fn kill(host: &Host<'_>, engine: &Engine) {
+    let members = engine.look_at_members().unwrap().unwrap();
+    let Place::Memory(hub, ..) = &host.world.place else {
+        panic!("the hub is not divided");
+    };
+    hub.kill(u64::try_from(members.me).unwrap());
+}
+
+#[test]
+fn a_host_that_joins_gets_its_share_and_one_that_leaves_gives_it_back() {
+    let mut world = World::with("Listen", listens(1)).divided();
+    world.sharing = 1;
+    let mut host = world.open();
+    assert_eq!(held(&host), [4]);
+    let ids: Vec<String> = (0..40).map(|n| format!("i{n}")).collect();
+    for id in &ids {
+        host.start("Listen", id);
+    }
+    host.idle();
+    host.join();
+    balance(&host);
+    assert_eq!(held(&host), [2, 2]);
+    for id in ids.iter().take(20) {
+        let raise = || Request::RaiseEvent {
+            id: id.clone(),
+            name: "go".to_owned(),
+            data: Some(json(7)),
+        };
+        assert_eq!(host.insist(raise, id), Reply::Done);
+        assert_eq!(host.end(id), "[7]");
+    }
+    // The first one stops in good order.
+    let gone = host.engines.remove(0);
+    gone.shut_down();
+    host.engine = Arc::clone(&host.engines[0]);
+    balance(&host);
+    assert_eq!(held(&host), [4]);
+    for id in ids.iter().skip(20) {
+        host.raise(id, "go", 8);
+        assert_eq!(host.end(id), "[8]");
+    }
+    host.check_histories();
+}
+
+#[test]
+fn what_an_instance_waits_for_comes_where_its_partition_went() {
+    let mut world = World::with("Sleep", || {
+        let mut timer = None;
+        Box::new(move |seen, out| {
+            let timer = *timer.get_or_insert_with(|| out.timer(seen.now.0 + 5_000));
+            match seen.fired.contains(&timer) {
+                true => completes(1),
+                false => waits(),
+            }
+        })
+    })
+    .and("Work", || {
+        let mut task = None;
+        Box::new(move |seen, out| {
+            let task = *task.get_or_insert_with(|| out.call("Hold", 1));
+            match seen.has(task) {
+                true => completes(2),
+                false => waits(),
+            }
+        })
+    })
+    .divided();
+    world.sharing = 1;
+    let mut host = world.open();
+    let ids: Vec<String> = (0..8).map(|n| format!("i{n}")).collect();
+    for id in &ids {
+        host.start("Sleep", id);
+    }
+    host.start("Work", "w");
+    let before = world.held();
+    let there = host.engine.partitions().of_id("w");
+    // All go to another host, one after the other, while an attempt runs.
+    host.join();
+    let to = host.engines[1].look_at_members().unwrap().unwrap().me;
+    let all: Vec<Partition> = host.engine.partitions().iter().collect();
+    assert!(all.contains(&there));
+    host.engine.give_anyway(&all, to).unwrap();
+    host.engines[1].balance().unwrap();
+    // The attempt is repeated there, and what the first one says afterwards means nothing.
+    let again = world.held();
+    drop(before);
+    again.ends(Ok("3"));
+    while !host.row("w").unwrap().status.is_end() {
+        std::thread::yield_now();
+    }
+    world.clock.advance(Millis(5_000));
+    for id in &ids {
+        while !host.row(id).unwrap().status.is_end() {
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// Starts programs, and lets engines join, leave and die, and partitions move, while they run.
+fn check_moved(seed: u64) -> u64 {
+    let _named = Named(seed);
+    let mut dice = Dice(seed);
+    let mut world = world().divided();
+    world.config.resident_max = [0, 2, 1_000][dice.roll(3) as usize];
+    world.sharing = 1 + dice.roll(3) as usize;
+    let mut host = world.open();
+    balance(&host);
+    let (mut values, mut zombies) = (Vec::new(), Vec::<Arc<Engine>>::new());
+    let id = |n: u64| format!("p{n}");
+    for n in 0..4 {
+        let mut events = 0;
+        let rounds: Vec<Op> = (0..1 + dice.roll(2))
+            .map(|_| Op::random(&mut dice, 3, &mut events))
+            .collect();
+        values.push(rounds.iter().map(Op::value).sum::<u64>());
+        let input = json(serde_json::to_string(&Input { sum: 0, rounds }).unwrap());
+        host.insist(|| start("Program", &id(n), Some(input.clone())), &id(n));
+        for event in 0..events {
+            let raise = || Request::RaiseEvent {
+                id: id(n),
+                name: format!("e{event}"),
+                data: Some(json(10_000 + event)),
+            };
+            host.insist(raise, &id(n));
+        }
+    }
+    let mut count = 0;
+    let mut recorded = (world.recorded(), world.activities.began().len());
+    while !(0..4).all(|n| host.row(&id(n)).unwrap().status.is_end()) {
+        match dice.roll(12) {
+            0 if count < 20 => host.join(),
+            1 if count < 20 && host.engines.len() > 1 => {
+                let number = dice.roll(host.engines.len() as u64) as usize;
+                host.engines.remove(number).shut_down();
+            }
+            2 if count < 20 && host.engines.len() > 1 => {
+                let number = dice.roll(host.engines.len() as u64) as usize;
+                let killed = host.engines.remove(number);
+                kill(&host, &killed);
+                zombies.push(killed);
+            }
+            3 => drop(zombies.drain(..).map(|engine| engine.shut_down()).count()),
+            4 => {
+                let again = world.activities.began();
+                let again = again.into_iter().skip(recorded.1);
+                let mut again = again.filter(|(key, _)| recorded.0.contains(key));
+                assert_eq!(again.next(), None, "its result was in the hub");
+                recorded = (world.recorded(), world.activities.began().len());
+            }
+            _ => {
+                for engine in &host.engines {
+                    engine.balance().unwrap();
+                }
+                world.clock.advance(Millis(dice.roll(1_500)));
+                continue;
+            }
+        }
+        count += 1;
+        host.engine = Arc::clone(&host.engines[0]);
+        for _ in 0..dice.roll(200) {
+            std::thread::yield_now();
+        }
+    }
+    zombies.iter().for_each(Engine::shut_down);
+    balance(&host);
+    for (n, value) in (0..).zip(&values) {
+        assert_eq!(host.end(&id(n)), value.to_string(), "{}", id(n));
+    }
+    host.check_histories();
+    assert!(world.reader().outbox(10).unwrap().is_empty());
+    count
+}
+
+#[test]
+fn random_programs_end_as_they_should_though_partitions_move() {
+    let seeds = seeds((60, 3_000));
+    let count = seeds.end - seeds.start;
+    let moved = each_of("joins, ends and deaths", seeds, check_moved);
+    assert!(moved > count / 4, "only {moved}");
+}
