@@ -216,7 +216,7 @@ fn a_divided_hub_is_copied_with_its_partitions_once_no_messages_wait() {
     let copy = Filled::at(to.clone());
     assert_eq!(copy.number("SELECT count(*) FROM partition"), 4);
     assert_eq!(copy.number("SELECT partitions::bigint FROM hub"), 4);
-    assert!(crate::store::postgres::create::delete(&to).unwrap());
+    assert!(postgres::create::delete(&to).unwrap());
 }
 
 /// Starts instances, and waits until they are durable.
