@@ -377,14 +377,7 @@ impl Engine {
     }
 
     fn count_deliveries(self: &Arc<Self>, were_running: Vec<WasRunning>) -> Result<(), StoreError> {
-        for was in &were_running {
-            let (instance, task) = (self.name_of(was.key), was.task.map(|task| task.0));
-            tracing::warn!(
-                instance,
-                task,
-                "was running when the last host of the hub died"
-            );
-        }
+        self.tell_of_running(&were_running);
         let boot = store::boot();
         self.write_blocking(Change::TakeOver { were_running, boot })?;
         self.hub.flight.clear()

@@ -100,6 +100,11 @@ pub(crate) trait Ownership: Send + Sync {
         Ok(Vec::new())
     }
 
+    /// What ran in partitions that were taken, when the owners died that had them, as far as that is known here. It is told once.
+    fn were_running(&mut self, _which: &[Partition]) -> Vec<WasRunning> {
+        Vec::new()
+    }
+
     /// Gives partitions away: to an owner, or to nobody. The caller has stopped to use them.
     fn give(&mut self, _which: &[Partition], _to: Option<i64>) -> Result<(), StoreError> {
         Ok(())

@@ -211,6 +211,7 @@ impl Place {
                 if !create::delete(address)? {
                     return Err(StoreError::Missing(self.to_string().into()));
                 }
+                postgres::running::remove_every(running)?;
                 paths::remove(running)
             }
         }

@@ -161,7 +161,7 @@ impl Engine {
         self.with_owner(|owner| owner.look())
     }
 
-    fn with_owner<T>(
+    pub(super) fn with_owner<T>(
         &self,
         ask: impl FnOnce(&mut dyn crate::store::Ownership) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {

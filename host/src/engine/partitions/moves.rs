@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::Engine;
 use crate::engine::memory::slots::{Slot, SlotPhase};
-use crate::store::{Change, CutOff, InstanceKey, Partition, Partitions, StoreError};
+use crate::store::{Change, CutOff, InstanceKey, Partition, Partitions, StoreError, WasRunning};
 
 /// How long a partition that is given away waits for turns under way.
 const GRACE: Duration = Duration::from_secs(2);
@@ -68,7 +68,8 @@ impl Engine {
         own.own(which, true);
         let of = Partitions::some(own.all().count(), which.iter().copied());
         let reader = self.hub.reader.within(of);
-        if let Err(error) = self.take_up(&reader, seen) {
+        let counted = self.count_lost_in(which);
+        if let Err(error) = counted.and_then(|()| self.take_up(&reader, seen)) {
             self.leave(which)?;
             return Err(error);
         }
@@ -84,6 +85,29 @@ impl Engine {
             self.put(slot.key, |_| {});
         }
         Ok(())
+    }
+
+    /// Counts what was running in partitions when their last owner died.
+    fn count_lost_in(self: &Arc<Self>, which: &[Partition]) -> Result<(), StoreError> {
+        let were_running = self.with_owner(|owner| Ok(owner.were_running(which)))?;
+        if were_running.is_empty() {
+            return Ok(());
+        }
+        self.tell_of_running(&were_running);
+        self.write_blocking(Change::CountDeliveries(were_running))
+            .map(drop)
+    }
+
+    /// Says what a host that died has left.
+    pub(in crate::engine) fn tell_of_running(&self, were_running: &[WasRunning]) {
+        for was in were_running {
+            let (instance, task) = (self.name_of(was.key), was.task.map(|task| task.0));
+            tracing::warn!(
+                instance,
+                task,
+                "was running when the last host of the hub died"
+            );
+        }
     }
 
     /// Ends to run partitions. Turns under way are finished; attempts of activities are interrupted, and run again where the partition goes.

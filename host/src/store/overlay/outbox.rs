@@ -62,7 +62,9 @@ impl<S: Source> OutboxRows for Overlay<S> {
             seq: *seq,
             message: posted.message.clone(),
         });
-        Ok(sent.take(limit as usize).collect())
+        let sent: Vec<Sent> = sent.take(limit as usize).collect();
+        self.prefetch_named(sent.iter().map(|one| &one.message))?;
+        Ok(sent)
     }
 
     fn send(&mut self, to: Partition, message: OutboxMessage) -> Found<()> {

@@ -43,6 +43,23 @@ impl<S: Source> Overlay<S> {
     }
 }
 
+impl<S: Source> Overlay<S> {
+    /// Loads what these messages name, as [`prefetch`](Self::prefetch) does for changes.
+    pub(super) fn prefetch_named<'c>(
+        &mut self,
+        messages: impl Iterator<Item = &'c OutboxMessage>,
+    ) -> Found<()> {
+        let mut named = Named {
+            memory: &self.memory,
+            shares: !self.memory.own.is_all(),
+            wanted: Wanted::default(),
+        };
+        messages.for_each(|message| named.by_message(message));
+        let wanted = named.wanted;
+        self.fetch(wanted)
+    }
+}
+
 /// Collects what changes name.
 struct Named<'m> {
     memory: &'m Memory,

@@ -22,7 +22,7 @@ use crate::store::schema::{CUT_TURN, GARBAGE, INSTANCE, OF_INSTANCES, REWIND, TA
 const LOOK_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Each finds texts about what is wrong, at most `$1` of them.
-const CHECKS: [&str; 12] = [
+const CHECKS: [&str; 13] = [
     // Turns are numbered without gaps, so that a number that is missing in the middle makes the last one too high.
     "SELECT format('instance %s (key %s) counts %s turns, and the rows of its execution are %s up to number %s',
          to_json(i.id), i.key, i.turns, coalesce(t.count, 0), coalesce(t.last, -1))
@@ -62,6 +62,8 @@ const CHECKS: [&str; 12] = [
     "SELECT format('the bytes of module %s are not those that were deployed; to deploy the same file again mends it',
          left(encode(digest, 'hex'), 12))
      FROM module WHERE sha256(component) <> digest ORDER BY digest LIMIT $1",
+    "SELECT format('message %s of the outbox is for the partition %s, which the task hub does not have', o.seq, o.partition)
+     FROM outbox AS o WHERE NOT EXISTS (SELECT 1 FROM partition AS p WHERE p.partition = o.partition) ORDER BY o.seq LIMIT $1",
     "SELECT format('there are %s rows of partitions, and the hub has %s of them', (SELECT count(*) FROM partition), partitions)
      FROM hub WHERE partitions <> (SELECT count(*) FROM partition) LIMIT $1",
 ];

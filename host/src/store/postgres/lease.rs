@@ -201,7 +201,8 @@ pub(super) fn free_the_silent(
     Ok(())
 }
 
-/// Ends the lease of an owner that is silent, and takes its partitions from it. `false` if it was heard of meanwhile.
+/// Ends the lease of an owner that is silent. Nobody has its partitions then, though they say who had them. `false` if it was heard of
+/// meanwhile.
 fn kill(session: &Session, epoch: i64, is_old: bool) -> Result<bool, StoreError> {
     // Waits for a transaction of it that is under way; and that has renewed the lease.
     let died = session.execute(
@@ -215,8 +216,6 @@ fn kill(session: &Session, epoch: i64, is_old: bool) -> Result<bool, StoreError>
     if !is_old {
         session.execute(COUNT, &[&epoch])?;
     }
-    let free = "UPDATE partition SET owner = NULL WHERE owner = $1";
-    session.execute(free, &[&epoch])?;
     Ok(true)
 }
 

@@ -4,7 +4,9 @@
 //! that has no living row counts as nobody. No transaction of a writer looks at that: a partition is taken from an owner only after its
 //! lease, which each of its transactions checks.
 
+use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use perennial_core::Millis;
@@ -16,8 +18,10 @@ use crate::store::partition::{Partition, Partitions};
 use crate::store::postgres::address::Address;
 use crate::store::postgres::lease::{LOCK, free_the_silent, is_anyone_silent, lock_of, read_note};
 use crate::store::postgres::partitions;
+use crate::store::postgres::running;
 use crate::store::postgres::session::{Purpose, Session};
 use crate::store::postgres::source::big;
+use crate::store::types::WasRunning;
 
 /// Owners that live, with their partitions.
 const OWNERS: &str = "SELECT epoch, host, url, greatest(extract(epoch FROM clock_timestamp() - renewed) * 1000, 0)::bigint,
@@ -28,12 +32,13 @@ const OWNERS: &str = "SELECT epoch, host, url, greatest(extract(epoch FROM clock
 const FREE: &str = "SELECT partition FROM partition AS p
      WHERE NOT EXISTS (SELECT 1 FROM owner AS o WHERE o.epoch = p.owner AND NOT o.dead) ORDER BY partition";
 
-/// Takes some of them. A dead owner takes nothing.
-const TAKE: &str =
-    "UPDATE partition AS p SET owner = $1, since = clock_timestamp() WHERE partition = ANY($2)
+/// Takes some of them, with who had them before. A dead owner takes nothing.
+const TAKE: &str = "UPDATE partition AS p SET owner = $1, since = clock_timestamp()
+     FROM (SELECT partition, owner FROM partition) AS before
+     WHERE before.partition = p.partition AND p.partition = ANY($2)
          AND NOT EXISTS (SELECT 1 FROM owner AS o WHERE o.epoch = p.owner AND NOT o.dead)
          AND EXISTS (SELECT 1 FROM owner AS o WHERE o.epoch = $1 AND NOT o.dead)
-     RETURNING partition";
+     RETURNING p.partition, before.owner";
 
 /// Gives partitions to another owner, if that lives, or else to nobody.
 const GIVE: &str = "UPDATE partition SET owner = (SELECT epoch FROM owner WHERE epoch = $3 AND NOT dead), since = clock_timestamp()
@@ -48,6 +53,10 @@ pub(super) struct Shares {
     epoch: i64,
     /// How the hub is divided.
     all: Partitions,
+    /// What owners on this machine run is recorded beside this file.
+    running: PathBuf,
+    /// Who had partitions that were taken from the dead, until it is asked what ran there.
+    former: HashMap<Partition, i64>,
     session: Option<Session>,
     /// Whether the last look failed, and when one succeeded again after that.
     fails: bool,
@@ -55,11 +64,13 @@ pub(super) struct Shares {
 }
 
 impl Shares {
-    pub(super) fn new(address: Address, epoch: i64, own: &Partitions) -> Self {
+    pub(super) fn new(address: Address, epoch: i64, own: &Partitions, running: PathBuf) -> Self {
         Self {
             address,
             epoch,
             all: Partitions::all(own.count()),
+            running,
+            former: HashMap::new(),
             session: None,
             fails: false,
             back_since: None,
@@ -164,9 +175,33 @@ impl Ownership for Shares {
         }
         found.map(Some)
     }
+
     fn take(&mut self, which: &[Partition]) -> Result<Vec<Partition>, StoreError> {
         let (epoch, numbers) = (self.epoch, numbers(which));
-        self.change(|session| numbered(&session.query(TAKE, &[&epoch, &numbers])?))
+        let rows = self.change(|session| session.query(TAKE, &[&epoch, &numbers]))?;
+        let taken = numbered(&rows)?;
+        for (row, partition) in rows.iter().zip(&taken) {
+            if let Some(former) = row.try_get::<_, Option<i64>>(1)? {
+                self.former.insert(*partition, former);
+            }
+        }
+        Ok(taken)
+    }
+
+    fn were_running(&mut self, which: &[Partition]) -> Vec<WasRunning> {
+        let mut of: BTreeMap<i64, Vec<Partition>> = BTreeMap::new();
+        for one in which {
+            if let Some(former) = self.former.remove(one) {
+                of.entry(former).or_default().push(*one);
+            }
+        }
+        let mut found = Vec::new();
+        for (former, partitions) in of {
+            let mut recorded = running::of_owner(&self.running, former);
+            recorded.retain(|was| partitions.contains(&self.all.of_key(was.key)));
+            found.extend(recorded);
+        }
+        found
     }
 
     fn give(&mut self, which: &[Partition], to: Option<i64>) -> Result<(), StoreError> {

@@ -19,6 +19,7 @@ pub(in crate::store) mod owned;
 mod partitions;
 mod pool;
 pub(in crate::store) mod reads;
+pub(in crate::store) mod running;
 mod runtime;
 mod session;
 pub(in crate::store) mod settings;

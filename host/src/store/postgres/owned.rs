@@ -16,6 +16,7 @@ use crate::store::postgres::lease::{Lease, Taken, take};
 use crate::store::postgres::members::Shares;
 use crate::store::postgres::pool::Pool;
 use crate::store::postgres::reads::PostgresReader;
+use crate::store::postgres::running;
 use crate::store::postgres::session::{Purpose, Session};
 use crate::store::postgres::settings;
 use crate::store::postgres::writer::PostgresWriter;
@@ -137,7 +138,15 @@ pub(in crate::store) fn owned(
         first: First { own, lease, former },
         ..
     } = take_over(address, now, what, share, waits)?;
-    let (flight, mut were_running) = FlightRecorder::open(running.to_owned())?;
+    let is_shared = share == Share::Joined && own.count() > 1;
+    if is_shared {
+        let ended = ended_of(address, &running::epochs(running))?;
+        running::remove_all(running, &ended)?;
+    }
+    let (flight, mut were_running) = FlightRecorder::open(match is_shared {
+        true => running::file_of(running, lease.epoch),
+        false => running.to_owned(),
+    })?;
     // If the last owner ran elsewhere, what this machine recorded is of an owner before that one.
     if !former.iter().any(OwnerNote::is_here) {
         were_running.clear();
@@ -145,9 +154,14 @@ pub(in crate::store) fn owned(
     were_running.retain(|was| own.has_key(was.key));
     let reader = Reader::new(PostgresReader::new(reader, Some(running.to_owned())));
     Ok(crate::store::Owned {
-        owner: Box::new(Shares::new(address.clone(), lease.epoch, &own)),
+        owner: Box::new(Shares::new(
+            address.clone(),
+            lease.epoch,
+            &own,
+            running.to_owned(),
+        )),
         partitions: own,
-        is_shared: share == Share::Joined && own.count() > 1,
+        is_shared,
         first_key: match own.count() {
             1 => reader.last_key()?.0 + 1,
             _ => lease.first_key()?,
@@ -158,6 +172,18 @@ pub(in crate::store) fn owned(
         were_running,
         made,
     })
+}
+
+/// Which of some owners are gone, and had nothing that nobody has taken yet.
+fn ended_of(address: &Address, among: &[i64]) -> Result<Vec<i64>, StoreError> {
+    let sql = "SELECT e.epoch FROM unnest($1::bigint[]) AS e (epoch)
+         WHERE NOT EXISTS (SELECT 1 FROM owner AS o WHERE o.epoch = e.epoch AND NOT o.dead)
+             AND NOT EXISTS (SELECT 1 FROM partition AS p WHERE p.owner = e.epoch)";
+    if among.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = Session::open(address, Purpose::Manage)?.query(sql, &[&among])?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
 /// Reads a hub without owning it. `running` is where an owner on this machine records what runs.

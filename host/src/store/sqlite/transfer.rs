@@ -48,6 +48,7 @@ impl ReadRows for FileRows {
                 commits: row.get(1)?,
                 at: row.get(2)?,
                 secret: row.get(3)?,
+                partitions: 1,
             })
         })?)
     }

@@ -139,6 +139,7 @@ fn an_owner_among_several_finds_and_sends_what_one_that_has_all_rows_does() {
             running: Vec::new(),
         });
         both.batch(&terminate.collect::<Vec<_>>(), asks(keys.clone()));
+        assert!(!both.plain.outbox.is_empty(), "nothing was sent");
         // What was sent is received by who has both sides.
         both.batch(&[Change::Join(leave)], asks(keys.clone()));
         assert!(both.plain.outbox.is_empty());

@@ -187,9 +187,14 @@ fn each_contradiction_is_found() {
             "the bytes of module 6e340b9cffb3 are not those that were deployed",
         ),
         (
-            "DELETE FROM partition WHERE partition = 63".to_owned(),
-            "INSERT INTO partition (partition) VALUES (63)",
-            "there are 63 rows of partitions, and the hub has 64 of them",
+            "INSERT INTO outbox (partition, body) VALUES (7, '\\x00')".to_owned(),
+            "DELETE FROM outbox",
+            "is for the partition 7, which the task hub does not have",
+        ),
+        (
+            "DELETE FROM partition".to_owned(),
+            "INSERT INTO partition (partition) VALUES (0)",
+            "there are 0 rows of partitions, and the hub has 1 of them",
         ),
     ] {
         at.sql(&damage);

@@ -27,6 +27,8 @@ pub(in crate::store) struct HubRow {
     pub(in crate::store) at: i64,
     /// What continuation tokens are made with.
     pub(in crate::store) secret: Vec<u8>,
+    /// How many partitions its keys tell apart; 1 in a file.
+    pub(in crate::store) partitions: i16,
 }
 
 /// Reads the rows of a hub as they were at one moment.

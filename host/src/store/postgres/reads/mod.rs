@@ -28,9 +28,13 @@ use crate::store::flight;
 use crate::store::partition::Partitions;
 use crate::store::postgres::lease::{OWNER, TTL_MS, owner_of};
 use crate::store::postgres::pool::Pool;
+use crate::store::postgres::running;
 use crate::store::postgres::session::Param;
 use crate::store::reads::{Reader, implement_reads};
 use crate::store::types::{InstanceKey, WasRunning};
+
+/// Which of some owners live.
+const LIVING: &str = "SELECT epoch FROM owner WHERE epoch = ANY($1) AND NOT dead AND renewed >= clock_timestamp() - $2::bigint * interval '1 ms'";
 
 /// Reads a hub, from any thread, whether or not this process runs its instances.
 pub(in crate::store) struct PostgresReader {
@@ -61,22 +65,29 @@ impl PostgresReader {
 
     /// What runs on other machines is not known here.
     fn running(&self, of: Option<InstanceKey>) -> Result<Vec<WasRunning>, StoreError> {
-        let mut running = self
-            .running
-            .as_deref()
-            .map(flight::look)
-            .unwrap_or_default();
-        running.retain(|now| of.is_none_or(|key| now.key == key));
-        if running.is_empty() {
-            return Ok(running);
+        let Some(base) = self.running.as_deref() else {
+            return Ok(Vec::new());
+        };
+        let wanted = |now: &WasRunning| of.is_none_or(|key| now.key == key);
+        let mut found = flight::look(base);
+        found.retain(wanted);
+        if !found.is_empty() {
+            // If no process of this machine owns the hub, what is noted was cut off.
+            let owner = self.query_opt(OWNER, &[&TTL_MS])?;
+            let owner = owner.as_ref().map(owner_of).transpose()?;
+            if !owner.is_some_and(|owner| owner.is_here()) {
+                found.clear();
+            }
         }
-        // If no process of this machine owns the hub, what is noted was cut off.
-        let owner = self.query_opt(OWNER, &[&TTL_MS])?;
-        let owner = owner.as_ref().map(owner_of).transpose()?;
-        Ok(match owner {
-            Some(owner) if owner.is_here() => running,
-            _ => Vec::new(),
-        })
+        let shared = running::epochs(base);
+        if !shared.is_empty() {
+            for row in &self.query(LIVING, &[&shared, &TTL_MS])? {
+                let mut more = running::of_owner(base, row.try_get(0)?);
+                more.retain(wanted);
+                found.extend(more);
+            }
+        }
+        Ok(found)
     }
 
     fn query(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {

@@ -1,5 +1,6 @@
 //! Owners that share a hub.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -16,13 +17,14 @@ use crate::store::postgres::copy::Copy;
 use crate::store::postgres::members::Shares;
 use crate::store::postgres::owned::{Owned, take_over};
 use crate::store::postgres::reads::PostgresReader;
+use crate::store::postgres::running::file_of;
 use crate::store::postgres::session::{Purpose, Session};
 use crate::store::postgres::testing::{Server, server};
 use crate::store::postgres::tests::rows::{BOUND, Dice, fill};
 use crate::store::reads::Reader;
 use crate::store::tests::{MODULE, event, new};
 use crate::store::writer::Writes as _;
-use crate::store::{Change, InstanceKey, Outcome, StoreError, Write};
+use crate::store::{Change, FlightRecorder, InstanceKey, Outcome, StoreError, Write};
 
 const COUNT: u16 = 4;
 
@@ -39,7 +41,12 @@ fn all(own: &[u16]) -> Vec<Partition> {
 }
 
 fn shares(address: &Address, owned: &Owned) -> Shares {
-    Shares::new(address.clone(), owned.epoch, &some(&[]))
+    shares_beside(address, owned, PathBuf::new())
+}
+
+/// Records of what runs are beside this file.
+fn shares_beside(address: &Address, owned: &Owned, running: PathBuf) -> Shares {
+    Shares::new(address.clone(), owned.epoch, &some(&[]), running)
 }
 
 /// A hub with four partitions, and a module.
@@ -123,8 +130,16 @@ fn what_a_dead_owner_had_is_free_and_it_writes_nothing_more() {
     let Some(server) = server() else { return };
     let (address, session) = hub(server);
     let (one, other) = (join(&address, Share::Joined), join(&address, Share::Joined));
-    let (mut first, mut second) = (shares(&address, &one), shares(&address, &other));
+    let dir = tempfile::tempdir().unwrap();
+    let running = dir.path().join("hub.running");
+    let mut first = shares_beside(&address, &one, running.clone());
+    let mut second = shares(&address, &other);
+    let (flight, _) = FlightRecorder::open(file_of(&running, other.epoch)).unwrap();
     second.take(&all(&[1, 2])).unwrap();
+    for (slot, partition) in [(0, 1), (1, 2), (2, 3)] {
+        let (key, _) = Partitions::keys(Partition(partition));
+        flight.begin(slot, key, None, Timestamp(1));
+    }
     write(&other, Change::Join(all(&[1, 2]))).unwrap();
     // As if it had not been heard of for long.
     let begun = Instant::now();
@@ -143,7 +158,24 @@ fn what_a_dead_owner_had_is_free_and_it_writes_nothing_more() {
     ));
     // The dead take nothing.
     assert_eq!(second.take(&all(&[0])).unwrap(), all(&[]));
-    assert_eq!(first.take(&all(&[1])).unwrap(), all(&[1]));
+    // What ran in what is taken from it is told once.
+    for partition in [1, 3, 2] {
+        let taken = all(&[partition]);
+        assert_eq!(first.take(&taken).unwrap(), taken);
+        let ran = first.were_running(&taken);
+        let ran: Vec<_> = ran
+            .iter()
+            .map(|was| Partitions::all(COUNT).of_key(was.key))
+            .collect();
+        // The third one was never its own.
+        let expected = if partition == 3 {
+            all(&[])
+        } else {
+            taken.clone()
+        };
+        assert_eq!(ran, expected);
+        assert!(first.were_running(&taken).is_empty());
+    }
 }
 
 #[test]

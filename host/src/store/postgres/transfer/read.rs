@@ -1,5 +1,7 @@
 //! Reads the rows of a hub as they are at one moment.
 
+use std::time::{Duration, Instant};
+
 use futures::TryStreamExt as _;
 use tokio_postgres::Row;
 
@@ -7,6 +9,7 @@ use crate::store::StoreError;
 use crate::store::codec::int;
 use crate::store::postgres::address::Address;
 use crate::store::postgres::create::check_format;
+use crate::store::postgres::error::failed;
 use crate::store::postgres::session::{Purpose, Session};
 use crate::store::schema::{Kind, Table};
 use crate::store::transfer::rows::{EachRow, Field, HubRow, ReadRows};
@@ -29,13 +32,38 @@ pub(in crate::store) fn open(address: &Address) -> Result<DatabaseRows, StoreErr
     let session = Session::open(address, Purpose::Read)?;
     check_format(&session, address)?;
     session.batch(PATIENCE)?;
-    session.batch("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
+    begin(&session)?;
     Ok(DatabaseRows(session))
+}
+
+/// How long a copy waits for a moment at which no messages are on their way between owners, and how often it looks for one.
+const QUIET_MAX: Duration = Duration::from_millis(if cfg!(test) { 200 } else { 10_000 });
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Begins the transaction that reads, at a moment at which no messages are on their way between owners: a copy has none.
+fn begin(session: &Session) -> Result<(), StoreError> {
+    let begun = Instant::now();
+    loop {
+        session.batch("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
+        let sent = session.query("SELECT 1 FROM outbox ORDER BY seq LIMIT 1", &[])?;
+        if sent.is_empty() {
+            return Ok(());
+        }
+        session.batch("ROLLBACK")?;
+        if begun.elapsed() > QUIET_MAX {
+            return Err(failed(
+                "there are messages on their way between the partitions of the task hub, which a copy cannot take with it; if no host runs, \
+                 start one and try again; if several run, try again when they have less to do, or stop all but one",
+            ));
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
 }
 
 impl ReadRows for DatabaseRows {
     fn hub(&mut self) -> Result<HubRow, StoreError> {
-        let sql = "SELECT created_at, commits, at, secret FROM hub";
+        let sql = "SELECT created_at, greatest(commits, (SELECT max(commits) FROM owner)), greatest(at, (SELECT max(at) FROM owner)), secret,
+             partitions FROM hub";
         let row = self.0.query_opt(sql, &[])?;
         let row =
             row.ok_or_else(|| StoreError::Corrupt("the row of the hub is missing".to_owned()))?;
@@ -44,6 +72,7 @@ impl ReadRows for DatabaseRows {
             commits: row.try_get(1)?,
             at: row.try_get(2)?,
             secret: row.try_get(3)?,
+            partitions: row.try_get(4)?,
         })
     }
 

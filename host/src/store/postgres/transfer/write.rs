@@ -218,11 +218,21 @@ impl WriteRows for DatabaseTarget {
 
     fn complete(&mut self, hub: &HubRow, keys: UsedKeys) -> Result<(), StoreError> {
         let session = &self.rows.0;
-        let sql = "UPDATE hub SET created_at = $1, commits = $2, at = $3, secret = $4";
-        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
-            [&hub.created_at, &hub.commits, &hub.at, &hub.secret];
+        let sql = "WITH others AS (DELETE FROM partition WHERE partition >= $5)
+             UPDATE hub SET created_at = $1, commits = $2, at = $3, secret = $4, partitions = $5";
+        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 5] = [
+            &hub.created_at,
+            &hub.commits,
+            &hub.at,
+            &hub.secret,
+            &hub.partitions,
+        ];
         let mut written = session.execute(sql, &params).map(drop);
-        let epoch = keys.epoch.min(EPOCH_MAX);
+        // Keys of a divided hub are told apart by the epochs alone.
+        let epoch = match hub.partitions {
+            1 => keys.epoch.min(EPOCH_MAX),
+            _ => keys.epoch,
+        };
         if epoch > 0 && written.is_ok() {
             let used = session.query("SELECT setval('owner_epoch', $1)", &[&epoch]);
             written = used.map(drop);

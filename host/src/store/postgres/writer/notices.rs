@@ -6,7 +6,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::shortage::{Resource, Shortage};
@@ -78,10 +77,7 @@ impl SentTo {
 }
 
 /// Tells and is told, until it is dropped.
-pub(super) struct Notices {
-    sent: Arc<SentTo>,
-    thread: Option<JoinHandle<()>>,
-}
+pub(super) struct Notices(Arc<SentTo>);
 
 impl Notices {
     /// Begins. `told` is called when something may have been sent to this owner.
@@ -94,26 +90,21 @@ impl Notices {
         let thread = std::thread::Builder::new()
             .name("notices".to_owned())
             .spawn(move || work(&address, &of_thread, &told));
-        let thread = thread.map_err(|error| {
-            let what = format!("could not start a thread: {error}");
-            StoreError::Lacks(Shortage::new(Resource::of_io(&error), what))
-        })?;
-        Ok(Self {
-            sent,
-            thread: Some(thread),
-        })
+        match thread {
+            // It ends by itself: it may be waiting for a database that is away, for which nobody else waits here.
+            Ok(_) => Ok(Self(sent)),
+            Err(error) => {
+                let what = format!("could not start a thread: {error}");
+                let shortage = Shortage::new(Resource::of_io(&error), what);
+                Err(StoreError::Lacks(shortage))
+            }
+        }
     }
 }
 
 impl Drop for Notices {
     fn drop(&mut self) {
-        self.sent.close();
-        if let Some(thread) = self.thread.take() {
-            // It may be the last one to use what is dropped here.
-            if thread.thread().id() != std::thread::current().id() {
-                drop(thread.join());
-            }
-        }
+        self.0.close();
     }
 }
 
@@ -126,14 +117,19 @@ fn channel_of(address: &Address) -> String {
 
 fn work(address: &Address, sent: &Arc<SentTo>, told: &Arc<dyn Fn() + Send + Sync>) {
     let mut session = None;
-    while let Some(to) = sent.take() {
-        if to.is_empty() {
-            told();
-        }
-        // What is lost is looked for soon.
+    let mut to = BTreeSet::new();
+    loop {
         if let Err(error) = tell(address, &mut session, &to, (sent, told)) {
+            // What they are not told of they find soon.
             tracing::debug!(%error, "could not tell other hosts of messages");
             session = None;
+        }
+        match sent.take() {
+            Some(next) => to = next,
+            None => return,
+        }
+        if to.is_empty() {
+            told();
         }
     }
 }
