@@ -118,6 +118,12 @@ pub(crate) fn postgres_divided(dir: &std::path::Path, count: u16) -> Option<Plac
     Some(Place::Postgres(Box::new(address), running, share))
 }
 
+/// Ends the lease of an owner that lives.
+#[cfg(all(test, feature = "postgres"))]
+pub(crate) fn declare_dead_in_postgres(address: &Address, epoch: i64) {
+    postgres::testing::declare_dead(address, epoch);
+}
+
 /// The address of a copy of a hub as it is now, on the server of the tests.
 #[cfg(all(test, feature = "postgres"))]
 pub(crate) fn copied_in_postgres(address: &Address) -> Address {

@@ -9,7 +9,7 @@ use super::seeds::{Named, each_of, seeds};
 use super::shares::Others;
 use super::world::*;
 use crate::engine::{Engine, Request};
-use crate::store::{Partition, Place, Reply, StoreError};
+use crate::store::{Partition, Reply, StoreError};
 
 /// The partitions of each engine.
 fn held(host: &Host<'_>) -> Vec<usize> {
@@ -63,16 +63,12 @@ impl Host<'_> {
 /// The hub of a world dies for an engine: others take what it had, and it learns of that when it writes.
 fn kill(host: &Host<'_>, engine: &Engine) {
     let members = engine.look_at_members().unwrap().unwrap();
-    let Place::Memory(hub, ..) = &host.world.place else {
-        panic!("the hub is not divided");
-    };
-    hub.kill(u64::try_from(members.me).unwrap());
+    host.world.declare_dead(members.me);
 }
 
 #[test]
 fn a_host_that_joins_gets_its_share_and_one_that_leaves_gives_it_back() {
-    let mut world = World::with("Listen", listens(1)).divided();
-    world.sharing = 1;
+    let world = World::with("Listen", listens(1)).shared_by(1);
     let mut host = world.open();
     assert_eq!(held(&host), [4]);
     let ids: Vec<String> = (0..40).map(|n| format!("i{n}")).collect();
@@ -107,7 +103,7 @@ fn a_host_that_joins_gets_its_share_and_one_that_leaves_gives_it_back() {
 
 #[test]
 fn what_an_instance_waits_for_comes_where_its_partition_went() {
-    let mut world = World::with("Sleep", || {
+    let world = World::with("Sleep", || {
         let mut timer = None;
         Box::new(move |seen, out| {
             let timer = *timer.get_or_insert_with(|| out.timer(seen.now.0 + 5_000));
@@ -127,8 +123,7 @@ fn what_an_instance_waits_for_comes_where_its_partition_went() {
             }
         })
     })
-    .divided();
-    world.sharing = 1;
+    .shared_by(1);
     let mut host = world.open();
     let ids: Vec<String> = (0..8).map(|n| format!("i{n}")).collect();
     for id in &ids {
@@ -175,9 +170,8 @@ fn nothing_again(world: &World, (before, began): &Recorded) -> Recorded {
 fn check_moved(seed: u64) -> u64 {
     let _named = Named(seed);
     let mut dice = Dice(seed);
-    let mut world = world().divided();
+    let mut world = world().shared_by(1 + dice.roll(3) as usize);
     world.config.resident_max = [0, 2, 1_000][dice.roll(3) as usize];
-    world.sharing = 1 + dice.roll(3) as usize;
     let mut host = world.open();
     balance(&host);
     let (mut values, mut zombies) = (Vec::new(), Vec::<Arc<Engine>>::new());

@@ -141,12 +141,43 @@ impl World {
 
     /// The place of an engine that has no partitions at first. What it runs is recorded in a file of its own.
     pub(super) fn joining(&self) -> Place {
-        let Place::Memory(hub, running, all) = &self.place else {
-            panic!("the hub is not divided");
-        };
         let number = self.joined.fetch_add(1, Ordering::Relaxed);
-        let running = with_suffix(running, &format!("-{number}"));
-        Place::Memory(hub.clone(), running, Partitions::some(all.count(), []))
+        let suffix = format!("-{number}");
+        match &self.place {
+            Place::File(_) => panic!("the hub is not divided"),
+            Place::Memory(hub, running, all) => Place::Memory(
+                hub.clone(),
+                with_suffix(running, &suffix),
+                Partitions::some(all.count(), []),
+            ),
+            #[cfg(feature = "postgres")]
+            Place::Postgres(address, running, _) => Place::Postgres(
+                address.clone(),
+                with_suffix(running, &suffix),
+                Share::Joined,
+            ),
+        }
+    }
+
+    /// The same world with a hub of four partitions, which so many engines share and divide among themselves: in memory, or in PostgreSQL.
+    pub(super) fn shared_by(mut self, engines: usize) -> Self {
+        self.sharing = engines;
+        self.place = match std::env::var("PERENNIAL_TEST_STORE").as_deref() {
+            #[cfg(feature = "postgres")]
+            Ok("postgres-partitions") => divided_in_postgres(self.dir()),
+            _ => divided(self.dir(), self.clock.now()),
+        };
+        self
+    }
+
+    /// Declares an owner of the hub dead, while it lives.
+    pub(super) fn declare_dead(&self, epoch: i64) {
+        match &self.place {
+            Place::File(_) => panic!("the hub is not divided"),
+            Place::Memory(hub, ..) => hub.kill(epoch.cast_unsigned()),
+            #[cfg(feature = "postgres")]
+            Place::Postgres(address, ..) => crate::store::declare_dead_in_postgres(address, epoch),
+        }
     }
 
     /// The same world whose hub has four partitions, which several engines share.

@@ -69,3 +69,12 @@ impl Server {
         copy
     }
 }
+
+/// Ends the lease of an owner that lives, as another one does that heard nothing of it for too long.
+pub(in crate::store) fn declare_dead(address: &Address, epoch: i64) {
+    let session = Session::open(address, Purpose::Manage).unwrap();
+    let sql = format!(
+        "UPDATE owner SET dead = true WHERE epoch = {epoch}; UPDATE partition SET owner = NULL WHERE owner = {epoch}"
+    );
+    session.batch(&sql).unwrap();
+}

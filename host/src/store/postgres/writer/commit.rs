@@ -30,6 +30,9 @@ use crate::store::write::Write;
 /// The delay between two tries to reach the database.
 const RETRY_DELAY: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 100 });
 
+/// How often live instances are counted anew where several owners share a hub: a quota is kept to within so long.
+const COUNT_AGAIN: Duration = Duration::from_secs(5);
+
 /// What is kept in memory of live instances: some batches of the largest size.
 const KEPT: Bound = Bound {
     instances: 16 * TRANSACTION_CHANGES,
@@ -62,8 +65,8 @@ pub(super) struct State {
     overlay: Overlay<Link>,
     lease: Lease,
     shared: Shared,
-    /// Whether live instances are counted.
-    counts_live: bool,
+    /// When live instances were counted last, if they are.
+    counted_live: Option<Instant>,
     /// Why nothing is written any more.
     fenced: Option<StoreError>,
     /// When the lease was renewed last, as seen here.
@@ -91,7 +94,7 @@ impl State {
             overlay: Overlay::new(Link(Some(session)), KEPT).of(own),
             lease,
             shared,
-            counts_live: false,
+            counted_live: None,
             fenced: None,
             renewed: now,
             holds: true,
@@ -139,7 +142,7 @@ impl State {
                 batch.iter().map(|_| Err(error.clone())).collect()
             }
         };
-        if self.counts_live {
+        if self.counted_live.is_some() {
             let made = batch
                 .iter()
                 .zip(&results)
@@ -500,7 +503,10 @@ impl State {
 
     /// Counts the live instances by module, once they are wanted. Reads all of them: once for each owner with quotas.
     fn count_live(&mut self) -> Result<(), StoreError> {
-        if self.counts_live || !self.shared.live.is_wanted() {
+        // Other owners start and end instances too, which only the hub tells.
+        let is_alone = self.overlay.own().is_all();
+        let is_fresh = |at: Instant| is_alone || at.elapsed() < COUNT_AGAIN;
+        if !self.shared.live.is_wanted() || self.counted_live.is_some_and(is_fresh) {
             return Ok(());
         }
         let mut counted = HashMap::new();
@@ -509,7 +515,7 @@ impl State {
             counted.insert(maybe_digest(&row, 0)?, big(&row, 1)?);
         }
         self.shared.live.set(counted);
-        self.counts_live = true;
+        self.counted_live = Some(Instant::now());
         Ok(())
     }
 
