@@ -35,7 +35,7 @@ pub(crate) mod workers;
 use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, RwLock};
 use std::thread::JoinHandle;
 
 use perennial_core::{Limits, Millis, Timestamp};
@@ -490,43 +490,7 @@ impl Engine {
         told.recv().unwrap_or(Err(StoreError::Closed))
     }
 
-    // --- Names and ids
-
-    /// The current table of names.
-    pub(crate) fn names(&self) -> Arc<NameTable> {
-        if self.code.names_are_old.load(Ordering::Acquire) {
-            self.reload_names();
-        }
-        Arc::clone(
-            &self
-                .code
-                .names
-                .read()
-                .unwrap_or_else(PoisonError::into_inner),
-        )
-    }
-
-    fn reload_names(&self) {
-        match self.hub.reader.names() {
-            Ok(rows) => {
-                let table = Arc::new(NameTable::new(
-                    rows,
-                    self.code.native.clone(),
-                    self.config.limits,
-                ));
-                *self
-                    .code
-                    .names
-                    .write()
-                    .unwrap_or_else(PoisonError::into_inner) = table;
-                self.code.names_are_old.store(false, Ordering::Release);
-            }
-            Err(error) => {
-                self.code.names_are_old.store(true, Ordering::Release);
-                tracing::error!(%error, "could not read the names of deployed modules; using the previous ones until they can be read");
-            }
-        }
-    }
+    // --- Ids
 
     /// The key of a new instance with this id.
     pub(crate) fn next_key(&self, id: &str) -> InstanceKey {

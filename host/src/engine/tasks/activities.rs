@@ -27,7 +27,7 @@ use crate::engine::turn::turn_commit::module_of;
 use crate::engine::workers::processors::{Processors, Share};
 use crate::engine::{Engine, TRY_AGAIN_AFTER, remote};
 use crate::foreign::guarded;
-use crate::store::{CutOff, InstanceKey};
+use crate::store::InstanceKey;
 
 /// How often a host that has heard nothing of its lease looks whether it has it still.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -44,7 +44,7 @@ pub(crate) struct Activities {
     /// Set to true before that, when no attempt starts any more and the running ones should end.
     pub(super) draining: watch::Sender<bool>,
     /// Told when partitions are given away, whose attempts are dropped.
-    left: watch::Sender<()>,
+    pub(super) left: watch::Sender<()>,
     /// Heartbeats that are not written yet.
     pub(in crate::engine) beats: FreshBeats,
 }
@@ -61,7 +61,7 @@ pub(super) struct Running {
 #[derive(Default)]
 pub(super) struct State {
     /// Decides which attempt is next, of those that this host runs itself.
-    order: FairQueue,
+    pub(super) order: FairQueue,
     pub(super) ready: BTreeMap<AttemptKey, Ready>,
     pub(super) running: BTreeMap<AttemptKey, Running>,
     /// Attempts that ended, but whose outcome is not yet in the instance's mail or in the hub.
@@ -218,59 +218,9 @@ impl Activities {
             .get(&place)
             .map(|running| running.heart.clone())
     }
-
-    /// Drops the attempts of instances that this host does not run any more. Returns those that had begun here, and the queued ones.
-    pub(in crate::engine) fn leave(
-        &self,
-        of: impl Fn(InstanceKey) -> bool,
-    ) -> (Vec<CutOff>, Vec<AttemptKey>) {
-        let mut state = self.state();
-        let queued: Vec<AttemptKey> = state
-            .ready
-            .keys()
-            .filter(|(key, _)| of(*key))
-            .copied()
-            .collect();
-        queued
-            .iter()
-            .for_each(|place| drop(state.ready.remove(place)));
-        let cut = state.cut_off(of);
-        drop(state);
-        self.left.send_replace(());
-        (cut, queued)
-    }
-
-    /// Stops starting attempts, and drops the running ones. They run again when the hub is next opened. Returns those that had begun.
-    pub(crate) fn stop(&self) -> Vec<CutOff> {
-        let mut state = self.state();
-        state.stopped = true;
-        state.ready.clear();
-        state.order.clear();
-        let cut = state.cut_off(|_| true);
-        drop(state);
-        self.stop.send_replace(true);
-        self.processors.close();
-        cut
-    }
 }
 
 impl State {
-    /// Interrupts the running attempts of some instances. Returns those that had begun.
-    fn cut_off(&self, of: impl Fn(InstanceKey) -> bool) -> Vec<CutOff> {
-        let running = self.running.iter().filter(|((key, _), _)| of(*key));
-        let cut = running.filter_map(|((key, task), running)| {
-            running.interrupt.set();
-            Some(CutOff {
-                key: *key,
-                task: *task,
-                started_at: running.started_at?,
-                heartbeat: running.heart.stop(),
-                is_known: false,
-            })
-        });
-        cut.collect()
-    }
-
     pub(super) fn runs(&self, place: AttemptKey) -> bool {
         self.running.contains_key(&place) || self.ending.contains(&place)
     }

@@ -3,7 +3,8 @@
 pub(crate) mod activities;
 pub(crate) mod attempts;
 pub(crate) mod backoff;
-pub(crate) mod drain;
+mod cut_off;
+mod drain;
 mod due;
 pub(crate) mod fair_queue;
 pub(crate) mod heart;

@@ -1,0 +1,45 @@
+//! The names that an engine goes by now.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use crate::engine::Engine;
+use crate::engine::modules::names::NameTable;
+
+impl Engine {
+    /// The current table of names.
+    pub(crate) fn names(&self) -> Arc<NameTable> {
+        if self.code.names_are_old.load(Ordering::Acquire) {
+            self.reload_names();
+        }
+        Arc::clone(
+            &self
+                .code
+                .names
+                .read()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
+    }
+
+    pub(in crate::engine) fn reload_names(&self) {
+        match self.hub.reader.names() {
+            Ok(rows) => {
+                let table = Arc::new(NameTable::new(
+                    rows,
+                    self.code.native.clone(),
+                    self.config.limits,
+                ));
+                *self
+                    .code
+                    .names
+                    .write()
+                    .unwrap_or_else(PoisonError::into_inner) = table;
+                self.code.names_are_old.store(false, Ordering::Release);
+            }
+            Err(error) => {
+                self.code.names_are_old.store(true, Ordering::Release);
+                tracing::error!(%error, "could not read the names of deployed modules; using the previous ones until they can be read");
+            }
+        }
+    }
+}
