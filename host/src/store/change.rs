@@ -68,6 +68,11 @@ pub(crate) enum Change {
     },
     /// Counts the loss of a worker for the work that it had.
     CountDeliveries(Vec<WasRunning>),
+    /// Counts a crash for the work that ran in partitions when their last owner died. What ran in some of them is not known.
+    CountLost {
+        were_running: Vec<WasRunning>,
+        unknown: Vec<Partition>,
+    },
     /// Counts a crash for the work that ran when the last host died, and records the boot of the machine on which this host runs.
     TakeOver {
         were_running: Vec<WasRunning>,

@@ -101,14 +101,22 @@ pub(crate) trait Ownership: Send + Sync {
     }
 
     /// What ran in partitions that were taken, when the owners died that had them, as far as that is known here. It is told once.
-    fn were_running(&mut self, _which: &[Partition]) -> Vec<WasRunning> {
-        Vec::new()
+    fn were_running(&mut self, _which: &[Partition]) -> WereRunning {
+        WereRunning::default()
     }
 
     /// Gives partitions away: to an owner, or to nobody. The caller has stopped to use them.
     fn give(&mut self, _which: &[Partition], _to: Option<i64>) -> Result<(), StoreError> {
         Ok(())
     }
+}
+
+/// What ran in partitions whose owners died.
+#[derive(Debug, Default)]
+pub(crate) struct WereRunning {
+    pub(crate) known: Vec<WasRunning>,
+    /// Partitions of which that is not all: their owner ran on another machine, or this one was started again since.
+    pub(crate) unknown: Vec<Partition>,
 }
 
 /// Who shares a hub, as the hub says at one moment.

@@ -89,13 +89,16 @@ impl Engine {
 
     /// Counts what was running in partitions when their last owner died.
     fn count_lost_in(self: &Arc<Self>, which: &[Partition]) -> Result<(), StoreError> {
-        let were_running = self.with_owner(|owner| Ok(owner.were_running(which)))?;
-        if were_running.is_empty() {
+        let ran = self.with_owner(|owner| Ok(owner.were_running(which)))?;
+        if ran.known.is_empty() && ran.unknown.is_empty() {
             return Ok(());
         }
-        self.tell_of_running(&were_running);
-        self.write_blocking(Change::CountDeliveries(were_running))
-            .map(drop)
+        self.tell_of_running(&ran.known);
+        let count = Change::CountLost {
+            were_running: ran.known,
+            unknown: ran.unknown,
+        };
+        self.write_blocking(count).map(drop)
     }
 
     /// Says what a host that died has left.

@@ -19,9 +19,9 @@ impl Memory {
         for key in &delta.delete_turns {
             self.delete_turns(*key).unwrap();
         }
-        for now in &delta.count_unknown {
+        for (of, now) in &delta.count_unknown {
             self.tasks.amend(|task| {
-                let counts = delta.own.has_key(task.row.key) && may_have_begun(&task.row, *now);
+                let counts = of.has_key(task.row.key) && may_have_begun(&task.row, *now);
                 task.row.cut += u32::from(counts);
             });
         }

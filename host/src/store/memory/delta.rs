@@ -23,7 +23,7 @@ pub(in crate::store) struct Delta {
     pub(in crate::store) delete_turns: Vec<InstanceKey>,
     /// Instruction: for each of these times, counts an attempt (column `cut`) for each activity that may have begun one by then: its kind
     /// is activity, `begun_at` is not set, and `due` is not set or not after the time.
-    pub(in crate::store) count_unknown: Vec<Timestamp>,
+    pub(in crate::store) count_unknown: Vec<(Partitions, Timestamp)>,
     /// Instruction: deletes the commands from before this time that have an answer.
     pub(in crate::store) delete_answered: Option<Timestamp>,
     pub(in crate::store) instances: Vec<RowChange<InstanceKey, Instance>>,

@@ -3,6 +3,7 @@
 use perennial_core::{TaskId, TaskRef, Timestamp};
 
 use crate::store::memory::{Memory, Task, delete};
+use crate::store::partition::Partitions;
 use crate::store::rows::Found;
 use crate::store::rows::tasks::{HowLost, LIMIT, Lost, NewTask, TaskRows, Tasks};
 use crate::store::types::{Beat, InstanceKey, Position, Retry, TaskRow, TaskRowKind};
@@ -165,10 +166,10 @@ impl TaskRows for Memory {
         Ok(())
     }
 
-    fn count_unknown(&mut self, now: Timestamp) -> Found<()> {
+    fn count_unknown(&mut self, of: Partitions, now: Timestamp) -> Found<()> {
         let begun = self.tasks.iter();
-        let begun = begun
-            .filter(|((key, _), task)| self.own.has_key(*key) && may_have_begun(&task.row, now));
+        let begun =
+            begun.filter(|((key, _), task)| of.has_key(*key) && may_have_begun(&task.row, now));
         for place in begun.map(|(place, _)| *place).collect::<Vec<_>>() {
             if let Some(task) = self.tasks.get_mut(&place) {
                 task.row.cut += 1;

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use perennial_core::Timestamp;
 
 use crate::store::partition::Partition;
+use crate::store::partition::Partitions;
 use crate::store::rows::instances::Child;
 use crate::store::types::InstanceKey;
 
@@ -39,7 +40,7 @@ pub(super) struct Batch {
 #[derive(Debug, Default)]
 pub(super) struct Instructions {
     pub(super) delete_turns: Vec<InstanceKey>,
-    pub(super) count_unknown: Vec<Timestamp>,
+    pub(super) count_unknown: Vec<(Partitions, Timestamp)>,
     pub(super) delete_answered: Vec<Timestamp>,
 }
 

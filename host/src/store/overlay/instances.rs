@@ -7,6 +7,7 @@ use perennial_core::{
 
 use crate::store::overlay::Overlay;
 use crate::store::overlay::source::{Source, Wanted};
+use crate::store::partition::Partitions;
 use crate::store::rows::Found;
 use crate::store::rows::inbox::{InboxRows, Room};
 use crate::store::rows::instances::{
@@ -142,10 +143,10 @@ impl<S: Source> TaskRows for Overlay<S> {
         self.memory.beat(place, beat)
     }
 
-    fn count_unknown(&mut self, now: Timestamp) -> Found<()> {
-        self.memory.count_unknown(now)?;
+    fn count_unknown(&mut self, of: Partitions, now: Timestamp) -> Found<()> {
+        self.memory.count_unknown(of, now)?;
         // The source counts for the others, and for those that are loaded from now on.
-        self.batch.instructions.count_unknown.push(now);
+        self.batch.instructions.count_unknown.push((of, now));
         Ok(())
     }
 }

@@ -207,8 +207,8 @@ impl<S: Source> Overlay<S> {
             memory.inbox.load((key, seq), mail);
         }
         for mut task in loaded.tasks {
-            for now in &self.batch.instructions.count_unknown {
-                task.row.cut += u32::from(may_have_begun(&task.row, *now));
+            for (of, now) in &self.batch.instructions.count_unknown {
+                task.row.cut += u32::from(of.has_key(key) && may_have_begun(&task.row, *now));
             }
             memory.tasks.load((key, task.row.task.task), task);
         }

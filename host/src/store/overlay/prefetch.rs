@@ -94,7 +94,9 @@ impl Named<'_> {
                 self.start(&commit.new);
             }
             Change::Retry(retry) => wanted.keys.push(retry.key),
-            Change::CountDeliveries(were_running) | Change::TakeOver { were_running, .. } => {
+            Change::CountDeliveries(were_running)
+            | Change::CountLost { were_running, .. }
+            | Change::TakeOver { were_running, .. } => {
                 wanted.keys.extend(were_running.iter().map(|was| was.key));
             }
             Change::CutOff { attempts, .. } => {

@@ -13,7 +13,7 @@ use perennial_core::Millis;
 use tokio_postgres::Row;
 
 use crate::store::StoreError;
-use crate::store::owned::{Member, Members, OwnerNote, Ownership};
+use crate::store::owned::{Member, Members, OwnerNote, Ownership, WereRunning};
 use crate::store::partition::{Partition, Partitions};
 use crate::store::postgres::address::Address;
 use crate::store::postgres::lease::{LOCK, free_the_silent, is_anyone_silent, lock_of, read_note};
@@ -21,7 +21,6 @@ use crate::store::postgres::partitions;
 use crate::store::postgres::running;
 use crate::store::postgres::session::{Purpose, Session};
 use crate::store::postgres::source::big;
-use crate::store::types::WasRunning;
 
 /// Owners that live, with their partitions.
 const OWNERS: &str = "SELECT epoch, host, url, greatest(extract(epoch FROM clock_timestamp() - renewed) * 1000, 0)::bigint,
@@ -188,18 +187,21 @@ impl Ownership for Shares {
         Ok(taken)
     }
 
-    fn were_running(&mut self, which: &[Partition]) -> Vec<WasRunning> {
+    fn were_running(&mut self, which: &[Partition]) -> WereRunning {
         let mut of: BTreeMap<i64, Vec<Partition>> = BTreeMap::new();
         for one in which {
             if let Some(former) = self.former.remove(one) {
                 of.entry(former).or_default().push(*one);
             }
         }
-        let mut found = Vec::new();
+        let mut found = WereRunning::default();
         for (former, partitions) in of {
+            if !running::is_complete(&self.running, former) {
+                found.unknown.extend(&partitions);
+            }
             let mut recorded = running::of_owner(&self.running, former);
             recorded.retain(|was| partitions.contains(&self.all.of_key(was.key)));
-            found.extend(recorded);
+            found.known.extend(recorded);
         }
         found
     }

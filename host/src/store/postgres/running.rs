@@ -4,6 +4,7 @@
 //! from a dead owner finds there what ran in it, if that one ran on this machine.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use crate::store::sqlite::file::paths::{remove, with_suffix};
 use crate::store::types::WasRunning;
@@ -17,6 +18,18 @@ pub(super) fn file_of(base: &Path, epoch: i64) -> PathBuf {
 /// What an owner that shared a hub recorded last.
 pub(super) fn of_owner(base: &Path, epoch: i64) -> Vec<WasRunning> {
     flight::look(&file_of(base, epoch))
+}
+
+/// Whether that is all there is to know: the owner ran on this machine, which was not started again since.
+pub(super) fn is_complete(base: &Path, epoch: i64) -> bool {
+    let written = std::fs::metadata(file_of(base, epoch)).and_then(|file| file.modified());
+    let up = std::fs::read_to_string("/proc/uptime").ok();
+    let up = up.and_then(|text| text.split('.').next()?.parse().ok());
+    let booted = up.and_then(|up| SystemTime::now().checked_sub(Duration::from_secs(up)));
+    match (written, booted) {
+        (Ok(written), Some(booted)) => written > booted,
+        _ => false,
+    }
 }
 
 /// The epochs of all owners that have a file here.

@@ -2,6 +2,7 @@
 
 use perennial_core::{Digest, FailedAttempt, Target, TaskId, TaskRef, Timestamp};
 
+use crate::store::partition::Partitions;
 use crate::store::rows::Found;
 use crate::store::types::{Beat, InstanceKey, Position, Retry, TaskRow, TaskRowKind};
 
@@ -108,8 +109,8 @@ pub(crate) trait TaskRows {
     /// Counts an attempt whose end was lost.
     fn count_lost(&mut self, key: InstanceKey, task: TaskId, lost: &Lost<'_>) -> Found<()>;
 
-    /// Counts an attempt for each activity of the hub that may have begun one by now, as far as nothing else tells.
-    fn count_unknown(&mut self, now: Timestamp) -> Found<()>;
+    /// Counts an attempt for each activity in some partitions that may have begun one by now, as far as nothing else tells.
+    fn count_unknown(&mut self, of: Partitions, now: Timestamp) -> Found<()>;
 
     /// Takes back what [`count_unknown`](Self::count_unknown) counted for a task.
     fn uncount_unknown(&mut self, key: InstanceKey, task: TaskId, now: Timestamp) -> Found<()>;

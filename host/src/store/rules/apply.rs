@@ -6,6 +6,7 @@ use crate::limits::KEYS;
 use crate::store::StoreError;
 use crate::store::change::Change;
 use crate::store::outbox::OutboxMessage;
+use crate::store::partition::Partitions;
 use crate::store::reply::{Purged, Reply};
 use crate::store::rows::Rows;
 use crate::store::rules::attempts;
@@ -82,6 +83,16 @@ pub(crate) fn apply(
             Reply::Done
         }
         Change::CountDeliveries(running) => count_deliveries(rows, running, now)?,
+        Change::CountLost {
+            were_running,
+            unknown,
+        } => {
+            if !unknown.is_empty() {
+                let of = Partitions::some(rows.partitions().count(), unknown.iter().copied());
+                attempts::count_unknown(rows, of, were_running, now)?;
+            }
+            count_deliveries(rows, were_running, now)?
+        }
         Change::TakeOver { were_running, boot } => take_over(rows, were_running, boot, now)?,
         Change::CutOff { attempts, stops } => cut_off(rows, attempts, *stops, now)?,
         Change::Begin { place, at } => done_if(rows.begin(*place, *at)?),
@@ -210,7 +221,7 @@ fn take_over(
 ) -> Result<Reply, StoreError> {
     let last = settings::last_host(rows)?;
     if last.is_some_and(|last| last.may_have_lost(boot.as_deref())) {
-        attempts::count_unknown(rows, were_running, now)?;
+        attempts::count_unknown(rows, rows.partitions(), were_running, now)?;
     }
     let host = LastHost {
         boot: boot.clone(),

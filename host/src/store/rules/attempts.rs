@@ -3,6 +3,7 @@
 use perennial_core::{AttemptRun, FailedAttempt, Timestamp};
 
 use crate::store::StoreError;
+use crate::store::partition::Partitions;
 use crate::store::rows::Rows;
 use crate::store::rows::tasks::{HowLost, Lost};
 use crate::store::types::{CutOff, WasRunning};
@@ -77,10 +78,11 @@ pub(super) fn count_stop(
 /// tells which had.
 pub(super) fn count_unknown(
     rows: &mut impl Rows,
+    of: Partitions,
     known: &[WasRunning],
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    rows.count_unknown(now)?;
+    rows.count_unknown(of, now)?;
     for was in known {
         if let Some(task) = was.task {
             rows.uncount_unknown(was.key, task, now)?;

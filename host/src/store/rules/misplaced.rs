@@ -39,6 +39,7 @@ fn elsewhere(rows: &impl Rows, change: &Change) -> Option<Partition> {
         Change::Purge(keys) => keys.iter().find_map(|key| rows.elsewhere_key(*key)),
         // Each of these leaves out what another owner runs, or is about the hub; those that contain others refuse these.
         Change::CountDeliveries(_)
+        | Change::CountLost { .. }
         | Change::TakeOver { .. }
         | Change::CutOff { .. }
         | Change::Beats(_)

@@ -6,6 +6,7 @@ use super::*;
 use crate::store::memory::delta::Delta;
 use crate::store::memory::{Memory, Module};
 use crate::store::overlay::{Bound, Overlay};
+use crate::store::partition::Partitions;
 use crate::store::rows::hub::{ModuleRows, SettingRows};
 use crate::store::rows::instances::InstanceRows;
 use crate::store::rows::tasks::{NewTask, TaskRows};
@@ -275,13 +276,17 @@ fn attempts_of_tasks_that_are_not_in_memory_are_counted_below() {
     };
     assert_eq!(cut(&mut overlay, 1), 0);
     overlay.mark();
-    overlay.count_unknown(Timestamp(2_000)).unwrap();
+    overlay
+        .count_unknown(Partitions::default(), Timestamp(2_000))
+        .unwrap();
     assert_eq!(cut(&mut overlay, 1), 1);
     assert_eq!(cut(&mut overlay, 2), 1);
     overlay.undo();
     assert_eq!([1, 2].map(|key| cut(&mut overlay, key)), [0, 0]);
     overlay.mark();
-    overlay.count_unknown(Timestamp(2_000)).unwrap();
+    overlay
+        .count_unknown(Partitions::default(), Timestamp(2_000))
+        .unwrap();
     overlay
         .uncount_unknown(InstanceKey(2), TaskId(7), Timestamp(2_000))
         .unwrap();

@@ -163,7 +163,10 @@ fn what_a_dead_owner_had_is_free_and_it_writes_nothing_more() {
         let taken = all(&[partition]);
         assert_eq!(first.take(&taken).unwrap(), taken);
         let ran = first.were_running(&taken);
+        // Its file is here, and of this boot.
+        assert!(ran.unknown.is_empty() || partition == 3, "{ran:?}");
         let ran: Vec<_> = ran
+            .known
             .iter()
             .map(|was| Partitions::all(COUNT).of_key(was.key))
             .collect();
@@ -174,7 +177,7 @@ fn what_a_dead_owner_had_is_free_and_it_writes_nothing_more() {
             taken.clone()
         };
         assert_eq!(ran, expected);
-        assert!(first.were_running(&taken).is_empty());
+        assert!(first.were_running(&taken).known.is_empty());
     }
 }
 

@@ -73,7 +73,7 @@ fn write_all(memory: &mut Memory, copy: &mut Copy) {
     thin_out(memory);
     let mut delta = memory.take_delta();
     delta.delete_turns = vec![InstanceKey(2)];
-    delta.count_unknown = vec![Timestamp(5)];
+    delta.count_unknown = vec![(Partitions::default(), Timestamp(5))];
     delta.delete_answered = Some(Timestamp(5));
     copy.write(&delta);
     // Where others own something, modules that are deleted are looked for.

@@ -102,7 +102,7 @@ fn instructions(delta: &Delta, all: &mut Vec<Statement>) {
             rows: 0,
         });
     }
-    for at in &delta.count_unknown {
+    for (of, at) in &delta.count_unknown {
         let activity = i16::from(task_kind_number(TaskRowKind::Activity));
         all.push(Statement {
             sql: "UPDATE task SET cut = cut + 1 WHERE kind = $1 AND begun_at IS NULL AND (due IS NULL OR due <= $2)
@@ -111,7 +111,7 @@ fn instructions(delta: &Delta, all: &mut Vec<Statement>) {
             params: vec![
                 Box::new(activity),
                 Box::new(int(at.0)),
-                Box::new(unless_all(&delta.own)),
+                Box::new(unless_all(of)),
             ],
             rows: 0,
         });

@@ -6,6 +6,7 @@ use rusqlite::{Row, params};
 use crate::store::StoreError;
 use crate::store::codec::{decode, encode, int, uint};
 use crate::store::numbers::{task_kind_number as kind_number, task_kind_of as kind_of};
+use crate::store::partition::Partitions;
 use crate::store::rows::Found;
 use crate::store::rows::tasks::{HowLost, LIMIT, Lost, NewTask, TaskRows, Tasks};
 use crate::store::sqlite::rows::sql::Sql;
@@ -176,7 +177,7 @@ impl TaskRows for Sql<'_> {
         Ok(())
     }
 
-    fn count_unknown(&mut self, now: Timestamp) -> Found<()> {
+    fn count_unknown(&mut self, _: Partitions, now: Timestamp) -> Found<()> {
         self.0.prepare_cached(
             "UPDATE task SET cut = cut + 1 WHERE kind = ?1 AND begun_at IS NULL AND (due IS NULL OR due <= ?2)",
         )?
