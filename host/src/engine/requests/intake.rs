@@ -289,6 +289,9 @@ impl Engine {
         self.keys.send_replace(());
         self.code.deployments.fetch_add(1, Ordering::AcqRel);
         self.reload_names();
+        if let Err(error) = self.load_worker_names() {
+            tracing::warn!(%error, "could not read the names that remote workers have run; using the previous ones");
+        }
         if let Err(error) = self.load_retention() {
             tracing::error!(%error, "could not read the retention of instances; using the previous one");
         }

@@ -41,7 +41,15 @@ impl<S: Source> OutboxRows for Overlay<S> {
     }
 
     fn set_partitions(&mut self, own: Partitions) -> Found<()> {
-        self.memory.own = own;
+        let before = std::mem::replace(&mut self.memory.own, own);
+        // Others may have changed what is kept of instances that this owner did not run.
+        let is_new = |key: &&InstanceKey| own.has_key(**key) && !before.has_key(**key);
+        let stale = self.memory.instances.keys().filter(is_new);
+        for key in stale.copied().collect::<Vec<_>>() {
+            self.memory.evict_instance(key);
+            self.cache.remove(key);
+            self.batch.keys.remove(&key);
+        }
         Ok(())
     }
 

@@ -41,7 +41,7 @@ pub(crate) trait OutboxRows {
         Err(StoreError::Corrupt(what))
     }
 
-    /// Takes a message out of the outbox. `false` if it is gone: it was received already.
+    /// Takes a message out of the outbox. `false` if it is gone, because it was received already, or if another owner has to receive it.
     fn receive(&mut self, _seq: i64) -> Found<bool> {
         Ok(false)
     }

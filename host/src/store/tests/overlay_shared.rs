@@ -169,3 +169,71 @@ fn a_batch_that_fails_leaves_the_partitions_and_the_outbox_as_they_were() {
     overlay.forget_all();
     assert_eq!(overlay.own(), &some(&[0, 1]));
 }
+
+/// An event for the first of some instances.
+fn event(number: i64, name: &str) -> Change {
+    Change::Deliver {
+        id: format!("i{number}"),
+        command: perennial_core::Command::RaiseEvent,
+        message: perennial_core::Message::ExternalEvent {
+            name: name.to_owned(),
+            data: None,
+            number: None,
+        },
+    }
+}
+
+#[test]
+fn what_others_did_with_a_partition_is_seen_when_it_comes_back() {
+    let all = Partitions::all(COUNT);
+    let mut both = Both::new(all);
+    let first = instance(0);
+    let there = all.of_key(first.key);
+    let nothing = |_: &mut dyn OutboxRows| String::new();
+    both.batch(&[Change::Start(first.clone()), event(0, "a")], nothing);
+    both.batch(&[Change::Leave(vec![there])], nothing);
+    // Another owner runs it for a while.
+    for rows in [&mut both.plain, both.overlay.source()] {
+        let before = std::mem::replace(&mut rows.own, all);
+        rows.begin(7, Timestamp(2_000));
+        let effects = &mut Effects::default();
+        apply(rows, &event(0, "b"), Timestamp(2_000), effects).unwrap();
+        rows.forget_undo();
+        rows.own = before;
+    }
+    // An event from here is sent there, for which the row may be looked at.
+    both.batch(&[Change::Join(vec![there]), event(0, "c")], nothing);
+    let inbox = both.plain.inbox.keys().filter(|(key, _)| *key == first.key);
+    assert_eq!(inbox.count(), 4, "the start and three events");
+}
+
+#[test]
+fn a_message_is_left_to_whoever_has_its_partition_now() {
+    let all = Partitions::all(COUNT);
+    let mut both = Both::new(all);
+    let first = instance(0);
+    let there = all.of_key(first.key);
+    let nothing = |_: &mut dyn OutboxRows| String::new();
+    both.batch(&[Change::Start(first.clone())], nothing);
+    let message = OutboxMessage::Deliver {
+        key: first.key,
+        message: perennial_core::Message::ExternalEvent {
+            name: "late".to_owned(),
+            data: None,
+            number: None,
+        },
+    };
+    for rows in [&mut both.plain, both.overlay.source()] {
+        rows.begin(7, Timestamp(2_000));
+        rows.send(there, message.clone()).unwrap();
+        rows.forget_undo();
+    }
+    let sent = both.plain.messages_for(all, 10).unwrap();
+    assert_eq!(sent.len(), 1);
+    // It was read before the partition was given away, and comes to the writer after that.
+    let late = |sent: &[crate::store::outbox::Sent]| Change::Receive(sent.to_vec());
+    both.batch(&[Change::Leave(vec![there]), late(&sent)], nothing);
+    assert_eq!(both.plain.messages_for(all, 10).unwrap().len(), 1);
+    both.batch(&[Change::Join(vec![there])], nothing);
+    assert!(both.plain.messages_for(all, 10).unwrap().is_empty());
+}
