@@ -111,14 +111,14 @@ pub use client::{
     AccessKey, ActivityCounts, ActivityDurations, AtWorker, Bulk, BulkProgress, Client,
     CommandOutcome, CopyProgress, DEFAULT_TASK_HUB, Deploy, Deployment, DroppedEvent, DroppedTask,
     Error, FailureCount, Filter, Heartbeat, HistoryEvent, HistoryPage, HistoryQuery,
-    HttpManagementPayload, HubInfo, HubOwner, HubStats, Hubs, InstanceCommand, InstanceFamily,
-    InstanceLogs, InstanceStatus, List, LogLine, Module, ModuleInfo, NamedValue, NewAccessKey,
-    OpenActivity, OrchestrationCount, Overview, OverviewBucket, OverviewQuery, OwnerState, Page,
-    PendingCancellation, PendingEvent, Purge, RECORDED_BYTES_MAX, RearmedActivity, RecordedHistory,
-    RemainingFailure, RequestState, RequestStatus, Restart, Result, Retention, Rewind,
-    RewindRecord, Rewound, Role, SendRequest, Start, Started, StatusQuery, Store, StoredModule,
-    TagChange, TaskKind, Wait, WaitCount, WaitWord, Waited, WaitedValue, WaitingWork, Worker,
-    WorkerItem, WorkerName, Workers, parse_json, parse_time,
+    HttpManagementPayload, HubHost, HubHosts, HubInfo, HubOwner, HubStats, Hubs, InstanceCommand,
+    InstanceFamily, InstanceLogs, InstanceStatus, List, LogLine, Module, ModuleInfo, NamedValue,
+    NewAccessKey, OpenActivity, OrchestrationCount, Overview, OverviewBucket, OverviewQuery,
+    OwnerState, Page, PendingCancellation, PendingEvent, Purge, RECORDED_BYTES_MAX,
+    RearmedActivity, RecordedHistory, RemainingFailure, RequestState, RequestStatus, Restart,
+    Result, Retention, Rewind, RewindRecord, Rewound, Role, SendRequest, Start, Started,
+    StatusQuery, Store, StoredModule, TagChange, TaskKind, Wait, WaitCount, WaitWord, Waited,
+    WaitedValue, WaitingWork, Worker, WorkerItem, WorkerName, Workers, parse_json, parse_time,
 };
 pub use descriptors::{check_process_limits, raise_descriptor_limit};
 pub use engine::clock::{Clock, OnJump, SimClock, SystemClock};

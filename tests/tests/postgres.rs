@@ -1,4 +1,4 @@
-//! Hubs in PostgreSQL, as users meet them: by commands, by hosts that stand by, and by copies.
+//! Hubs in PostgreSQL, as users meet them: by commands, by hosts that share them, and by copies.
 #![allow(
     clippy::unwrap_used,
     reason = "a test that cannot be set up has failed"
@@ -9,9 +9,9 @@ mod failover;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use perennial::{Client, Host, HostBuilder, Hubs, Store};
+use perennial::{Client, Host, HostBuilder, HubHosts, Hubs, Store};
 use perennial_tests::{DataDir, Serve, binary, guest, module, postgres};
 
 /// A database whose address has a password, which no server asks for here and no output may show.
@@ -40,8 +40,101 @@ fn serve(database: &str, dir: &Path) -> Serve {
     Serve::start(dir, &["--store", database, "--log", "warn"])
 }
 
-#[test]
-fn a_host_that_stands_by_takes_over_from_one_that_is_killed() {
+/// Waits until the hosts of the hub have so many partitions each, and all of it together.
+async fn divided(client: &Client, among: &[u16]) -> HubHosts {
+    let within = Instant::now() + Duration::from_secs(60);
+    loop {
+        let found = client.hosts().await.unwrap();
+        let each: Vec<u16> = found.hosts.iter().map(|host| host.partitions).collect();
+        if each == among && found.free_partitions == 0 {
+            return found;
+        }
+        assert!(Instant::now() < within, "{found:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hosts_share_a_hub_and_everybody_who_asks_sees_what_each_has() {
+    let Some(database) = database() else { return };
+    let dirs = [DataDir::new(), DataDir::new()];
+    let listens = [
+        "--store",
+        &database,
+        "--log",
+        "warn",
+        "--listen",
+        "127.0.0.1:0",
+    ];
+    let hosts = [0, 1].map(|at| Serve::start(dirs[at].path(), &listens));
+    let client = Client::open(Store::postgres(&database).unwrap(), "default").unwrap();
+    let found = divided(&client, &[32, 32]).await;
+    assert_eq!((found.partitions, found.waiting_messages), (64, 0));
+    for (seen, host) in found.hosts.iter().zip(&hosts) {
+        assert_eq!(
+            (seen.name.as_str(), seen.process_id),
+            ("perennial serve", host.pid())
+        );
+        assert_eq!(seen.version, env!("CARGO_PKG_VERSION"));
+        assert!(seen.machine.is_some() && seen.transactions.is_some());
+        assert!(seen.lease_age.unwrap() < Duration::from_secs(5));
+        assert!(!seen.is_this);
+    }
+
+    // Over HTTP each says which one it is.
+    for host in &hosts {
+        let url = format!("http://{}", host.address());
+        let there = Client::connect(&url, "default", None).unwrap();
+        let seen = there.hosts().await.unwrap();
+        let own: Vec<u32> = seen
+            .hosts
+            .iter()
+            .filter(|host| host.is_this)
+            .map(|host| host.process_id)
+            .collect();
+        assert_eq!((own, seen.hosts.len()), (vec![host.pid()], 2));
+        let metrics = reqwest::get(format!("{url}/metrics")).await.unwrap();
+        let metrics = metrics.text().await.unwrap();
+        for (name, value) in [
+            ("hosts", 2),
+            ("outbox_messages", 0),
+            ("partitions", 32),
+            ("partitions_free", 0),
+        ] {
+            let line = format!("\nperennial_hub_{name}{{hub=\"default\"}} {value}\n");
+            assert!(metrics.contains(&line), "{line}: {metrics}");
+        }
+    }
+
+    let (json, _) = told(&database, dirs[0].path(), &["hubs", "show", "--json"]);
+    let shown: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        (&shown["partitions"], &shown["freePartitions"]),
+        (&64.into(), &0.into())
+    );
+    for (at, host) in hosts.iter().enumerate() {
+        let seen = &shown["hosts"][at];
+        assert_eq!(
+            (&seen["processId"], &seen["partitions"]),
+            (&host.pid().into(), &32.into())
+        );
+    }
+    let (text, _) = told(&database, dirs[0].path(), &["hubs", "show"]);
+    assert_eq!(
+        text.matches(": 32 partitions, lease renewed ").count(),
+        2,
+        "{text}"
+    );
+    let (text, _) = told(&database, dirs[0].path(), &["doctor"]);
+    assert!(text.contains("2 hosts share the 64 partitions: "), "{text}");
+
+    let [first, second] = hosts;
+    first.kill();
+    let found = divided(&client, &[64]).await;
+    assert_eq!(found.hosts[0].process_id, second.pid());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_takes_over_from_another_one_that_is_killed() {
     let Some(database) = database() else { return };
     let dirs = [DataDir::new(), DataDir::new()];
     let [first, second] = [dirs[0].path(), dirs[1].path()];
@@ -61,17 +154,16 @@ fn a_host_that_stands_by_takes_over_from_one_that_is_killed() {
         !succeeds && refused.contains("in use by perennial serve"),
         "{refused}"
     );
-    let next = std::thread::scope(|scope| {
-        let next = scope.spawn(|| serve(&database, second));
-        // Through the host, by a command in the database.
-        run(&["start", "HelloSequence", "--id", "b"]);
-        run(&["wait", "b"]);
-        host.kill();
-        next.join().unwrap()
-    });
+    let next = serve(&database, second);
+    // Through a host, by a command in the database.
+    run(&["start", "HelloSequence", "--id", "b"]);
+    run(&["wait", "b"]);
+    host.kill();
     run(&["start", "HelloSequence", "--id", "c"]);
     assert!(run(&["wait", "c"]).contains("Hello Tokyo!"));
     assert!(run(&["check"]).contains("is sound: its rows agree, 3 instances"));
+    let client = Client::open(Store::postgres(&database).unwrap(), "default").unwrap();
+    divided(&client, &[64]).await;
     assert!(run(&["doctor"]).contains("runs; 0 instances live"));
 
     // A hub that is deleted under its host ends the host.
@@ -121,8 +213,8 @@ fn hubs_are_copied_backed_up_and_restored_by_commands() {
     assert!(["default", "back", "restored"].iter().all(named), "{hubs}");
 }
 
-#[tokio::test]
-async fn the_library_waits_for_a_hub_and_reaches_its_host_through_the_database() {
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_of_the_library_share_a_hub_and_are_reached_through_the_database() {
     let Some(database) = database() else { return };
     let (dirs, store) = (
         [DataDir::new(), DataDir::new()],
@@ -131,34 +223,40 @@ async fn the_library_waits_for_a_hub_and_reaches_its_host_through_the_database()
     let builder = |at: usize| -> HostBuilder {
         Host::builder().store(store.clone().data_dir(dirs[at].path()))
     };
-    let first = builder(0).start().await.unwrap();
-    let refused = builder(1).start().await.unwrap_err();
-    assert!(refused.is_owned(), "{refused}");
-    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
-    let waits = builder(1).standby(move |owner| tell.send(owner.to_owned()).unwrap());
-    let next = tokio::spawn(waits.start());
-    let owner = told.recv().await.unwrap();
-    assert!(owner.starts_with("a host (process "), "{owner}");
-
-    let client = Client::open(&store, "default").unwrap();
+    let client = Client::open(store.clone().data_dir(dirs[0].path()), "default").unwrap();
     client.deploy(module("hello-sequence")).await.unwrap();
-    let id = client.start("HelloSequence").await.unwrap();
-    let waited = client.wait_for_completion(&id, Duration::from_secs(60));
-    assert!(waited.await.unwrap().reached().is_some());
+    let first = builder(0).start().await.unwrap();
+    // Nobody is waited for, whether or not one would.
+    let waits = |owner: &str| panic!("it waits for {owner}");
+    let next = builder(1).standby(waits).start().await.unwrap();
+    assert!(next.path().is_none() && !next.place().contains("s3cret"));
+    for (at, host) in [&first, &next].into_iter().enumerate() {
+        let seen = divided(&host.client(), &[32, 32]).await;
+        let own: Vec<bool> = seen.hosts.iter().map(|host| host.is_this).collect();
+        assert_eq!(own, [at == 0, at == 1], "{seen:?}");
+    }
+
+    // Some are of the one, and some of the other.
+    for _ in 0..8 {
+        let id = client.start("HelloSequence").await.unwrap();
+        let waited = client.wait_for_completion(&id, Duration::from_secs(60));
+        assert!(waited.await.unwrap().reached().is_some());
+    }
     assert_eq!(client.owner().await.unwrap().unwrap().name, "a host");
     first.shut_down().await;
-    let next = next.await.unwrap().unwrap();
-    assert!(next.path().is_none() && !next.place().contains("s3cret"));
+    divided(&client, &[64]).await;
     let id = client.start("HelloSequence").await.unwrap();
     let own = next.client();
     let waited = own.wait_for_completion(&id, Duration::from_secs(60));
     assert!(waited.await.unwrap().reached().is_some());
     next.shut_down().await;
+    let left = client.hosts().await.unwrap();
+    assert_eq!((left.free_partitions, left.hosts.len()), (64, 0));
 
     assert_eq!(Hubs::new(&store).names().unwrap(), ["default"]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn whoever_gives_a_start_up_leaves_the_hub_to_others() {
     let Some(database) = database() else { return };
     let dir = DataDir::new();
@@ -177,9 +275,14 @@ async fn whoever_gives_a_start_up_leaves_the_hub_to_others() {
         let owner = builder().standby(|_| {}).start();
         let owner = tokio::time::timeout(Duration::from_secs(60), owner).await;
         let owner = owner.expect("a host that nobody has owns the hub").unwrap();
-        let waits = builder().standby(|_| {}).start();
-        let given_up = tokio::time::timeout(Duration::from_millis(1), waits);
-        assert!(given_up.await.is_err());
+        // Those that began to share a database have left it.
+        let partitions = owner.client().hosts().await.unwrap().partitions;
+        divided(&owner.client(), &[partitions]).await;
+        if !store.is_shared() {
+            let waits = builder().standby(|_| {}).start();
+            let given_up = tokio::time::timeout(Duration::from_millis(1), waits);
+            assert!(given_up.await.is_err());
+        }
         owner.shut_down().await;
         let last = builder().standby(|_| {}).start().await.unwrap();
         last.shut_down().await;

@@ -38,6 +38,7 @@ use crate::timed::{Account, timed};
 pub(crate) use error::one_of_each as one_error_of_each_kind;
 pub use error::{Error, Result};
 pub use hub::backup::CopyProgress;
+pub use hub::hosts::{HubHost, HubHosts};
 #[cfg(feature = "postgres")]
 pub use hub::hubs::CopiedHub;
 pub use hub::hubs::{HubInfo, HubStats, Hubs};

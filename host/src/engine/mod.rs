@@ -33,7 +33,6 @@ pub(crate) mod upkeep;
 pub(crate) mod workers;
 
 use std::collections::{BTreeSet, HashSet};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, RwLock};
 use std::thread::JoinHandle;
@@ -65,8 +64,8 @@ use crate::guest_lines::GuestLines;
 use crate::outage::Outage;
 use crate::shortage::Shortages;
 use crate::store::{
-    self, Change, FlightRecorder, InstanceKey, Outcome, OwnerNote, Ownership, Partition, Place,
-    Reader, Reply, StoreError, WasRunning, Write, Writer, WriterCounts,
+    self, Change, FlightRecorder, InstanceKey, Outcome, Ownership, Partition, Place, Reader, Reply,
+    StoreError, WasRunning, Write, Writer, WriterCounts,
 };
 
 pub(crate) use memory::waiters::Until;
@@ -188,6 +187,8 @@ pub(crate) struct Engine {
 struct Hub {
     place: Place,
     owner: OrderedMutex<Option<Box<dyn Ownership>>, { rank::OWNER }>,
+    /// By what the hub knows this host; `None` if it knows only one.
+    epoch: Option<i64>,
     writer: Writer,
     reader: Reader,
     /// The partitions that this engine runs.
@@ -273,6 +274,7 @@ impl Hub {
             is_shared: owned.is_shared,
             known: AtomicI64::new(owned.writer.hub_version()),
             next_key: AtomicI64::new(owned.first_key),
+            epoch: owned.owner.epoch(),
             owner: OrderedMutex::new(Some(owned.owner)),
             writer: owned.writer,
             reader: owned.reader,
@@ -551,15 +553,6 @@ impl Engine {
     /// The numbers of queued and of running activities.
     pub(crate) fn activity_counts(&self) -> (usize, usize) {
         self.activities.counts()
-    }
-
-    /// Lets other processes know who owns the hub and on which socket the owner listens.
-    pub(crate) fn announce(&self, socket: Option<PathBuf>) {
-        let note = OwnerNote::of_this_process(&self.config.what, socket);
-        let mut owner = self.hub.owner.lock();
-        if let Some(Err(error)) = owner.as_mut().map(|owner| owner.announce(&note)) {
-            tracing::warn!(%error, "could not write who owns the hub; other processes cannot reach this one");
-        }
     }
 }
 

@@ -20,7 +20,7 @@ use prometheus_client::registry::Registry;
 
 use crate::client::Client;
 use crate::http::{Api, wire};
-use crate::{Buckets, CommitTimings, HostStats};
+use crate::{Buckets, CommitTimings, HostStats, HubHosts};
 
 /// Selects a histogram.
 type Timing = fn(&CommitTimings) -> &Buckets;
@@ -59,6 +59,33 @@ const GAUGES: &[HubMetric] = of_hubs! {
     "perennial_writes_waiting" "Changes that the writer has not answered" writes_waiting
 };
 
+/// A metric of how hosts share a hub.
+type SharedMetric = (&'static str, &'static str, fn(&HubHosts) -> u64);
+
+const SHARED: &[SharedMetric] = &[
+    ("perennial_hub_hosts", "Hosts that share the hub", |hub| {
+        hub.hosts.len() as u64
+    }),
+    (
+        "perennial_hub_outbox_messages",
+        "Messages to instances of other partitions that have not been taken in; 10000 stands for that many or more",
+        |hub| hub.waiting_messages,
+    ),
+    (
+        "perennial_hub_partitions",
+        "Partitions of the hub that this host has",
+        |hub| {
+            let own = hub.hosts.iter().filter(|host| host.is_this);
+            own.map(|host| u64::from(host.partitions)).sum()
+        },
+    ),
+    (
+        "perennial_hub_partitions_free",
+        "Partitions of the hub that no host has",
+        |hub| u64::from(hub.free_partitions),
+    ),
+];
+
 /// The route of the metrics, which needs the same access as others.
 pub(super) fn routes() -> Router<Arc<Api>> {
     Router::new().route("/metrics", get(metrics))
@@ -91,6 +118,7 @@ async fn metrics(State(api): State<Arc<Api>>) -> Response {
 struct Hub {
     name: String,
     instances: Vec<(Status, u64)>,
+    hosts: HubHosts,
     /// `None` if no host in this process runs it.
     stats: Option<HostStats>,
     commits: Option<CommitTimings>,
@@ -101,6 +129,7 @@ impl Hub {
         Ok(Self {
             name: client.task_hub().to_owned(),
             instances: client.counts().await?,
+            hosts: client.hosts().await?,
             stats: client.host_stats(),
             commits: client.commit_timings(),
         })
@@ -128,6 +157,16 @@ impl Collector for Metrics {
                         sample(&mut family.encode_family(&hub.label())?, kind, of(stats))?;
                     }
                 }
+            }
+        }
+        for (name, help, of) in SHARED {
+            let mut family = to.encode_descriptor(name, help, None, Gauge)?;
+            for hub in &self.hubs {
+                sample(
+                    &mut family.encode_family(&hub.label())?,
+                    Gauge,
+                    of(&hub.hosts),
+                )?;
             }
         }
         self.commits(&mut to)?;

@@ -58,11 +58,9 @@ pub(crate) use flight::{FlightRecorder, boot};
 #[cfg(test)]
 pub(crate) use memory::shared::MemoryHub;
 pub(crate) use outside::Outside;
-#[cfg(test)]
-pub(crate) use owned::Member;
 #[cfg(feature = "postgres")]
 pub(crate) use owned::Share;
-pub(crate) use owned::{Members, Owned, OwnerNote, Ownership};
+pub(crate) use owned::{Member, Members, Owned, OwnerNote, Ownership, Sharing};
 pub(crate) use partition::{Partition, Partitions};
 pub(crate) use place::Place;
 #[cfg(feature = "postgres")]

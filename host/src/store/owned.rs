@@ -87,6 +87,11 @@ pub(in crate::store) fn machine() -> Option<String> {
 
 /// The right to change a hub, until dropped. Where several owners share a hub, also what they know of each other.
 pub(crate) trait Ownership: Send + Sync {
+    /// By what the hub knows this owner; `None` if it knows only one.
+    fn epoch(&self) -> Option<i64> {
+        None
+    }
+
     /// Says who the owner is, and where it listens.
     fn announce(&mut self, note: &OwnerNote) -> std::io::Result<()>;
 
@@ -135,13 +140,30 @@ pub(crate) struct Members {
 pub(crate) struct Member {
     pub(crate) epoch: i64,
     pub(crate) note: OwnerNote,
-    /// Where its HTTP server is, if it has one that others reach.
-    pub(crate) url: Option<String>,
     /// When it renewed its lease last, before now by the clock of the hub.
     pub(crate) silent_for: Millis,
+    /// Its transactions, if the hub counts them.
+    pub(crate) transactions: Option<u64>,
     /// Its partitions, in order.
     pub(crate) partitions: Vec<Partition>,
 }
+
+/// How owners share a hub, for people and programs.
+#[derive(Clone, Debug)]
+pub(crate) struct Sharing {
+    /// How many partitions the hub has.
+    pub(crate) partitions: u16,
+    /// How many of them no living owner has.
+    pub(crate) free: u16,
+    /// Messages to instances of other partitions that have not been taken in, up to [`WAITING_MAX`].
+    pub(crate) waiting: u64,
+    /// Owners whose leases have not run out, by epoch.
+    pub(crate) owners: Vec<Member>,
+}
+
+/// How many messages that wait are counted: the count must stay cheap when there are many.
+#[cfg(feature = "postgres")]
+pub(in crate::store) const WAITING_MAX: i64 = 10_000;
 
 /// A hub that this process owns.
 pub(crate) struct Owned {

@@ -12,6 +12,7 @@ pub(in crate::store) mod types {
 
     pub(in crate::store) use crate::store::StoreError;
     pub(in crate::store) use crate::store::outbox::Sent;
+    pub(in crate::store) use crate::store::owned::Sharing;
     pub(in crate::store) use crate::store::partition::Partitions;
     pub(in crate::store) use crate::store::queries::filter::{InstanceFilter, ListQuery};
     pub(in crate::store) use crate::store::queries::found::{
@@ -237,6 +238,9 @@ reads! {
 
     /// Whether rows of deleted instances are still to be removed.
     fn has_garbage(&self) -> bool;
+
+    /// Who shares the hub now, as an outsider sees it: nobody is taken for dead by it. `None` for a store whose hubs have one owner.
+    fn sharing(&self) -> Option<Sharing>;
 
     /// When the hub was created.
     fn created_at(&self) -> Timestamp;

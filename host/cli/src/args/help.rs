@@ -316,7 +316,8 @@ Examples:
 JSON: {instanceId, deleted, childrenLeft, dryRun}; of many, {matched, done, skipped, dryRun, asOf, newer, hosted}";
 
 pub(super) const HUBS: &str = "\
-A task hub is a file in the data directory. Commands on one hub do not affect the others.
+A task hub is a file in the data directory, or a schema of a database (--store). Commands on one hub do not affect the others. `hubs show` \
+lists the hosts that share a hub in a database, with the partitions of each.
 
 Examples:
   perennial hubs
@@ -327,6 +328,7 @@ Examples:
 
 JSON: [{taskHub, file, bytes, createdTime, owner, problem}]; show: {taskHub, file, bytes, createdTime, owner, \
 instances: {STATUS: n}, historyTurns, historyEvents, historyBytes, modules, storedModules, moduleBytes, usedBytes, freeBytes, hasGarbage, \
+partitions, freePartitions, waitingMessages, hosts: [{name, processId, machine, version, partitions, leaseAgeMillis, transactions, isThis}], \
 retention: {completed, failed, terminated}}; set: {completed, failed, terminated}, in milliseconds or null; \
 compact: {taskHub, bytesBefore, bytes}";
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use perennial::{Client, HubInfo, HubStats, Hubs, Retention, Status, Timestamp};
+use perennial::{Client, HubHosts, HubInfo, HubStats, Hubs, Retention, Status, Timestamp};
 use serde::Serialize;
 
 use crate::args::{DeleteTaskHub, HubsCommand, HubsSet};
@@ -20,6 +20,8 @@ use super::bulk::confirmed;
 struct ShownJson<'a> {
     #[serde(flatten)]
     stats: &'a HubStats,
+    #[serde(flatten)]
+    hosts: &'a HubHosts,
     retention: Retention,
 }
 
@@ -198,11 +200,12 @@ async fn show(name: &str, session: &Session) -> anyhow::Result<Exit> {
     let client = session.elsewhere(Some(name.to_owned())).client()?;
     let stats = client.stats().await;
     let stats = stats.map_err(|error| explain(error, name, FORCE, session))?;
-    let retention = client.retention().await?;
+    let (hosts, retention) = (client.hosts().await?, client.retention().await?);
     let output = session.output();
     if output.is_json() {
         output.json(&ShownJson {
             stats: &stats,
+            hosts: &hosts,
             retention,
         })?;
         return Ok(Exit::Ok);
@@ -226,10 +229,7 @@ async fn show(name: &str, session: &Session) -> anyhow::Result<Exit> {
         hub.created_at
             .map(|at| ("created", format!("{} UTC", time(at)))),
     );
-    fields.push((
-        "host",
-        hub.owner.clone().unwrap_or_else(|| "none".to_owned()),
-    ));
+    fields.extend(hosting(&hosts, hub));
     fields.push(("instances", all.to_string()));
     for (status, number) in &stats.instances {
         fields.push(("", format!("{number} {}", output.status(*status))));
@@ -257,6 +257,46 @@ async fn show(name: &str, session: &Session) -> anyhow::Result<Exit> {
     }
     output.block(&fields)?;
     Ok(Exit::Ok)
+}
+
+/// The hosts of a hub. What each has of it, if it is divided.
+fn hosting(found: &HubHosts, hub: &HubInfo) -> Vec<(&'static str, String)> {
+    let partitions = |number: u16| count(u64::from(number), "partition");
+    let mut fields: Vec<_> = found
+        .hosts
+        .iter()
+        .map(|host| match (found.partitions, host.lease_age) {
+            (0 | 1, _) | (_, None) => host.to_string(),
+            (_, Some(age)) => format!(
+                "{host}, version {}: {}, lease renewed {} ms ago",
+                host.version,
+                partitions(host.partitions),
+                age.as_millis()
+            ),
+        })
+        .map(|host| ("host", host))
+        .collect();
+    if fields.is_empty() {
+        let owner = hub.owner.clone();
+        fields.push(("host", owner.unwrap_or_else(|| "none".to_owned())));
+    }
+    if found.partitions > 1 {
+        let mut said = partitions(found.partitions);
+        match found.free_partitions {
+            0 => {}
+            free if free == found.partitions => said += ", which no host has",
+            free => said += &format!(", of which no host has {free}"),
+        }
+        fields.push(("partitions", said));
+    }
+    if found.waiting_messages > 0 {
+        let waiting = count(found.waiting_messages, "message");
+        fields.push((
+            "",
+            format!("{waiting} to instances of other partitions under way"),
+        ));
+    }
+    fields
 }
 
 fn retained(retention: Retention) -> String {

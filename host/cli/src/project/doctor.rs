@@ -2,9 +2,10 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use comfy_table::Color;
-use perennial::{DatabaseAdvice, HubOwner, Hubs, OwnerState, Severity, Workers};
+use perennial::{DatabaseAdvice, HubHosts, HubOwner, Hubs, OwnerState, Severity, Workers};
 use serde::Serialize;
 
 use crate::error::Exit;
@@ -13,6 +14,9 @@ use crate::output::Cell;
 use crate::session::Session;
 
 use super::toolchain::{self, tell};
+
+/// A lease that was not renewed for so long is warned of. It is renewed every second at the latest, and runs out after five.
+const LEASE_AGE_MAX: Duration = Duration::from_secs(3);
 
 /// Result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -265,7 +269,14 @@ async fn look(session: &Session) -> anyhow::Result<Vec<Finding>> {
     } else {
         Finding::ok("task hub", found)
     };
-    let mut findings = vec![hub, host(owner, live)];
+    let hosts = client.hosts().await?;
+    let is_one = hosts.hosts.len() < 2;
+    let mut findings = vec![hub];
+    findings.push(match (is_one, owner) {
+        (false, Some(owner)) if owner.state == OwnerState::Runs => shared(&hosts, live),
+        (_, owner) => host(owner, live),
+    });
+    findings.extend(partitions(&hosts));
     findings.extend(remote_workers(&workers));
     Ok(findings)
 }
@@ -329,5 +340,106 @@ fn host(owner: Option<HubOwner>, live: u64) -> Finding {
                 "look at its log; if it hangs, `kill -KILL {process}` ends it, and loses nothing"
             ),
         ),
+    }
+}
+
+/// The hosts that share the hub. What of them is amiss is said by [`partitions`].
+fn shared(found: &HubHosts, live: u64) -> Finding {
+    let hosts: Vec<String> = found
+        .hosts
+        .iter()
+        .map(|host| format!("{host} with {}", host.partitions))
+        .collect();
+    Finding::ok(
+        "host",
+        format!(
+            "{} hosts share the {} partitions: {}; {} live",
+            hosts.len(),
+            found.partitions,
+            hosts.join(", "),
+            count(live, "instance")
+        ),
+    )
+}
+
+/// What hosts do not look after of a divided hub: partitions that nobody has, and those of a host that is not heard of.
+fn partitions(found: &HubHosts) -> Vec<Finding> {
+    // Without a host, or with one owner, that says all.
+    if found.hosts.is_empty() || found.partitions < 2 {
+        return Vec::new();
+    }
+    let mut findings = Vec::new();
+    if found.free_partitions > 0 {
+        findings.push(Finding::bad(
+            "partitions",
+            Level::Warning,
+            format!(
+                "no host has {} of {}, whose instances wait",
+                found.free_partitions, found.partitions
+            ),
+            "a host takes them within a second, also after another one has died; if they stay free, look at the logs of the hosts",
+        ));
+    }
+    for host in &found.hosts {
+        let Some(age) = host.lease_age.filter(|age| *age > LEASE_AGE_MAX) else {
+            continue;
+        };
+        findings.push(Finding::bad(
+            "lease",
+            Level::Warning,
+            format!(
+                "{host}, which has {}, has not renewed its lease for {} ms",
+                count(u64::from(host.partitions), "partition"),
+                age.as_millis()
+            ),
+            "it is stopped, or does not reach the database: look at its log; others take its partitions when the lease has run out",
+        ));
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Hosts with the ages of their leases, in milliseconds.
+    fn hosts(partitions: u16, free: u16, ages: &[u64]) -> HubHosts {
+        let host = |age: &u64| {
+            serde_json::json!({
+                "name": "a test", "processId": 7, "version": "0", "partitions": 32, "leaseAgeMillis": age, "isThis": false
+            })
+        };
+        let found = serde_json::json!({
+            "partitions": partitions, "freePartitions": free, "waitingMessages": 0,
+            "hosts": ages.iter().map(host).collect::<Vec<_>>(),
+        });
+        serde_json::from_value(found).unwrap()
+    }
+
+    fn said(found: &HubHosts) -> Vec<(&'static str, String)> {
+        let findings = partitions(found).into_iter();
+        findings.map(|one| (one.check, one.found)).collect()
+    }
+
+    #[test]
+    fn partitions_that_nobody_looks_after_are_warned_of() {
+        assert_eq!(said(&hosts(64, 0, &[100, 3_000])), []);
+        assert_eq!(said(&hosts(64, 64, &[])), [], "there is no host");
+        assert_eq!(said(&hosts(1, 0, &[9_000])), [], "it has one owner");
+        let found = said(&hosts(64, 2, &[10, 3_001]));
+        let [(_, free), (lease, silent)] = &found[..] else {
+            panic!("{found:?}")
+        };
+        assert!(free.contains("no host has 2 of 64"), "{free}");
+        assert_eq!(*lease, "lease");
+        assert!(silent.contains("for 3001 ms"), "{silent}");
+    }
+
+    #[test]
+    fn hosts_that_share_a_hub_are_named_with_what_they_have() {
+        let found = shared(&hosts(64, 0, &[1, 1]), 3).found;
+        let each = "a test (process 7) with 32";
+        let all = format!("2 hosts share the 64 partitions: {each}, {each}; 3 instances live");
+        assert_eq!(found, all);
     }
 }

@@ -1,6 +1,7 @@
 //! What is going on in a hub: how many instances there are and how they are, what fails, what activities do, and what the hub takes up.
 
 mod chart;
+mod hosts;
 mod storage;
 
 use std::time::Duration;
@@ -37,13 +38,14 @@ async fn overview(page: Page) -> Shown {
     let last = Duration::from_secs(hours * 3_600);
     let seen = page.client.overview().last(last).buckets(bars);
     let seen = seen.await.on(&page)?;
+    let shared = page.client.hosts().await.on(&page)?;
     let body = html! {
         div.row.spread { h1 { "Overview" } p.live {} }
         (change::notice(&page))
         div data-live=(page.live(3, &[])) {
             div data-part="counts" { (counts(&page, &seen)) (waits(&page, &seen)) }
             section.card data-part="chart" { (flow(&page, &seen, name)) }
-            div.grid data-part="now" { (activities(&page, &seen)) (failures(&page, &seen)) (orchestrations(&page, &seen)) (host(seen.host.as_ref())) }
+            div.grid data-part="now" { (activities(&page, &seen)) (failures(&page, &seen)) (orchestrations(&page, &seen)) (host(seen.host.as_ref())) (hosts::card(&shared)) }
             div data-part="slow" { (open(&page, "Most retried activities", &seen.most_retried)) (open(&page, "Activities that run longest", &seen.longest_running)) (slowest(&seen.slowest)) }
         }
         (hubs(&page).await)

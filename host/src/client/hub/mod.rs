@@ -1,6 +1,7 @@
 //! Hubs: their files, modules, keys, retention and owners.
 
 pub(crate) mod backup;
+pub(crate) mod hosts;
 pub(crate) mod hubs;
 pub(crate) mod keys;
 pub(crate) mod management;

@@ -13,7 +13,7 @@ use crate::client::instances::start::StartFor;
 use crate::client::instances::status::Show;
 use crate::client::json::{Counts, NEVER};
 use crate::client::{
-    AccessKey, BulkProgress, Error, HistoryPage, HubStats, InstanceFamily, InstanceLogs,
+    AccessKey, BulkProgress, Error, HistoryPage, HubHosts, HubStats, InstanceFamily, InstanceLogs,
     InstanceStatus, ModuleInfo, NamedValue, NewAccessKey, Overview, OverviewQuery, Page,
     PendingEvent, RecordedHistory, RequestStatus, Result, Retention, Role, StoredModule, Wait,
     Workers,
@@ -384,6 +384,10 @@ impl Remote {
         let parameters = query.parameters().into_iter();
         self.ask(parameters.fold(call, |call, (name, value)| call.query(name, value)))
             .await
+    }
+
+    pub(crate) async fn hosts(&self) -> Result<HubHosts> {
+        self.ask(Call::get(&["hosts"])).await
     }
 
     pub(crate) async fn workers(&self) -> Result<Workers> {

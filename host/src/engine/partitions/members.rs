@@ -2,13 +2,14 @@
 //!
 //! What the hub says decides who has a partition. A host that fails between any two steps looks again, and does what is left to do.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::engine::Engine;
 use crate::engine::partitions::plan::plan;
 use crate::outage::Outage;
-use crate::store::{Members, Partition, StoreError};
+use crate::store::{Members, OwnerNote, Partition, StoreError};
 
 /// How often a host looks.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -63,6 +64,25 @@ impl Pace {
 }
 
 impl Engine {
+    /// By what the hub knows this host; `None` if it knows only one.
+    pub(crate) fn epoch(&self) -> Option<i64> {
+        self.hub.epoch
+    }
+
+    /// What this host says about itself, with the socket on which it listens.
+    pub(crate) fn note(&self, socket: Option<PathBuf>) -> OwnerNote {
+        OwnerNote::of_this_process(&self.config.what, socket)
+    }
+
+    /// Lets other processes know who owns the hub and on which socket the owner listens.
+    pub(crate) fn announce(&self, socket: Option<PathBuf>) {
+        let note = self.note(socket);
+        let mut owner = self.hub.owner.lock();
+        if let Some(Err(error)) = owner.as_mut().map(|owner| owner.announce(&note)) {
+            tracing::warn!(%error, "could not write who owns the hub; other processes cannot reach this one");
+        }
+    }
+
     /// Takes what nobody has, so that a host that is alone runs all when its start returns, and goes on to share.
     pub(in crate::engine) fn begin_to_share(self: &Arc<Self>) -> Result<(), StoreError> {
         if self.hub.is_shared {

@@ -77,8 +77,8 @@ mod tests {
         let owners = (1..).zip(held).map(|(epoch, count)| Member {
             epoch,
             note: OwnerNote::of_this_process("a test", None),
-            url: None,
             silent_for: Millis(0),
+            transactions: None,
             partitions: next.by_ref().take(usize::from(*count)).collect(),
         });
         Members {

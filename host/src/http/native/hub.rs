@@ -10,7 +10,7 @@ use serde_with::skip_serializing_none;
 use crate::HostStats;
 use crate::client::body::{NewKeyBody, RetentionBody};
 use crate::client::json::Counts;
-use crate::client::{AccessKey, HubStats, NewAccessKey, Overview, Retention, Workers};
+use crate::client::{AccessKey, HubHosts, HubStats, NewAccessKey, Overview, Retention, Workers};
 use crate::http::native::doc::{Operation, delete, get, number, post, put, time};
 use crate::http::native::extract::{Admin, Ask, Failed, Object, Segments};
 use crate::http::native::instances::{filter, filtered};
@@ -74,7 +74,21 @@ pub(super) fn operations() -> Vec<Operation> {
         )
         .answer(200, "Milliseconds for each status"),
     ];
-    all.push(
+    all.extend(processes());
+    all.extend(keys());
+    all
+}
+
+/// What runs the hub.
+fn processes() -> Vec<Operation> {
+    vec![
+        get(
+            "/hosts",
+            hosts,
+            "listHosts",
+            "The hosts that share the task hub, and how many partitions each has",
+        )
+        .answer(200, "The hosts"),
         get(
             "/workers",
             workers,
@@ -82,9 +96,7 @@ pub(super) fn operations() -> Vec<Operation> {
             "The remote workers that are connected to the host, and what waits for one",
         )
         .answer(200, "The workers"),
-    );
-    all.extend(keys());
-    all
+    ]
 }
 
 fn keys() -> Vec<Operation> {
@@ -154,6 +166,10 @@ async fn overview(ask: Ask) -> Result<Reply<Overview>, Failed> {
         overview = overview.buckets(buckets);
     }
     Ok(Reply::ok(&overview.await?))
+}
+
+async fn hosts(ask: Ask) -> Result<Reply<HubHosts>, Failed> {
+    Ok(Reply::ok(&ask.client.hosts().await?))
 }
 
 async fn workers(ask: Ask) -> Result<Reply<Workers>, Failed> {

@@ -20,6 +20,10 @@ impl Shares {
 }
 
 impl Ownership for Shares {
+    fn epoch(&self) -> Option<i64> {
+        i64::try_from(self.epoch).ok()
+    }
+
     fn announce(&mut self, _: &OwnerNote) -> std::io::Result<()> {
         Ok(())
     }
@@ -34,8 +38,8 @@ impl Ownership for Shares {
         let member = |epoch: &u64| Member {
             epoch: *epoch as i64,
             note: OwnerNote::of_this_process("a test", None),
-            url: None,
             silent_for: Millis(0),
+            transactions: None,
             partitions: all
                 .iter()
                 .filter(|one| owner_of(one) == Some(*epoch))

@@ -13,18 +13,23 @@ use perennial_core::Millis;
 use tokio_postgres::Row;
 
 use crate::store::StoreError;
-use crate::store::owned::{Member, Members, OwnerNote, Ownership, WereRunning};
+use crate::store::owned::{
+    Member, Members, OwnerNote, Ownership, Sharing, WAITING_MAX, WereRunning,
+};
 use crate::store::partition::{Partition, Partitions};
 use crate::store::postgres::address::Address;
-use crate::store::postgres::lease::{LOCK, free_the_silent, is_anyone_silent, lock_of, read_note};
+use crate::store::postgres::lease::{
+    LOCK, TTL_MS, free_the_silent, is_anyone_silent, lock_of, read_note,
+};
 use crate::store::postgres::partitions;
 use crate::store::postgres::running;
-use crate::store::postgres::session::{Purpose, Session};
+use crate::store::postgres::session::{Param, Purpose, Session};
 use crate::store::postgres::source::big;
 
 /// Owners that live, with their partitions.
-const OWNERS: &str = "SELECT epoch, host, url, greatest(extract(epoch FROM clock_timestamp() - renewed) * 1000, 0)::bigint,
-         ARRAY(SELECT partition FROM partition AS p WHERE p.owner = o.epoch ORDER BY partition)
+const OWNERS: &str = "SELECT epoch, host, greatest(extract(epoch FROM clock_timestamp() - renewed) * 1000, 0)::bigint,
+         ARRAY(SELECT partition FROM partition AS p WHERE p.owner = o.epoch ORDER BY partition),
+         commits - (host::jsonb ->> 'after')::bigint
      FROM owner AS o WHERE NOT dead ORDER BY epoch";
 
 /// Partitions that nobody has.
@@ -42,6 +47,17 @@ const TAKE: &str = "UPDATE partition AS p SET owner = $1, since = clock_timestam
 /// Gives partitions to another owner, if that lives, or else to nobody.
 const GIVE: &str = "UPDATE partition SET owner = (SELECT epoch FROM owner WHERE epoch = $3 AND NOT dead), since = clock_timestamp()
      WHERE partition = ANY($2) AND owner = $1";
+
+/// Owners whose leases have not run out, in the columns of [`OWNERS`], each beside what the hub has altogether; that stands alone in its row
+/// if there are none. One statement sees all as of one moment.
+const SHARING: &str = "SELECT o.epoch, o.host, greatest(extract(epoch FROM clock_timestamp() - o.renewed) * 1000, 0)::bigint,
+         ARRAY(SELECT p.partition FROM partition AS p WHERE p.owner = o.epoch ORDER BY p.partition),
+         o.commits - (o.host::jsonb ->> 'after')::bigint, hub.partitions,
+         (SELECT count(*) FROM partition AS p WHERE NOT EXISTS (SELECT 1 FROM owner AS l
+             WHERE l.epoch = p.owner AND NOT l.dead AND l.renewed >= statement_timestamp() - $1::bigint * interval '1 ms'))::smallint,
+         (SELECT count(*) FROM (SELECT 1 FROM outbox ORDER BY seq LIMIT $2) AS w)
+     FROM hub LEFT JOIN owner AS o ON NOT o.dead AND o.renewed >= statement_timestamp() - $1::bigint * interval '1 ms'
+     WHERE hub.id = 1";
 
 /// How long owners have to renew their leases after the database was away.
 const HEARD_OF: Duration = Duration::from_millis(if cfg!(test) { 500 } else { 3_000 });
@@ -142,6 +158,10 @@ impl Shares {
 }
 
 impl Ownership for Shares {
+    fn epoch(&self) -> Option<i64> {
+        Some(self.epoch)
+    }
+
     /// Where nobody shares the hub, the row of the owner says enough.
     fn announce(&mut self, note: &OwnerNote) -> io::Result<()> {
         if self.all.count() == 1 {
@@ -224,16 +244,43 @@ fn numbered(rows: &[Row]) -> Result<Vec<Partition>, StoreError> {
 
 /// Reads a row of [`OWNERS`].
 fn member(row: &Row) -> Result<Member, StoreError> {
-    let numbers: Vec<i16> = row.try_get(4)?;
+    let numbers: Vec<i16> = row.try_get(3)?;
     let note = read_note(row.try_get(1)?);
+    let transactions: Option<i64> = row.try_get(4)?;
     Ok(Member {
         epoch: row.try_get(0)?,
         note: note.unwrap_or_else(|| OwnerNote {
             pid: 0,
             ..OwnerNote::of_this_process("another process", None)
         }),
-        url: row.try_get(2)?,
-        silent_for: Millis(big(row, 3)?),
+        silent_for: Millis(big(row, 2)?),
+        transactions: transactions.and_then(|count| u64::try_from(count).ok()),
         partitions: numbers.into_iter().map(partitions::partition).collect(),
+    })
+}
+
+/// Who shares a hub, as an outsider sees it.
+pub(super) fn sharing(
+    query: impl FnOnce(&str, &[Param<'_>]) -> Result<Vec<Row>, StoreError>,
+) -> Result<Sharing, StoreError> {
+    let rows = query(SHARING, &[&TTL_MS, &WAITING_MAX])?;
+    let lacks = || StoreError::Corrupt("the task hub lacks a row".to_owned());
+    let hub = rows.first().ok_or_else(lacks)?;
+    let count = |at| -> Result<u16, StoreError> {
+        let count: i16 = hub.try_get(at)?;
+        Ok(u16::try_from(count).unwrap_or_default())
+    };
+    let mut owners = Vec::new();
+    for row in &rows {
+        if row.try_get::<_, Option<i64>>(0)?.is_some() {
+            owners.push(member(row)?);
+        }
+    }
+    owners.sort_by_key(|owner: &Member| owner.epoch);
+    Ok(Sharing {
+        partitions: count(5)?,
+        free: count(6)?,
+        waiting: big(hub, 7)?,
+        owners,
     })
 }

@@ -7,11 +7,16 @@ use crate::store::memory::Memory;
 use crate::store::memory::reads::{first, sorted};
 use crate::store::space::Pages;
 use crate::store::types::{Ages, KeyRow, Setting, WorkerNames};
-use crate::store::{InstanceFilter, StoreError, Tally};
+use crate::store::{InstanceFilter, Sharing, StoreError, Tally};
 
 impl Memory {
     pub(crate) fn created_at(&self) -> Result<Timestamp, StoreError> {
         Ok(self.hub.created_at)
+    }
+
+    /// Only tests keep hubs in memory.
+    pub(crate) fn sharing(&self) -> Result<Option<Sharing>, StoreError> {
+        Ok(None)
     }
 
     pub(crate) fn secret(&self) -> Result<Vec<u8>, StoreError> {

@@ -5,6 +5,8 @@ use serde::de::DeserializeOwned;
 
 use crate::store::codec::uint;
 use crate::store::outbox::Sent;
+use crate::store::owned::Sharing;
+use crate::store::postgres::members;
 use crate::store::postgres::partitions;
 use crate::store::postgres::reads::{PostgresReader, all, has_nul};
 use crate::store::postgres::source::{big, posted, state, time};
@@ -24,6 +26,10 @@ impl PostgresReader {
     pub(in crate::store) fn created_at(&self) -> Result<Timestamp, StoreError> {
         let row = self.query_one("SELECT created_at FROM hub WHERE id = 1", &[])?;
         Ok(time(&row, 0)?.unwrap_or_default())
+    }
+
+    pub(in crate::store) fn sharing(&self) -> Result<Option<Sharing>, StoreError> {
+        members::sharing(|sql, params| self.query(sql, params)).map(Some)
     }
 
     pub(in crate::store) fn secret(&self) -> Result<Vec<u8>, StoreError> {

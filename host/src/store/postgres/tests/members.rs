@@ -16,6 +16,7 @@ use crate::store::postgres::address::Address;
 use crate::store::postgres::copy::Copy;
 use crate::store::postgres::members::Shares;
 use crate::store::postgres::owned::{Owned, take_over};
+use crate::store::postgres::pool::Pool;
 use crate::store::postgres::reads::PostgresReader;
 use crate::store::postgres::running::file_of;
 use crate::store::postgres::session::{Purpose, Session};
@@ -23,6 +24,7 @@ use crate::store::postgres::testing::{Server, server};
 use crate::store::postgres::tests::rows::{BOUND, Dice, fill};
 use crate::store::reads::Reader;
 use crate::store::tests::{MODULE, event, new};
+use crate::store::types::Ages;
 use crate::store::writer::Writes as _;
 use crate::store::{Change, FlightRecorder, InstanceKey, Outcome, StoreError, Write};
 
@@ -108,7 +110,7 @@ fn owners_take_what_nobody_has_and_give_it_away() {
 #[test]
 fn an_owner_says_who_it_is_and_where_it_listens() {
     let Some(server) = server() else { return };
-    let (address, _session) = hub(server);
+    let (address, session) = hub(server);
     let owned = join(&address, Share::Joined);
     let mut shares = shares(&address, &owned);
     let note = OwnerNote {
@@ -117,12 +119,60 @@ fn an_owner_says_who_it_is_and_where_it_listens() {
     };
     shares.announce(&note).unwrap();
     let members = look(&mut shares);
-    let [Member { note, url, .. }] = &members.owners[..] else {
+    let [Member { note, .. }] = &members.owners[..] else {
         panic!("{members:?}")
     };
     assert_eq!((note.what.as_str(), note.url.as_ref()), ("the host", None));
-    assert_eq!(url.as_deref(), Some("http://here:1"));
     assert!(note.machine.is_some());
+    let url = session.query_opt("SELECT url FROM owner", &[]).unwrap();
+    assert_eq!(url.unwrap().get::<_, &str>(0), "http://here:1");
+}
+
+#[test]
+fn outsiders_see_who_shares_a_hub_and_what_nobody_has() {
+    let Some(server) = server() else { return };
+    let (address, session) = hub(server);
+    let reader = Reader::new(PostgresReader::new(Pool::new(address.clone()), None));
+    let sharing = || reader.sharing().unwrap().unwrap();
+    let seen = sharing();
+    assert_eq!((seen.partitions, seen.free, seen.waiting), (4, 4, 0));
+    assert!(seen.owners.is_empty());
+
+    let (one, other) = (join(&address, Share::Joined), join(&address, Share::Joined));
+    shares(&address, &one).take(&all(&[0, 3])).unwrap();
+    shares(&address, &other).take(&all(&[1])).unwrap();
+    write(&one, Change::Retain(Ages::default())).unwrap();
+    let sql = "INSERT INTO outbox (partition, body) SELECT 1, '' FROM generate_series(1, $1)";
+    session.execute(sql, &[&3]).unwrap();
+    let seen = sharing();
+    assert_eq!((seen.partitions, seen.free, seen.waiting), (4, 1, 3));
+    let [first, second] = &seen.owners[..] else {
+        panic!("{seen:?}")
+    };
+    assert_eq!((first.epoch, &first.partitions), (one.epoch, &all(&[0, 3])));
+    assert_eq!(
+        (second.epoch, &second.partitions),
+        (other.epoch, &all(&[1]))
+    );
+    assert_eq!(
+        (first.transactions, second.transactions),
+        (Some(1), Some(0))
+    );
+    assert_eq!(first.note.what, "a test");
+
+    // More are not counted, and whose lease has run out is not taken for dead.
+    session.execute(sql, &[&10_000]).unwrap();
+    drop(other);
+    let sql = "INSERT INTO owner (epoch, host, commits, version, renewed)
+         VALUES (7, '{}', 0, 0, clock_timestamp() - interval '1 hour')";
+    session.execute(sql, &[]).unwrap();
+    session
+        .execute("UPDATE partition SET owner = 7 WHERE partition = 1", &[])
+        .unwrap();
+    let seen = sharing();
+    assert_eq!((seen.free, seen.waiting, seen.owners.len()), (2, 10_000, 1));
+    let dead = session.query_opt("SELECT dead FROM owner WHERE epoch = 7", &[]);
+    assert!(!dead.unwrap().unwrap().get::<_, bool>(0));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use crate::store::StoreError;
 use crate::store::codec::{decode, decode_tags, decode_waiting, int, uint};
 use crate::store::numbers::{policy_of, status_number, status_of};
 use crate::store::outbox::Sent;
+use crate::store::owned::Sharing;
 use crate::store::queries::found::LiveChild;
 use crate::store::queries::found::RewindRow;
 use crate::store::sqlite::rows::commands;
@@ -416,6 +417,11 @@ impl FileReader {
             let at: i64 = db.query_row("SELECT created_at FROM hub", [], |row| row.get(0))?;
             Ok(Timestamp(uint(at)))
         })
+    }
+
+    /// A file has one owner, which is said beside it.
+    pub(crate) fn sharing(&self) -> Result<Option<Sharing>, StoreError> {
+        Ok(None)
     }
 
     pub(crate) fn names(&self) -> Result<NameRows, StoreError> {
