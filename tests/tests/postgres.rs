@@ -207,6 +207,15 @@ fn hubs_are_copied_backed_up_and_restored_by_commands() {
         let checked = run(&["--task-hub", hub, "check"]);
         assert!(checked.contains("1 instance"), "{checked}");
         assert!(run(&["--task-hub", hub, "status", "a"]).contains("a host that runs it"));
+        // Several hosts can run the copy: what is started tells its partition, as what was copied does.
+        for id in ["b", "c", "d"] {
+            run(&["--task-hub", hub, "start", "HelloSequence", "--id", id]);
+        }
+        let checked = run(&["--task-hub", hub, "check"]);
+        assert!(
+            checked.contains("is sound: its rows agree, 4 instances"),
+            "{checked}"
+        );
     }
     let hubs = run(&["hubs"]);
     let named = |hub: &&str| hubs.lines().any(|line| line.starts_with(hub));

@@ -102,8 +102,9 @@ impl OutsideBackend {
         };
         match taken {
             Ok(owned) => {
-                answer_waiting(&owned)?;
-                let done = apply(&owned, request, None);
+                let owner = Momentary::new(&owned);
+                answer_waiting(&owner)?;
+                let done = carry_out(&owner, request, None);
                 let is_done = matches!(done, Ok(Reply::Done | Reply::Deployed(_)));
                 if owned.made && !is_done {
                     // Remove the hub again that was created only for this request.
@@ -167,7 +168,7 @@ impl OutsideBackend {
                 !is_host && looks_at_owner && (self.place().path().is_some() || !self.is_owned());
             let now = SystemClock.now();
             if is_free && let Ok(owned) = self.place().take_over(now, A_COMMAND, &|_| false) {
-                answer_waiting(&owned)?;
+                answer_waiting(&Momentary::new(&owned))?;
             } else {
                 std::thread::sleep(LOOK_EVERY.min(LOOK_FIRST * looks));
             }
@@ -235,21 +236,21 @@ impl Peers for OutsideBackend {
 }
 
 /// Answers the commands that a dead owner left queued, in order.
-fn answer_waiting(owned: &Owned) -> Result<(), StoreError> {
+fn answer_waiting(owner: &Momentary<'_>) -> Result<(), StoreError> {
     loop {
-        let commands = owned.reader.unanswered(100)?;
+        let commands = owner.owned.reader.unanswered(100)?;
         if commands.is_empty() {
             return Ok(());
         }
         for (token, body) in commands {
             let applied = match store::decode(&body, "a command") {
-                Ok(request) => apply(owned, request, Some(token)),
+                Ok(request) => carry_out(owner, request, Some(token)),
                 Err(error) => {
                     let refused = Reply::Refused {
                         kind: crate::engine::requests::refused::INVALID.to_owned(),
                         message: error.to_string(),
                     };
-                    write(owned, store::Change::Answer(refused), Some(token))
+                    write(owner.owned, store::Change::Answer(refused), Some(token))
                 }
             };
             match applied {
@@ -260,16 +261,20 @@ fn answer_waiting(owned: &Owned) -> Result<(), StoreError> {
     }
 }
 
-/// Applies a request as the momentary owner.
-fn apply(owned: &Owned, request: Request, token: Option<String>) -> Result<Reply, StoreError> {
-    let next_key = Cell::new(owned.reader.last_key()?.0 + 1);
-    carry_out(&Momentary { owned, next_key }, request, token)
-}
-
 /// A client that owns the hub only while it applies changes.
 struct Momentary<'a> {
     owned: &'a Owned,
+    /// The number of the next key.
     next_key: Cell<i64>,
+}
+
+impl<'a> Momentary<'a> {
+    fn new(owned: &'a Owned) -> Self {
+        Self {
+            owned,
+            next_key: Cell::new(owned.first_key),
+        }
+    }
 }
 
 impl Owner for Momentary<'_> {

@@ -272,7 +272,8 @@ impl Hubs {
 
     /// Copies a hub in its present state to another store, or under another name: between directories and databases in any direction. Hosts and
     /// other clients continue meanwhile; what they change after the beginning of the copy is not in it. The copy is compared with its source
-    /// before it gets its name, and no host runs it. `progress` is called with the copied instances and all.
+    /// before it gets its name, and no host runs it. A hub from a directory is divided in a database, and refuses continuation tokens of its source
+    /// there. `progress` is called with the copied instances and all.
     ///
     /// To move a hub, stop its host first: a host that is started on the copy runs the same activities as one on the source.
     ///

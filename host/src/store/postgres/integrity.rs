@@ -4,19 +4,23 @@
 //! rows, and what is referred to is there.
 
 use std::collections::BTreeSet;
+use std::pin::Pin;
 use std::time::Duration;
 
 use futures::TryStreamExt as _;
-use tokio_postgres::Row;
+use tokio_postgres::{Row, RowStream};
 
 use crate::store::StoreError;
 use crate::store::codec::decode_tags;
+use crate::store::partition::Partitions;
 use crate::store::postgres::address::Address;
 use crate::store::postgres::create::check_format;
 use crate::store::postgres::error::failed;
+use crate::store::postgres::lease;
 use crate::store::postgres::runtime::wait;
 use crate::store::postgres::session::{Purpose, Session};
 use crate::store::schema::{CUT_TURN, GARBAGE, INSTANCE, OF_INSTANCES, REWIND, TAG, TURN, Table};
+use crate::store::types::InstanceKey;
 
 /// How long one look at whole tables may take.
 const LOOK_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -99,6 +103,7 @@ pub(in crate::store) fn integrity(address: &Address, most: u32) -> Result<Vec<St
         found.extend(texts(&session, &check, left)?);
     }
     tags(&session, most, &mut found)?;
+    misplaced(&session, most, &mut found)?;
     Ok(found)
 }
 
@@ -139,6 +144,16 @@ fn texts(session: &Session, sql: &str, most: usize) -> Result<Vec<String>, Store
         session.client().query(&statement, &[&most]).await
     })?;
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}
+
+/// The rows that a query finds, one after the other.
+fn stream(session: &Session, sql: &str) -> Result<Pin<Box<RowStream>>, StoreError> {
+    let rows = answer(async {
+        let statement = session.client().prepare(sql).await?;
+        let none: [&(dyn tokio_postgres::types::ToSql + Sync); 0] = [];
+        session.client().query_raw(&statement, none).await
+    })?;
+    Ok(Box::pin(rows))
 }
 
 /// The tags of one instance.
@@ -189,11 +204,7 @@ impl Tagged {
 
 /// Compares the tags of each instance with the lists by tag.
 fn tags(session: &Session, most: usize, found: &mut Vec<String>) -> Result<(), StoreError> {
-    let mut rows = Box::pin(answer(async {
-        let statement = session.client().prepare(TAGS).await?;
-        let none: [&(dyn tokio_postgres::types::ToSql + Sync); 0] = [];
-        session.client().query_raw(&statement, none).await
-    })?);
+    let mut rows = stream(session, TAGS)?;
     let mut of: Option<Tagged> = None;
     while found.len() < most
         && let Some(row) = answer(rows.try_next())?
@@ -212,6 +223,32 @@ fn tags(session: &Session, most: usize, found: &mut Vec<String>) -> Result<(), S
     }
     if found.len() < most {
         found.extend(of.and_then(Tagged::problem));
+    }
+    Ok(())
+}
+
+/// Finds instances whose keys say another partition than their ids: their messages would go where they are not.
+fn misplaced(session: &Session, most: usize, found: &mut Vec<String>) -> Result<(), StoreError> {
+    let of = match lease::count(session) {
+        Ok(count) => Partitions::all(count),
+        Err(StoreError::Corrupt(what)) => {
+            found.extend((found.len() < most).then_some(what));
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
+    let mut rows = stream(session, "SELECT key, id FROM instance ORDER BY key")?;
+    while found.len() < most
+        && let Some(row) = answer(rows.try_next())?
+    {
+        let (key, id): (i64, &str) = (row.try_get(0)?, row.try_get(1)?);
+        let (said, right) = (of.of_key(InstanceKey(key)), of.of_id(id));
+        if said != right {
+            let (said, right) = (said.0, right.0);
+            found.push(format!(
+                "instance {id:?} (key {key}) is in the partition {said}, and its id belongs to {right}"
+            ));
+        }
     }
     Ok(())
 }

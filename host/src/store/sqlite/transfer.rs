@@ -48,7 +48,7 @@ impl ReadRows for FileRows {
                 commits: row.get(1)?,
                 at: row.get(2)?,
                 secret: row.get(3)?,
-                partitions: 1,
+                partitions: None,
             })
         })?)
     }
@@ -184,6 +184,10 @@ impl ToSql for Field<'_> {
 }
 
 impl WriteRows for FileTarget {
+    fn divides(&self) -> Option<u16> {
+        None
+    }
+
     fn refuses(&self, _: &'static Table, _: &[Field<'_>]) -> Option<String> {
         None
     }

@@ -26,6 +26,8 @@ mod space;
 #[cfg(feature = "postgres")]
 mod transfer_failures;
 #[cfg(feature = "postgres")]
+mod transfer_keys;
+#[cfg(feature = "postgres")]
 mod transfers;
 mod writing;
 

@@ -1,16 +1,15 @@
 //! The check of a hub in PostgreSQL finds rows that contradict each other.
 
-use super::transfers::nowhere;
+use super::postgres_rows::copied;
 use super::*;
 use crate::store::postgres::address::Address;
 use crate::store::postgres::integrity::integrity;
 use crate::store::postgres::reads::testing::Filled;
-use crate::store::transfer::{CopyFrom, CopyTo, copy};
 
-/// A hub in PostgreSQL that the rules of the store have made: instances with a turn, messages, values, tags, a task and requests.
-fn hub_with_everything(name: &str) -> Option<(Address, Filled)> {
+/// A hub that the rules of the store have made: instances with a turn, messages, values, tags, a task and requests, and what is left of
+/// some that are gone.
+pub(super) fn hub_with_everything() -> Hub {
     let hub = Hub::new();
-    let address = nowhere(name)?;
     for key in [5, 6] {
         let mut new = new(key, &format!("i{key}"));
         new.start.tags = vec![
@@ -47,20 +46,20 @@ fn hub_with_everything(name: &str) -> Option<(Address, Filled)> {
             module = MODULE.0.map(|byte| format!("{byte:02x}")).concat()
         ))
         .unwrap();
-    copy(
-        CopyFrom::File(&hub.path()),
-        CopyTo::Database(&address),
-        &mut |_, _| {},
-    )
-    .unwrap();
-    let at = Filled::at(address.clone());
-    Some((address, at))
+    hub
+}
+
+/// The same in PostgreSQL, with the same keys, which tell no partitions.
+fn damageable() -> Option<(Address, Filled)> {
+    let at = copied(&hub_with_everything())?;
+    at.sql("UPDATE hub SET partitions = 1; DELETE FROM partition WHERE partition > 0");
+    Some((at.address().clone(), at))
 }
 
 #[test]
 #[expect(clippy::too_many_lines, reason = "it is a list of damages")]
 fn each_contradiction_is_found() {
-    let Some((address, at)) = hub_with_everything("damage") else {
+    let Some((address, at)) = damageable() else {
         return;
     };
     assert_eq!(integrity(&address, 10).unwrap(), [""; 0]);
@@ -207,7 +206,7 @@ fn each_contradiction_is_found() {
 
 #[test]
 fn no_more_is_told_than_was_asked_for() {
-    let Some((address, at)) = hub_with_everything("much-damage") else {
+    let Some((address, at)) = damageable() else {
         return;
     };
     at.sql("UPDATE instance SET value_count = 9; DELETE FROM instance_tag; INSERT INTO rewind SELECT n, 0, 0, 1, NULL, 0 FROM generate_series(1000, 1020) AS n");

@@ -1,7 +1,7 @@
 //! Copies of hubs that fail: nothing is left of them, and nothing is replaced.
 
 use super::plans::hex;
-use super::transfers::{assert_same, nowhere, rows_of, sound_hub};
+use super::transfers::{assert_same, named_rows_of, nowhere, rows_of, sound_hub};
 use super::*;
 use crate::store::postgres::address::Address;
 use crate::store::postgres::reads::testing::Filled;
@@ -116,7 +116,7 @@ fn a_connection_that_is_cut_leaves_nothing_and_the_next_try_succeeds() {
     )
     .unwrap();
     assert_eq!(names_in(&dir), ["back.db", "back.db.lock"]);
-    assert_same(&rows_of(&from), &rows_of(&back));
+    assert_same(&named_rows_of(&from), &named_rows_of(&back));
 }
 
 #[test]
@@ -244,6 +244,10 @@ struct Faulty {
 }
 
 impl WriteRows for Faulty {
+    fn divides(&self) -> Option<u16> {
+        self.to.divides()
+    }
+
     fn refuses(&self, table: &'static Table, row: &[Field<'_>]) -> Option<String> {
         self.to.refuses(table, row)
     }

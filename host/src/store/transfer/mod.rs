@@ -1,15 +1,20 @@
 //! Copies a whole hub from one store to another.
 //!
 //! Invariants: the copy is the hub at one moment, whatever its owner commits meanwhile; it appears whole and compared with its source, or
-//! not at all; nothing that exists is replaced; memory does not grow with the hub, nor with one instance, only with its largest row.
+//! not at all; nothing that exists is replaced; memory does not grow with one instance, but with its largest row, nor with the hub, except by
+//! two numbers for each instance where keys are replaced.
 //!
-//! Rows go over as they are: the same keys, ids, times and encoded bytes. So do the rows that are left of histories, and their entries in
-//! the garbage: to tell them from those that are needed would cost more than to copy them, and the next owner deletes them. The secret
-//! goes over too, as in a backup: a place in a list, which is what a continuation token says, is the same place in the copy. Commands of
+//! Rows go over as they are: the same ids, times and encoded bytes, and the same keys, except from a file to PostgreSQL: there a key tells
+//! the partition of its instance, and each instance gets [another one](keys). So do the rows that are left of histories, and their entries
+//! in the garbage: to tell them from those that are needed would cost more than to copy them, and the next owner deletes them. Commands of
 //! other processes do not: who sent them waits for the hub that they were sent to. Nobody owns the copy, and its first owner gives no key
 //! that any row has.
+//!
+//! The secret goes over with the keys, as in a backup: a place in a list, which is what a continuation token says, is the same place in the
+//! copy. Where keys are replaced it would be another place: such a copy has a secret of its own, and refuses the token.
 
 mod damage;
+mod keys;
 pub(in crate::store) mod rows;
 
 use std::collections::{HashMap, HashSet};
@@ -20,6 +25,7 @@ use crate::store::postgres;
 use crate::store::postgres::address::Address;
 use crate::store::schema::{self, INSTANCE, TAG, Table};
 use crate::store::sqlite;
+use crate::store::transfer::keys::NewKeys;
 use crate::store::transfer::rows::{Field, HubRow, ReadRows, Sum, UsedKeys, WriteRows};
 
 /// Instances whose rows are copied together. Progress is reported after each of these.
@@ -102,8 +108,16 @@ fn copy_rows(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(HubRow, Sums), StoreError> {
     // First of all, so that the snapshot is as of now.
-    let hub = source.hub()?;
+    let mut hub = source.hub()?;
     let all = source.instances()?;
+    let keys = match (hub.partitions, target.divides()) {
+        (None, Some(partitions)) => {
+            hub.partitions = Some(partitions);
+            hub.secret = uuid::Uuid::new_v4().as_bytes().to_vec();
+            Some(NewKeys::read(source, partitions)?)
+        }
+        _ => None,
+    };
     let mut copying = Copying {
         source,
         target,
@@ -111,6 +125,7 @@ fn copy_rows(
             .map(|table| (table.id, Sum::default()))
             .collect(),
         used: UsedKeys::default(),
+        keys,
         quarantined: HashSet::new(),
     };
     progress(0, all);
@@ -148,6 +163,8 @@ struct Copying<'a> {
     target: &'a mut dyn WriteRows,
     sums: Sums,
     used: UsedKeys,
+    /// Those that are replaced.
+    keys: Option<NewKeys>,
     /// Instances of this chunk whose histories or modules are known to be unusable.
     quarantined: HashSet<i64>,
 }
@@ -160,6 +177,7 @@ impl Copying<'_> {
             target,
             sums,
             used,
+            keys,
             quarantined,
         } = self;
         let sum = sums.entry(table.id).or_default();
@@ -185,6 +203,8 @@ impl Copying<'_> {
             {
                 quarantined.insert(key);
             }
+            let replaced = keys.as_mut().map(|keys| keys.replace(table, row));
+            let row = replaced.as_deref().unwrap_or(row);
             refused = target.refuses(table, row);
             if refused.is_some() {
                 return Err(StoreError::Conflict);
@@ -249,12 +269,12 @@ fn difference(
             sum.add(row);
             Ok(())
         })?;
-        let expected = sums.get(table.id).cloned().unwrap_or_default();
+        let expected = sums.get(table.id).copied().unwrap_or_default();
         if sum.rows != expected.rows {
             let (name, rows, expected) = (table.name, sum.rows, expected.rows);
             return Ok(Some(format!("{name} ({rows} rows of {expected})")));
         }
-        if sum.digest() != expected.digest() {
+        if sum != expected {
             return Ok(Some(table.name.to_owned()));
         }
     }

@@ -27,8 +27,8 @@ pub(in crate::store) struct HubRow {
     pub(in crate::store) at: i64,
     /// What continuation tokens are made with.
     pub(in crate::store) secret: Vec<u8>,
-    /// How many partitions its keys tell apart; 1 in a file.
-    pub(in crate::store) partitions: i16,
+    /// How many partitions it has in PostgreSQL. The keys of a file tell none.
+    pub(in crate::store) partitions: Option<u16>,
 }
 
 /// Reads the rows of a hub as they were at one moment.
@@ -56,10 +56,13 @@ pub(in crate::store) trait ReadRows {
 
 /// A hub that is being made. Nobody sees it before it is published, and nothing is left of it if it is dropped before that.
 pub(in crate::store) trait WriteRows {
+    /// How many partitions a hub gets here that comes from a file; `None` if hubs are not divided here.
+    fn divides(&self) -> Option<u16>;
+
     /// Why a row cannot be kept here.
     fn refuses(&self, table: &'static Table, row: &[Field<'_>]) -> Option<String>;
 
-    /// Adds a row. Those of a table follow one another.
+    /// Adds a row. Those of a table follow one another, not always in the order of their keys.
     fn write(&mut self, table: &'static Table, row: &[Field<'_>]) -> Result<(), StoreError>;
 
     /// Ends the rows of a table, of which more may come later.
@@ -88,7 +91,7 @@ pub(in crate::store) struct UsedKeys {
 }
 
 /// The columns with keys of instances.
-const KEYS: [&str; 4] = ["key", "instance", "parent_key", "asker"];
+pub(super) const KEYS: [&str; 4] = ["key", "instance", "parent_key", "asker"];
 
 /// The bits of a key of PostgreSQL below its partition that are the owner's epoch.
 const EPOCH_SHIFT: u32 = 32;
@@ -108,36 +111,66 @@ impl UsedKeys {
     }
 }
 
-/// The number of rows of a table, and a digest of all their values in order.
-#[derive(Clone, Default)]
+/// The number of rows of a table, and a digest of all their values. The order of the rows does not matter: it differs where the keys do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::store) struct Sum {
     pub(super) rows: u64,
-    hash: sha2::Sha256,
+    /// The sums of the parts of the digests of all rows. Not their exclusive or, in which two rows that are the same would be none.
+    digest: [u64; 4],
 }
 
 impl Sum {
     pub(super) fn add(&mut self, row: &[Field<'_>]) {
         self.rows += 1;
+        let mut hash = sha2::Sha256::new();
         for field in row {
             match field {
-                Field::Null => self.hash.update([0]),
+                Field::Null => hash.update([0]),
                 Field::Int(number) => {
-                    self.hash.update([1]);
-                    self.hash.update(number.to_le_bytes());
+                    hash.update([1]);
+                    hash.update(number.to_le_bytes());
                 }
-                Field::Text(bytes) => self.sized(2, bytes),
-                Field::Bytes(bytes) => self.sized(3, bytes),
+                Field::Text(bytes) => sized(&mut hash, 2, bytes),
+                Field::Bytes(bytes) => sized(&mut hash, 3, bytes),
             }
         }
+        let hash = hash.finalize();
+        let (parts, _) = hash.as_slice().as_chunks::<8>();
+        for (sum, part) in self.digest.iter_mut().zip(parts) {
+            *sum = sum.wrapping_add(u64::from_le_bytes(*part));
+        }
     }
+}
 
-    fn sized(&mut self, kind: u8, bytes: &[u8]) {
-        self.hash.update([kind]);
-        self.hash.update((bytes.len() as u64).to_le_bytes());
-        self.hash.update(bytes);
-    }
+fn sized(hash: &mut sha2::Sha256, kind: u8, bytes: &[u8]) {
+    hash.update([kind]);
+    hash.update((bytes.len() as u64).to_le_bytes());
+    hash.update(bytes);
+}
 
-    pub(super) fn digest(self) -> [u8; 32] {
-        self.hash.finalize().into()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sum_differs_with_each_value_and_not_with_the_order() {
+        let rows = [
+            vec![Field::Int(1), Field::Null],
+            vec![Field::Int(1), Field::Text(b"a")],
+            vec![Field::Int(1), Field::Bytes(b"a")],
+            vec![Field::Int(2), Field::Text(b"a")],
+        ];
+        let sum = |of: &[usize]| {
+            let mut sum = Sum::default();
+            of.iter().for_each(|at| sum.add(&rows[*at]));
+            sum
+        };
+        assert_eq!(sum(&[0, 1, 2, 3]), sum(&[3, 1, 0, 2]));
+        let others: [&[usize]; 6] = [&[0], &[1], &[2], &[3], &[0, 0], &[1, 1]];
+        for (at, of) in others.iter().enumerate() {
+            for other in &others[..at] {
+                assert_ne!(sum(of), sum(other), "{of:?} {other:?}");
+            }
+        }
     }
 }

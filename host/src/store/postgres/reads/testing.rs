@@ -32,6 +32,10 @@ impl Filled {
         }
     }
 
+    pub(in crate::store) fn address(&self) -> &Address {
+        &self.address
+    }
+
     /// The number that a query finds.
     pub(in crate::store) fn number(&self, sql: &str) -> i64 {
         self.session.query(sql, &[]).unwrap()[0].get(0)

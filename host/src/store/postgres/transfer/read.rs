@@ -10,6 +10,7 @@ use crate::store::codec::int;
 use crate::store::postgres::address::Address;
 use crate::store::postgres::create::check_format;
 use crate::store::postgres::error::failed;
+use crate::store::postgres::lease;
 use crate::store::postgres::session::{Purpose, Session};
 use crate::store::schema::{Kind, Table};
 use crate::store::transfer::rows::{EachRow, Field, HubRow, ReadRows};
@@ -62,8 +63,8 @@ fn begin(session: &Session) -> Result<(), StoreError> {
 
 impl ReadRows for DatabaseRows {
     fn hub(&mut self) -> Result<HubRow, StoreError> {
-        let sql = "SELECT created_at, greatest(commits, (SELECT max(commits) FROM owner)), greatest(at, (SELECT max(at) FROM owner)), secret,
-             partitions FROM hub";
+        let sql = "SELECT created_at, greatest(commits, (SELECT max(commits) FROM owner)), greatest(at, (SELECT max(at) FROM owner)), secret
+             FROM hub";
         let row = self.0.query_opt(sql, &[])?;
         let row =
             row.ok_or_else(|| StoreError::Corrupt("the row of the hub is missing".to_owned()))?;
@@ -72,7 +73,7 @@ impl ReadRows for DatabaseRows {
             commits: row.try_get(1)?,
             at: row.try_get(2)?,
             secret: row.try_get(3)?,
-            partitions: row.try_get(4)?,
+            partitions: Some(lease::count(&self.0)?),
         })
     }
 

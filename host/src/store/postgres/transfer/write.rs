@@ -37,8 +37,8 @@ const VALUE_BYTES_MAX: usize = 0x3fff_ffff;
 /// The bits of a key below its partition.
 const PARTITION_SHIFT: u32 = 53;
 
-/// The highest epoch that a copy says was used: as many are left as owners may ever need. Keys of files with very many owners go beyond
-/// it, and the next owner takes keys above all that are there.
+/// The highest epoch that a copy of a hub with one partition says was used: as many are left as owners may ever need. Its keys may be those
+/// of a file with very many owners, which go beyond it, and the next owner takes keys above all that are there.
 const EPOCH_MAX: i64 = 1 << 20;
 
 /// A hub that is being written.
@@ -154,6 +154,10 @@ impl DatabaseTarget {
 }
 
 impl WriteRows for DatabaseTarget {
+    fn divides(&self) -> Option<u16> {
+        Some(PARTITIONS.cast_unsigned())
+    }
+
     fn refuses(&self, table: &'static Table, row: &[Field<'_>]) -> Option<String> {
         for ((name, kind), field) in table.columns.iter().zip(row) {
             match field {
@@ -218,6 +222,8 @@ impl WriteRows for DatabaseTarget {
 
     fn complete(&mut self, hub: &HubRow, keys: UsedKeys) -> Result<(), StoreError> {
         let session = &self.rows.0;
+        // Keys that tell no partition are all in the same one.
+        let partitions = hub.partitions.unwrap_or(1);
         let sql = "WITH others AS (DELETE FROM partition WHERE partition >= $5)
              UPDATE hub SET created_at = $1, commits = $2, at = $3, secret = $4, partitions = $5";
         let params: [&(dyn tokio_postgres::types::ToSql + Sync); 5] = [
@@ -225,11 +231,11 @@ impl WriteRows for DatabaseTarget {
             &hub.commits,
             &hub.at,
             &hub.secret,
-            &hub.partitions,
+            &partitions.cast_signed(),
         ];
         let mut written = session.execute(sql, &params).map(drop);
         // Keys of a divided hub are told apart by the epochs alone.
-        let epoch = match hub.partitions {
+        let epoch = match partitions {
             1 => keys.epoch.min(EPOCH_MAX),
             _ => keys.epoch,
         };
