@@ -12,6 +12,7 @@ mod garbage;
 mod indexes;
 pub(in crate::store) mod integrity;
 mod lease;
+mod link;
 mod loading;
 mod members;
 pub(in crate::store) mod outside;

@@ -175,7 +175,7 @@ fn event(number: i64, name: &str) -> Change {
     Change::Deliver {
         id: format!("i{number}"),
         command: perennial_core::Command::RaiseEvent,
-        message: perennial_core::Message::ExternalEvent {
+        message: Message::ExternalEvent {
             name: name.to_owned(),
             data: None,
             number: None,
@@ -217,7 +217,7 @@ fn a_message_is_left_to_whoever_has_its_partition_now() {
     both.batch(&[Change::Start(first.clone())], nothing);
     let message = OutboxMessage::Deliver {
         key: first.key,
-        message: perennial_core::Message::ExternalEvent {
+        message: Message::ExternalEvent {
             name: "late".to_owned(),
             data: None,
             number: None,

@@ -18,8 +18,9 @@ use crate::store::partition::Partitions;
 use crate::store::postgres::address::Address;
 use crate::store::postgres::indexes::by;
 use crate::store::postgres::lease::{self, Lease, Standing};
+use crate::store::postgres::link::Link;
 use crate::store::postgres::session::{Purpose, Session};
-use crate::store::postgres::source::{Link, big, maybe_digest};
+use crate::store::postgres::source::{big, maybe_digest};
 use crate::store::postgres::writer::delta;
 #[cfg(not(test))]
 use crate::store::postgres::writer::pipeline::send;
