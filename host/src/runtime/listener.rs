@@ -25,6 +25,10 @@ const SOCKET_PATH_MAX: usize = 107;
 #[cfg(feature = "postgres")]
 const RECONNECT_DELAY: Duration = Duration::from_millis(500);
 
+/// How long commands are left alone that could not be taken: the database tells of each only once.
+#[cfg(feature = "postgres")]
+const TAKE_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
 /// Starts to listen for commands of other processes.
 pub(crate) fn listen(engine: &Arc<Engine>) -> Option<(oneshot::Sender<()>, JoinHandle<()>)> {
     match engine.place() {
@@ -79,12 +83,11 @@ async fn serve_database(engine: Arc<Engine>, address: Address, mut stopped: ones
                 Err(_) => None,
             };
         }
-        if connection.is_some() {
-            // Also those that came before the database was listened to.
-            take(&engine).await;
-        }
+        // Also those that came before the database was listened to.
+        let has_failed = connection.is_some() && take(&engine).await.is_some();
         let retry = async {
             match connection {
+                Some(_) if has_failed => tokio::time::sleep(TAKE_AGAIN_AFTER).await,
                 Some(_) => std::future::pending().await,
                 None => tokio::time::sleep(RECONNECT_DELAY).await,
             }
@@ -141,7 +144,7 @@ async fn serve(
 /// Takes the waiting commands, and returns the reason if that failed.
 async fn take(engine: &Arc<Engine>) -> Option<String> {
     let error = engine.take_commands().await.err()?;
-    tracing::warn!(%error, "could not take the commands of another process; they stay in the hub");
+    warn_seldom!(%error, "could not take the commands of another process; they stay in the hub");
     Some(error.to_string())
 }
 
