@@ -481,9 +481,14 @@ impl Engine {
     /// A change with the version of what this engine knows of the hub.
     pub(in crate::engine) fn stamped(&self, write: Write) -> Write {
         match self.hub.is_shared {
-            true => write.knowing(self.hub.known.load(Ordering::Acquire)),
+            true => write.knowing(self.known()),
             false => write,
         }
+    }
+
+    /// The version of what this engine knows of the hub.
+    pub(in crate::engine) fn known(&self) -> i64 {
+        self.hub.known.load(Ordering::Acquire)
     }
 
     fn write_blocking(self: &Arc<Self>, change: Change) -> Result<Outcome, StoreError> {

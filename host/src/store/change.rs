@@ -133,12 +133,11 @@ pub(crate) enum Change {
 }
 
 impl Change {
-    /// Whether it starts instances, on modules that names led to.
+    /// Whether it starts something on modules to which names led, or says that names lead nowhere.
     #[cfg(feature = "postgres")]
     pub(in crate::store) fn starts(&self) -> bool {
         match self {
-            Self::Turn(commit) => commit.create.is_some() || !commit.starts.is_empty(),
-            Self::Start(_) | Self::StartFor { .. } | Self::Restart(_) => true,
+            Self::Turn(_) | Self::Start(_) | Self::StartFor { .. } | Self::Restart(_) => true,
             Self::Rewind(commit) => !commit.starts.is_empty(),
             Self::All(changes) => changes.iter().any(Self::starts),
             Self::IfRun { then, .. } => then.starts(),

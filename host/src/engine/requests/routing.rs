@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::Engine;
 use crate::engine::requests::request::Request;
-use crate::store::{InstanceKey, Partition, Purged, Reply, StoreError};
+use crate::store::{Change, InstanceKey, Partition, Purged, Reply, StoreError};
 
 /// How long a request follows an instance whose partition moves. A move takes less than a second, and what a dead host had is taken after a few.
 const FOLLOW_MAX: Duration = Duration::from_secs(20);
@@ -81,7 +81,7 @@ impl Engine {
             let subject = request.subject();
             let elsewhere = subject.and_then(|id| self.hub.partitions.elsewhere(id));
             let result = match elsewhere {
-                None => self.submit_here(request.clone()).await,
+                None => self.submit_knowing(request.clone()).await,
                 Some(to) => self.forward(to, request.clone()).await,
             };
             match result {
@@ -90,6 +90,25 @@ impl Engine {
                 }
                 result => return result,
             }
+        }
+    }
+
+    /// Carries out a request here. It is refused only by names and settings that no other host has changed by then, which a transaction finds
+    /// out: what is accepted is in one anyway.
+    async fn submit_knowing(self: &Arc<Self>, request: Request) -> Result<Reply, StoreError> {
+        let known = self.known();
+        let reply = self.submit_here(request.clone()).await?;
+        if !matches!(reply, Reply::Refused { .. }) {
+            return Ok(reply);
+        }
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let nothing = Change::Beats(Vec::new());
+        self.write_later(nothing, move |_, result| drop(tell.send(result.map(drop))))
+            .await;
+        told.await.unwrap_or(Err(StoreError::Closed))?;
+        match self.known() == known {
+            true => Ok(reply),
+            false => self.submit_here(request).await,
         }
     }
 
