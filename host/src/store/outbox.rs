@@ -5,7 +5,7 @@
 //! partition to another are received in the order in which they were sent. What each does is what the rules do at once where both partitions
 //! have the same owner.
 
-use perennial_core::{ChildCommand, Digest, Failure, Json, Message, Parent, TaskId, TaskRef};
+use perennial_core::{ChildCommand, Failure, Json, Message, Parent, TaskId, TaskRef};
 use serde::{Deserialize, Serialize};
 
 use crate::store::types::{Asker, InstanceKey, NewInstance, NewRequest};
@@ -82,7 +82,7 @@ impl OutboxMessage {
 
     /// The module of what it starts, or may start.
     #[cfg(any(test, feature = "postgres"))]
-    pub(in crate::store) fn module(&self) -> Option<Digest> {
+    pub(in crate::store) fn module(&self) -> Option<perennial_core::Digest> {
         match self {
             Self::Start { new, .. } => new.start.module,
             Self::Await(awaited) => awaited.start.as_ref().ok()?.start.module,

@@ -62,6 +62,7 @@ impl fmt::Display for OwnerNote {
 }
 
 /// What of a hub an owner takes when it begins.
+#[cfg(feature = "postgres")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Share {
     /// All of it, once nobody else owns anything of it.

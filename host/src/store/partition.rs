@@ -111,21 +111,25 @@ impl Partitions {
     }
 
     /// Whether this owner runs the instance with a key.
+    #[cfg(any(test, feature = "postgres"))]
     pub(in crate::store) fn has_key(&self, key: InstanceKey) -> bool {
         self.has(self.of_key(key))
     }
 
     /// Whether this owner runs all of the hub.
+    #[cfg(any(test, feature = "postgres"))]
     pub(crate) fn is_all(&self) -> bool {
         (0..self.count).map(Partition).all(|one| self.has(one))
     }
 
     /// The partition of an id, if it is not one of this owner.
+    #[cfg(any(test, feature = "postgres"))]
     pub(crate) fn elsewhere(&self, id: &str) -> Option<Partition> {
         Some(self.of_id(id)).filter(|of| !self.has(*of))
     }
 
     /// The partition of a key, if it is not one of this owner.
+    #[cfg(any(test, feature = "postgres"))]
     pub(in crate::store) fn elsewhere_key(&self, key: InstanceKey) -> Option<Partition> {
         Some(self.of_key(key)).filter(|of| !self.has(*of))
     }
