@@ -206,6 +206,10 @@ async fn checked(
         );
     }
     settle(shared).await;
+    // No transaction locks rows of two hosts. A server that was killed has forgotten its statistics.
+    let deadlocks = "SELECT sum(deadlocks) FROM pg_stat_database";
+    let deadlocks = cluster.database.lock().unwrap().sql(deadlocks).unwrap();
+    assert_eq!(deadlocks.trim(), "0", "deadlocks in the database");
     let sizes = check(store, shared, replayers).await;
     let client = shared.owner().await;
     client.purge_where(Filter::new()).await.unwrap();

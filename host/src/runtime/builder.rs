@@ -97,8 +97,9 @@ impl HostBuilder {
         self
     }
 
-    /// Makes the [start](Self::start) wait while another process owns the hub, instead of failing. As soon as that process has ended or
-    /// cannot be reached by the database any more, this host takes over. Each new owner that is waited for is given to `told`.
+    /// Makes the [start](Self::start) wait while another process owns the hub, instead of failing. As soon as that process has ended, this host
+    /// takes over. Each new owner that is waited for is given to `told`. Hosts of a hub in PostgreSQL share it, and wait for nobody, unless the
+    /// hub was made by a version whose hubs have one owner.
     ///
     /// ```no_run
     /// # async fn example(store: perennial::Store) -> perennial::Result<()> {
