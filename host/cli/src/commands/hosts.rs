@@ -80,7 +80,10 @@ impl Hosts<'_> {
         let (mut pause, mut said) = (PAUSE, None::<Instant>);
         loop {
             let was_there = self.is_there(hub).await;
-            let started = start(&builder).await;
+            let started = match self.session.has_database() {
+                true => self.stand_by(&builder, hub, meanwhile).await?,
+                false => start(&builder).await,
+            };
             let error = match started {
                 Err(error) if was_there && may_pass(&error) => error,
                 other => return Ok(other?),
@@ -119,6 +122,38 @@ impl Hosts<'_> {
             *meanwhile = Some(opened.serve(self.http, self.clients()?)?);
         }
         Ok(())
+    }
+
+    /// Starts a host of a hub in a database, which several machines use. Hosts share a hub; but one of an earlier format has one owner: while
+    /// that is another host, this one waits for it, and answers requests meanwhile by leaving commands for that one.
+    async fn stand_by(
+        &self,
+        builder: &HostBuilder,
+        hub: &str,
+        meanwhile: &mut Option<Served>,
+    ) -> anyhow::Result<Result<Host>> {
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let builder = builder.clone().standby(move |owner| {
+            // Nobody waits any more.
+            let _ = tell.send(owner.to_owned());
+        });
+        let mut starting = std::pin::pin!(builder.start());
+        let begun = Instant::now();
+        loop {
+            tokio::select! {
+                started = &mut starting => return Ok(started),
+                Some(owner) = told.recv() => {
+                    // A command owns the hub for a moment.
+                    let borrowed = BORROWED_MAX.saturating_sub(begun.elapsed());
+                    if let Ok(started) = tokio::time::timeout(borrowed, &mut starting).await {
+                        return Ok(started);
+                    }
+                    self.serve_meanwhile(meanwhile)?;
+                    let url = meanwhile.as_ref().and_then(|served| served.url.as_deref());
+                    tracing::info!(hub, url, "{owner} runs the task hub; this host waits, and takes over when that one is gone");
+                }
+            }
+        }
     }
 
     /// Deletes a hub that was created for a start that failed, unless it is used meanwhile.
