@@ -287,7 +287,12 @@ fn without_versions(told: &str) -> String {
 
 fn without_bytes(told: &str) -> String {
     let mut told = without_versions(told);
-    for key in ["\"bytes\":", "\"usedBytes\":", "\"freeBytes\":"] {
+    for key in [
+        "\"bytes\":",
+        "\"usedBytes\":",
+        "\"freeBytes\":",
+        "\"processId\":",
+    ] {
         if let Some((before, after)) = told.split_once(key) {
             let rest = after.trim_start_matches(|c: char| c.is_ascii_digit() || "<n>".contains(c));
             told = format!("{before}{key}N{rest}");
@@ -302,7 +307,7 @@ fn without_bytes(told: &str) -> String {
     told
 }
 
-/// What is measured differs from run to run, and what is made up: sizes, ids of executions within other words, and how wide a column is.
+/// What is measured differs from run to run, and what is made up: sizes, numbers of processes, ids of executions within other words, and how wide a column is.
 fn outline(told: &str) -> String {
     let mut lines = Vec::new();
     for line in without_ids(&without_bytes(told)).lines() {

@@ -303,7 +303,7 @@ fn what_programs_read_has_the_shape_that_the_help_tells() {
         hubs
             [{bytes: number, createdTime: text, file: text, taskHub: text}]
         hubs show
-            {bytes: number, createdTime: text, file: text, freeBytes: number, hasGarbage: flag, historyBytes: number, historyEvents: number, historyTurns: number, instances: {Pending: number, Terminated: number}, moduleBytes: number, modules: number, retention: {completed: null, failed: null, terminated: null}, storedModules: number, taskHub: text, usedBytes: number}
+            {bytes: number, createdTime: text, file: text, freeBytes: number, freePartitions: number, hasGarbage: flag, historyBytes: number, historyEvents: number, historyTurns: number, hosts: [], instances: {Pending: number, Terminated: number}, moduleBytes: number, modules: number, partitions: number, retention: {completed: null, failed: null, terminated: null}, storedModules: number, taskHub: text, usedBytes: number, waitingMessages: number}
         hubs set --retain-failed 7d
             {completed: null, failed: number, terminated: null}
         delete-task-hub other --yes

@@ -77,7 +77,10 @@ impl Client {
     /// If the hub does not exist or cannot be read.
     pub async fn hosts(&self) -> Result<HubHosts> {
         if let Some(remote) = self.remote() {
-            return remote.hosts().await;
+            let mut found = remote.hosts().await?;
+            // It says so of the host that answered.
+            found.hosts.iter_mut().for_each(|host| host.is_this = false);
+            return Ok(found);
         }
         if let Some(sharing) = self.read(Reader::sharing).await? {
             let me = self.engine().and_then(|engine| engine.epoch());
