@@ -148,7 +148,7 @@ impl OutsideBackend {
             }
             stopped_since = None;
             let failure = self.wake_owner();
-            if let Some(answer) = self.with_reader(|reader| reader.answer(&token))? {
+            if let Some(answer) = self.0.answer(&token)? {
                 self.0.forget(&token)?;
                 return store::decode(&answer, "an answer").map(Some);
             }
@@ -195,7 +195,7 @@ impl OutsideBackend {
                 Err(StoreError::NotTaken { owner, why })
             }
             // The owner answered just before the withdrawal.
-            Ok(false) => match self.with_reader(|reader| reader.answer(token))? {
+            Ok(false) => match self.0.answer(token)? {
                 Some(answer) => {
                     self.0.forget(token)?;
                     store::decode(&answer, "an answer").map(Some)

@@ -136,6 +136,18 @@ impl Outside {
         }
     }
 
+    /// The answer to a command of this process, if there is one.
+    pub(crate) fn answer(&self, token: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        match &self.commands {
+            // On the connection of the commands: a host that waits for many answers needs no more of them.
+            #[cfg(feature = "postgres")]
+            Commands::Postgres(database) => database.answer(token),
+            Commands::File(_) => self.with_reader(|reader| reader.answer(token)),
+            #[cfg(test)]
+            Commands::Memory(_) => self.with_reader(|reader| reader.answer(token)),
+        }
+    }
+
     /// Withdraws a command of this process that has no answer yet. Returns whether it did: the command then takes no effect.
     pub(crate) fn take_back(&self, token: &str) -> Result<bool, StoreError> {
         match &self.commands {

@@ -66,6 +66,15 @@ impl Outside {
         })
     }
 
+    /// The answer to a command, if there is one.
+    pub(in crate::store) fn answer(&self, token: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let sql = "SELECT answer FROM command WHERE token = $1";
+        self.with(|session| {
+            let row = session.query_opt(sql, &[&token])?;
+            row.map_or(Ok(None), |row| Ok(row.try_get(0)?))
+        })
+    }
+
     /// Withdraws a command without an answer. Returns whether it did.
     pub(in crate::store) fn take_back(&self, token: &str) -> Result<bool, StoreError> {
         let sql = "DELETE FROM command WHERE token = $1 AND answer IS NULL";

@@ -12,8 +12,9 @@ use crate::store::queries::advice::{DatabaseAdvice as Advice, Severity};
 /// The oldest version of a server that has what hubs need.
 const VERSION_MIN: i32 = 120_000;
 
-/// Connections of a host for each hub: its readers, its writer, one that is told of commands, and those of commands beside it.
-const CONNECTIONS_OF_A_HOST: i64 = CONNECTIONS_MAX as i64 + 4;
+/// Connections of a host for each hub: its readers, its writer, one each that is told of commands and of messages, that looks who shares the hub, that
+/// asks other hosts and that reads modules, and those of commands beside it.
+const CONNECTIONS_OF_A_HOST: i64 = CONNECTIONS_MAX as i64 + 8;
 
 /// How far the clocks of a host and of its database may be apart, in milliseconds.
 const CLOCKS_APART_MAX: i64 = 1_000;

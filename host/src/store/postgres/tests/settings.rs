@@ -113,7 +113,7 @@ fn settings_of_a_database_and_of_a_user_are_found_with_what_undoes_them() {
     says(
         &at.finds("connections"),
         Severity::Warning,
-        "a host has up to 12",
+        "a host has up to 16",
         "CONNECTION LIMIT",
     );
 }
