@@ -47,7 +47,7 @@ pub struct HubHost {
     pub lease_age: Option<Duration>,
     /// The transactions that it has committed, if the hub is in a database.
     pub transactions: Option<u64>,
-    /// Whether it is the host of this client; over HTTP, the one that answered.
+    /// Whether it is the host of this client, in the same process. In an answer of the HTTP API, whether it is the host that answered.
     pub is_this: bool,
 }
 
