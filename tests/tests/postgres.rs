@@ -343,3 +343,34 @@ fn what_a_database_lacks_is_said_by_doctor_and_when_a_host_starts() {
         "could not connect to postgres://perennial@/nowhere/none#default",
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_started_on_any_host_after_a_deployment_runs_what_was_deployed() {
+    let Some(database) = database() else { return };
+    let dirs = [DataDir::new(), DataDir::new()];
+    let store = Store::postgres(&database).unwrap();
+    let mut hosts = Vec::new();
+    for dir in &dirs {
+        let store = store.clone().data_dir(dir.path());
+        hosts.push(Host::builder().store(store).start().await.unwrap());
+    }
+    let first = hosts[0].client();
+    divided(&first, &[32, 32]).await;
+    for round in 0..6 {
+        let version = module(["version-one", "version-two"][round % 2]);
+        let digest = version.digest();
+        first.deploy(version).named("versions").await.unwrap();
+        for (at, host) in hosts.iter().enumerate() {
+            // Ids of partitions of both hosts.
+            for n in 0..6 {
+                let (client, id) = (host.client(), format!("{round}-{at}-{n}"));
+                client.start("Ship").id(&id).await.unwrap();
+                let status = client.status(&id).await.unwrap().unwrap();
+                assert_eq!(status.module, Some(digest), "{id}");
+            }
+        }
+    }
+    for host in hosts {
+        host.shut_down().await;
+    }
+}

@@ -141,6 +141,7 @@ impl Change {
             Self::Rewind(commit) => !commit.starts.is_empty(),
             Self::All(changes) => changes.iter().any(Self::starts),
             Self::IfRun { then, .. } => then.starts(),
+            Self::Answer(Reply::Refused { .. }) => true,
             _ => false,
         }
     }

@@ -81,7 +81,7 @@ impl Engine {
             let subject = request.subject();
             let elsewhere = subject.and_then(|id| self.hub.partitions.elsewhere(id));
             let result = match elsewhere {
-                None => self.submit_knowing(request.clone()).await,
+                None => self.submit_knowing(&request).await,
                 Some(to) => self.forward(to, request.clone()).await,
             };
             match result {
@@ -95,20 +95,20 @@ impl Engine {
 
     /// Carries out a request here. It is refused only by names and settings that no other host has changed by then, which a transaction finds
     /// out: what is accepted is in one anyway.
-    async fn submit_knowing(self: &Arc<Self>, request: Request) -> Result<Reply, StoreError> {
-        let known = self.known();
+    async fn submit_knowing(self: &Arc<Self>, request: &Request) -> Result<Reply, StoreError> {
         let reply = self.submit_here(request.clone()).await?;
         if !matches!(reply, Reply::Refused { .. }) {
             return Ok(reply);
         }
         let (tell, told) = tokio::sync::oneshot::channel();
-        let nothing = Change::Beats(Vec::new());
-        self.write_later(nothing, move |_, result| drop(tell.send(result.map(drop))))
+        let refused = Change::Answer(reply.clone());
+        self.write_later(refused, move |_, result| drop(tell.send(result.map(drop))))
             .await;
-        told.await.unwrap_or(Err(StoreError::Closed))?;
-        match self.known() == known {
-            true => Ok(reply),
-            false => self.submit_here(request).await,
+        match told.await.unwrap_or(Err(StoreError::Closed)) {
+            Ok(()) => Ok(reply),
+            // It went by what another host has changed.
+            Err(StoreError::Conflict) => self.submit_here(request.clone()).await,
+            Err(error) => Err(error),
         }
     }
 

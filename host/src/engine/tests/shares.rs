@@ -48,28 +48,3 @@ impl Host<'_> {
         self.engines.iter().find(runs).unwrap()
     }
 }
-
-/// The id of the instance that a request is about.
-pub(super) fn id_of(request: &Request) -> Option<&str> {
-    match request {
-        Request::Start(start)
-        | Request::StartLimited { start, .. }
-        | Request::StartFor { start, .. } => Some(&start.id),
-        Request::RaiseEvent { id, .. }
-        | Request::Terminate { id, .. }
-        | Request::Cancel { id, .. }
-        | Request::Suspend { id, .. }
-        | Request::Resume { id, .. }
-        | Request::SetTags { id, .. }
-        | Request::PurgeId(id)
-        | Request::IfRun { id, .. } => Some(id),
-        Request::Rewind(rewind)
-        | Request::RewindAll(rewind)
-        | Request::RewindForgetting { rewind, .. } => Some(&rewind.id),
-        // A restart under another id is the start of an instance with that.
-        Request::Restart(restart) => Some(restart.new_id.as_ref().unwrap_or(&restart.id)),
-        Request::Ask(ask) => Some(&ask.instance),
-        Request::Remote(request) => id_of(request),
-        _ => None,
-    }
-}

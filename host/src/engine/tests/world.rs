@@ -15,7 +15,7 @@ pub(crate) use super::doings::*;
 pub(crate) use super::guests::*;
 pub(crate) use super::logic::*;
 use super::places::{a_place, like};
-use super::shares::{Others, id_of};
+use super::shares::Others;
 use crate::engine::clock::{Clock, SimClock};
 use crate::engine::executor::Executor;
 use crate::engine::spans::SpanSink;
@@ -370,7 +370,7 @@ impl Host<'_> {
             start @ Request::Start(_) if self.world.remote => Request::Remote(Box::new(start)),
             other => other,
         };
-        let engine = match id_of(&request) {
+        let engine = match request.subject() {
             Some(id) => self.of(id),
             None => &self.engine,
         };
