@@ -19,6 +19,7 @@ mod record;
 mod tampered;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -31,7 +32,7 @@ use tokio::sync::watch;
 
 use hosts::Cluster;
 use load::{Load, Shared, settle};
-use record::{Record, Seen};
+use record::{Asked, Record, Seen};
 
 /// Rounds of a usual run, which has each fault once, and of a long one.
 const ROUNDS: (u64, u64) = (8, 300);
@@ -177,11 +178,39 @@ async fn check(
     }
     assert!(
         problems.is_empty(),
-        "{} problems:\n{}\n{record:#?}",
+        "{} problems:\n{}",
         problems.len(),
-        problems.join("\n")
+        problems
+            .iter()
+            .map(|problem| told(problem, &record, &seen))
+            .collect::<Vec<_>>()
+            .join("\n")
     );
     (seen.instances.len(), seen.attempts.len())
+}
+
+/// A problem, with what was asked of the instance that it names first, and what became of that.
+fn told(problem: &str, record: &Record, seen: &Seen) -> String {
+    let id = problem.split(':').next().unwrap_or_default();
+    let mut told = problem.to_owned();
+    for asked in record.asked.iter().filter(|asked| asked.id == id) {
+        let Asked {
+            what,
+            said,
+            outcome,
+            from,
+            to,
+            ..
+        } = asked;
+        write!(told, "\n    {from} to {to}: {what:?} {said:?}: {outcome:?}").unwrap();
+    }
+    if let Some(instance) = seen.instances.get(id) {
+        write!(told, "\n    {:?}", instance.status).unwrap();
+        for event in &instance.history {
+            write!(told, "\n    {event:?}").unwrap();
+        }
+    }
+    told
 }
 
 /// Lets everything end, checks it, and leaves an empty hub.

@@ -4,12 +4,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
-use perennial::{Client, InstanceStatus, Status};
+use perennial::{Client, CommandOutcome, InstanceStatus, Status};
 use perennial_tests::Dice;
 use serde_json::json;
 use tokio::sync::watch;
 
 use crate::check::{EVENT, waits};
+use crate::now;
 use crate::record::{Asked, Outcome, Record, What};
 
 /// Events that each counter waits for: more than the load sends it.
@@ -121,23 +122,20 @@ impl Load {
     }
 
     /// Sends a request, and records it with its answer.
-    async fn ask<T, F>(
+    async fn ask<T>(
         &mut self,
         id: &str,
         what: What,
         said: &str,
-        send: impl FnOnce(Client) -> F,
-    ) -> Outcome
-    where
-        F: Future<Output = perennial::Result<T>>,
-    {
+        send: impl AsyncFnOnce(Client) -> perennial::Result<T>,
+    ) -> Outcome {
         let client = loop {
             match (self.shared.reach)(self.dice.roll(8)) {
                 Some(client) => break client,
                 None => tokio::time::sleep(Duration::from_millis(10)).await,
             }
         };
-        let begun = Instant::now();
+        let (begun, from) = (Instant::now(), now());
         let answer = tokio::time::timeout(ANSWER_MAX, send(client)).await;
         let answer =
             answer.unwrap_or_else(|_| panic!("{what:?} of {id} had no answer in {ANSWER_MAX:?}"));
@@ -157,6 +155,8 @@ impl Load {
             what,
             said: said.to_owned(),
             outcome,
+            from,
+            to: now(),
         });
         outcome
     }
@@ -238,31 +238,36 @@ impl Load {
             };
             command.await
         };
-        self.command(&id, what, &reason, send).await;
+        self.command(&id, what, &reason, send, is_changed).await;
     }
 
-    /// A command that may leave everything as it is. Then it is as one that was refused.
-    async fn command<F>(
+    /// A command that may leave everything as it is, as `changes` finds in the answer. Then it is as one that was refused.
+    async fn command<T, F>(
         &mut self,
         id: &str,
         what: What,
         reason: &str,
         send: impl FnOnce(Client) -> F,
-    ) where
-        F: Future<Output = perennial::Result<perennial::CommandOutcome>>,
+        changes: impl FnOnce(&T) -> bool,
+    ) -> Outcome
+    where
+        F: Future<Output = perennial::Result<T>>,
     {
-        let changed = Arc::new(Mutex::new(true));
-        let seen = Arc::clone(&changed);
-        let outcome = self.ask(id, what, reason, |client| async move {
+        let mut changed = true;
+        let outcome = self.ask(id, what, reason, async |client| {
             let answer = send(client).await;
-            *seen.lock().unwrap() = answer.as_ref().map_or(true, |outcome| outcome.is_changed());
+            changed = answer.as_ref().map_or(true, changes);
             answer
         });
-        if outcome.await == Outcome::Done && !*changed.lock().unwrap() {
+        let outcome = outcome.await;
+        if outcome == Outcome::Done && !changed {
             let mut record = self.shared.record.lock().unwrap();
             let mut asked = record.asked.iter_mut().rev();
-            asked.find(|asked| asked.said == reason).unwrap().outcome = Outcome::Refused;
+            let asked = asked.find(|asked| asked.id == id && asked.what == what);
+            asked.unwrap().outcome = Outcome::Refused;
+            return Outcome::Refused;
         }
+        outcome
     }
 
     async fn terminate(&mut self) {
@@ -273,7 +278,8 @@ impl Load {
         let (to, said) = (id.clone(), reason.clone());
         self.own[n].is_over = true;
         let send = |client: Client| async move { client.terminate(&to, Some(&said)).await };
-        self.command(&id, What::Terminate, &reason, send).await;
+        self.command(&id, What::Terminate, &reason, send, is_changed)
+            .await;
     }
 
     /// Mends what an instance failed for, and rewinds it.
@@ -297,10 +303,17 @@ impl Load {
         let id = self.own[n].id.clone();
         let to = id.clone();
         let send = |client: Client| async move { client.purge(&to).await };
-        if self.ask(&id, What::Purge, "", send).await.is_possible() {
+        // Nothing is deleted where nothing is: it may have been asked to start and not have begun.
+        let deletes = |deleted: &u64| *deleted > 0;
+        let outcome = self.command(&id, What::Purge, "", send, deletes).await;
+        if outcome.is_possible() {
             self.own.swap_remove(n);
         }
     }
+}
+
+fn is_changed(outcome: &CommandOutcome) -> bool {
+    outcome.is_changed()
 }
 
 /// Lets all instances go on, until all have ended.

@@ -54,6 +54,10 @@ pub(crate) struct Asked {
     /// The name of the orchestration that was started; or the reason, which no other request has.
     pub(crate) said: String,
     pub(crate) outcome: Outcome,
+    /// When it was sent, in milliseconds since 1970.
+    pub(crate) from: u64,
+    /// When it was answered, in milliseconds since 1970.
+    pub(crate) to: u64,
 }
 
 /// All requests, those to one instance in their order; and when a host was stopped that ran on after it.

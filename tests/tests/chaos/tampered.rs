@@ -209,6 +209,8 @@ impl Record {
             what,
             said: said.to_owned(),
             outcome: Outcome::Done,
+            from: 0,
+            to: 0,
         });
     }
 }
