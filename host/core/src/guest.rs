@@ -123,7 +123,7 @@ pub struct Cancellation {
 }
 
 /// What a guest answers to the events of a turn.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Answer {
     /// Its actions, in order.
     pub actions: Vec<Action>,
@@ -132,7 +132,7 @@ pub struct Answer {
 }
 
 /// How a turn ended for the guest.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum Ending {
     /// The guest waits.
     Waiting(Waiting),
@@ -203,7 +203,7 @@ fn may_be_among(names: &[String], name: &str) -> bool {
 }
 
 /// What a guest can ask for.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum Action {
     /// Runs an activity.
     CallActivity(ActivityCall),
@@ -274,7 +274,7 @@ pub enum Action {
 }
 
 /// See [`Action::SendRequest`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct OutgoingRequest {
     /// The id of the new task, which waits for the answer.
     pub task: TaskId,
@@ -287,7 +287,7 @@ pub struct OutgoingRequest {
 }
 
 /// See [`Action::CallActivity`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ActivityCall {
     /// The id of the new task.
     pub task: TaskId,
@@ -304,7 +304,7 @@ pub struct ActivityCall {
 }
 
 /// What a call of an activity may choose beyond its retry policy and its time limit. The default is what every call of contract 0.1 has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct CallOptions {
     /// An attempt that sent no heartbeat for so long fails.
     pub heartbeat_timeout: Option<Millis>,
@@ -320,7 +320,7 @@ impl CallOptions {
 }
 
 /// See [`Action::CallChild`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ChildCall {
     /// The id of the new task.
     pub task: TaskId,
@@ -341,7 +341,7 @@ pub struct ChildCall {
 }
 
 /// When a timer comes due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum TimerDue {
     /// At this time of the guest, which counts as a span from the time of the turn on. All that contract 0.1 can say.
     GuestTime(Timestamp),
@@ -363,7 +363,7 @@ pub struct InstanceOptions {
 }
 
 /// See [`Action::Describe`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct CallDetails {
     /// The task of the call, or the number of the sent event, which counts with those of tasks.
     pub task: TaskId,
@@ -374,7 +374,7 @@ pub struct CallDetails {
 }
 
 /// See [`Action::SendEvent`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct OutgoingEvent {
     /// The id of the receiving instance.
     pub instance_id: String,

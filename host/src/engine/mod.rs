@@ -317,7 +317,7 @@ impl Engine {
                 config.workers,
                 config.quotas.activities_per_module,
             ),
-            remote: Remote::default(),
+            remote: Remote::new(hub.epoch),
             work: WorkQueue::default(),
             requests: Requests::default(),
             pace: Pace::default(),

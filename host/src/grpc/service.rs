@@ -235,7 +235,7 @@ impl TaskHubSidecarService for Service {
         &self,
         request: Request<wire::ActivityResponse>,
     ) -> Answer<wire::CompleteTaskResponse> {
-        workers::complete_activity(self.engine()?, &self.workers, request.into_inner());
+        workers::complete_activity(self.engine()?, &self.workers, request.into_inner()).await?;
         Ok(Response::new(wire::CompleteTaskResponse {}))
     }
 
@@ -243,7 +243,8 @@ impl TaskHubSidecarService for Service {
         &self,
         request: Request<wire::OrchestratorResponse>,
     ) -> Answer<wire::CompleteTaskResponse> {
-        workers::complete_orchestration(self.engine()?, &self.workers, request.into_inner());
+        workers::complete_orchestration(self.engine()?, &self.workers, request.into_inner())
+            .await?;
         Ok(Response::new(wire::CompleteTaskResponse {}))
     }
 
@@ -252,7 +253,7 @@ impl TaskHubSidecarService for Service {
         request: Request<wire::AbandonActivityTaskRequest>,
     ) -> Answer<wire::AbandonActivityTaskResponse> {
         let token = request.into_inner().completion_token;
-        workers::abandon(self.engine()?, &self.workers, Callee::Activity, &token);
+        workers::abandon(self.engine()?, &self.workers, Callee::Activity, token).await?;
         Ok(Response::new(wire::AbandonActivityTaskResponse {}))
     }
 
@@ -261,7 +262,7 @@ impl TaskHubSidecarService for Service {
         request: Request<wire::AbandonOrchestrationTaskRequest>,
     ) -> Answer<wire::AbandonOrchestrationTaskResponse> {
         let token = request.into_inner().completion_token;
-        workers::abandon(self.engine()?, &self.workers, Callee::Orchestration, &token);
+        workers::abandon(self.engine()?, &self.workers, Callee::Orchestration, token).await?;
         Ok(Response::new(wire::AbandonOrchestrationTaskResponse {}))
     }
 

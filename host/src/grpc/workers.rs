@@ -1,7 +1,8 @@
 //! The calls of remote workers: the stream of work items that each of them holds, and their answers.
 //!
 //! Invariants: an item whose stream ends is given back; an answer counts only for the item that its token names, and only while that item
-//! is out. Answers to other tokens are accepted and change nothing, since a worker cannot know what became of its item.
+//! is out. Answers to other tokens are accepted and change nothing, since a worker cannot know what became of its item. One that names an item
+//! of another host of the hub is passed on to that.
 
 mod items;
 mod parts;
@@ -16,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tonic::{Request, Status};
 
 use crate::engine::Engine;
+use crate::engine::remote::lending::HostMessage;
 use crate::engine::remote::{Connection, Filter, NameFilter, Offer, WorkItem};
 use crate::grpc::from_wire;
 use crate::grpc::generated as wire;
@@ -101,13 +103,16 @@ fn streaming(
     let (connection, items) = engine.connect(offer);
     let connection = Arc::new(connection);
     let (stop, stops) = watch::channel(false);
+    let id = workers.stream();
     tokio::spawn(look_after(
         Arc::clone(engine),
+        Arc::clone(workers),
+        id,
         Arc::downgrade(&connection),
         stop,
     ));
     Ok(Streaming {
-        id: workers.stream(),
+        id,
         engine: Arc::clone(engine),
         workers: Arc::clone(workers),
         _connection: connection,
@@ -120,7 +125,13 @@ fn streaming(
 }
 
 /// Looks after a stream also while its worker takes nothing from it.
-async fn look_after(engine: Arc<Engine>, connection: Weak<Connection>, stop: watch::Sender<bool>) {
+async fn look_after(
+    engine: Arc<Engine>,
+    workers: Arc<Workers>,
+    id: StreamId,
+    connection: Weak<Connection>,
+    stop: watch::Sender<bool>,
+) {
     loop {
         tokio::time::sleep(LOOK).await;
         let Some(connection) = connection.upgrade() else {
@@ -131,6 +142,8 @@ async fn look_after(engine: Arc<Engine>, connection: Weak<Connection>, stop: wat
             return;
         }
         connection.expire();
+        // Answers may have come by way of other hosts.
+        workers.retain(id, |token| engine.item_is_out(token));
     }
 }
 
@@ -253,51 +266,97 @@ fn name(request: &Request<wire::GetWorkItemsRequest>) -> String {
 }
 
 /// Takes the answer to a turn.
-pub(in crate::grpc) fn complete_orchestration(
+pub(in crate::grpc) async fn complete_orchestration(
     engine: &Arc<Engine>,
     workers: &Workers,
     response: wire::OrchestratorResponse,
-) {
+) -> Result<(), Status> {
     #[allow(
         deprecated,
         reason = "workers of some versions still send answers in parts"
     )]
     let is_partial = response.is_partial;
     let token = response.completion_token;
+    if let Some(host) = engine.host_of_token(&token) {
+        if is_partial {
+            return Err(Status::failed_precondition(
+                "this part of an answer belongs to an item of another host, which takes answers in parts only itself; let the worker and that host talk without a load balancer in between, or use a later version of the SDK",
+            ));
+        }
+        let message = match response.requires_history {
+            true => HostMessage::GivenBack { token },
+            false => HostMessage::TurnAnswered {
+                token,
+                answer: Box::new(from_wire::answer(response.actions, response.custom_status)),
+            },
+        };
+        return tell(engine, host, message).await;
+    }
     if is_partial {
-        return workers.keep(&token, response.actions);
+        workers.keep(&token, response.actions);
+        return Ok(());
     }
     let answer = match workers.take(Callee::Orchestration, &token) {
-        Part::NotOut => return,
+        Part::NotOut => return Ok(()),
         Part::TooLarge => from_wire::refused(parts::too_large()),
         Part::Actions(mut actions) => {
             if response.requires_history {
                 engine.abandoned(&token);
-                return;
+                return Ok(());
             }
             actions.extend(response.actions);
             from_wire::answer(actions, response.custom_status)
         }
     };
     engine.orchestration_answered(&token, answer);
+    Ok(())
 }
 
 /// Takes the outcome of an activity.
-pub(in crate::grpc) fn complete_activity(
+pub(in crate::grpc) async fn complete_activity(
     engine: &Arc<Engine>,
     workers: &Workers,
     response: wire::ActivityResponse,
-) {
+) -> Result<(), Status> {
     let token = response.completion_token.clone();
+    if let Some(host) = engine.host_of_token(&token) {
+        let outcome = from_wire::outcome(response);
+        return tell(
+            engine,
+            host,
+            HostMessage::ActivityAnswered { token, outcome },
+        )
+        .await;
+    }
     if workers.take(Callee::Activity, &token) != Part::NotOut {
         engine.activity_answered(&token, from_wire::outcome(response));
     }
+    Ok(())
 }
 
 /// A worker gives an item back.
-pub(in crate::grpc) fn abandon(engine: &Arc<Engine>, workers: &Workers, of: Callee, token: &str) {
-    if workers.take(of, token) != Part::NotOut {
-        engine.abandoned(token);
+pub(in crate::grpc) async fn abandon(
+    engine: &Arc<Engine>,
+    workers: &Workers,
+    of: Callee,
+    token: String,
+) -> Result<(), Status> {
+    if let Some(host) = engine.host_of_token(&token) {
+        return tell(engine, host, HostMessage::GivenBack { token }).await;
+    }
+    if workers.take(of, &token) != Part::NotOut {
+        engine.abandoned(&token);
+    }
+    Ok(())
+}
+
+/// Tells another host what became of its item. One that is gone waits for nothing.
+async fn tell(engine: &Arc<Engine>, host: i64, message: HostMessage) -> Result<(), Status> {
+    match engine.tell_host(host, message).await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Status::unavailable(format!(
+            "the host whose item this is could not be told of the answer: {error}; send it again"
+        ))),
     }
 }
 

@@ -111,6 +111,11 @@ pub(crate) trait Ownership: Send + Sync {
         WereRunning::default()
     }
 
+    /// Writes which remote workers are connected to this owner, by their numbers here, in place of those before.
+    fn offer(&mut self, _workers: &[(u64, String)]) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Gives partitions away: to an owner, or to nobody. The caller has stopped to use them.
     fn give(&mut self, _which: &[Partition], _to: Option<i64>) -> Result<(), StoreError> {
         Ok(())
@@ -134,6 +139,19 @@ pub(crate) struct Members {
     pub(crate) owners: Vec<Member>,
     /// Partitions that nobody has.
     pub(crate) free: Vec<Partition>,
+    /// Remote workers that are connected to the other owners.
+    pub(crate) workers: Vec<OfferedWorker>,
+}
+
+/// A remote worker that is connected to another owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OfferedWorker {
+    /// The epoch of that owner.
+    pub(crate) host: i64,
+    /// The number of the worker there.
+    pub(crate) number: u64,
+    /// What it offers, as that owner has written it.
+    pub(crate) offer: String,
 }
 
 /// An owner among several.

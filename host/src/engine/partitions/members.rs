@@ -36,6 +36,8 @@ pub(in crate::engine) struct Pace {
 #[derive(Default)]
 struct PaceState {
     stopped: bool,
+    /// A look is due now.
+    due: bool,
     soon: u32,
 }
 
@@ -50,8 +52,18 @@ impl Pace {
         };
         let waited = self
             .changed
-            .wait_timeout_while(state, wait, |state| !state.stopped);
-        !waited.unwrap_or_else(PoisonError::into_inner).0.stopped
+            .wait_timeout_while(state, wait, |state| !state.stopped && !state.due);
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.due = false;
+        !state.stopped
+    }
+
+    /// Lets the thread look now.
+    pub(in crate::engine) fn soon(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.due = true;
+        drop(state);
+        self.changed.notify_all();
     }
 
     /// Ends [`Engine::share`].
@@ -121,6 +133,7 @@ impl Engine {
             // The next transaction tells.
             return Ok(false);
         };
+        self.share_workers(&members)?;
         let runs = self.partitions();
         // Whatever broke off before: what this host has it must run, and nothing else.
         let others: Vec<Partition> = runs
@@ -181,7 +194,7 @@ impl Engine {
         self.with_owner(|owner| owner.look())
     }
 
-    pub(super) fn with_owner<T>(
+    pub(in crate::engine) fn with_owner<T>(
         &self,
         ask: impl FnOnce(&mut dyn crate::store::Ownership) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {

@@ -85,6 +85,7 @@ mod tests {
             me,
             owners: owners.collect(),
             free: next.collect(),
+            workers: Vec::new(),
         }
     }
 

@@ -25,6 +25,8 @@ pub(crate) enum Work {
     Turn(InstanceKey),
     /// An attempt of an activity.
     Activity(AttemptKey),
+    /// An item of another host, by its number here.
+    Lent(Callee, u64),
 }
 
 impl Work {
@@ -32,6 +34,7 @@ impl Work {
         match self {
             Self::Turn(_) => Callee::Orchestration,
             Self::Activity(_) => Callee::Activity,
+            Self::Lent(callee, _) => callee,
         }
     }
 }
@@ -82,6 +85,8 @@ pub(crate) struct Sent {
 #[derive(Debug)]
 struct Stream<S> {
     offer: Offer,
+    /// Whether the worker is connected to this host, and not to another host of the hub.
+    is_here: bool,
     /// Items of orchestrations and of activities that it has room for.
     free: [u32; 2],
     out: BTreeSet<Token>,
@@ -157,12 +162,19 @@ impl<S: Clone> Dispatcher<S> {
         self.next
     }
 
-    /// Adds a worker.
-    pub(crate) fn connect(&mut self, offer: Offer, send: S, now: Timestamp) -> StreamId {
+    /// Adds a worker, which is connected to this host or to another.
+    pub(crate) fn connect(
+        &mut self,
+        offer: Offer,
+        is_here: bool,
+        send: S,
+        now: Timestamp,
+    ) -> StreamId {
         let id = StreamId(self.number());
         let free = [offer.orchestrations_max, offer.activities_max];
         let stream = Stream {
             offer,
+            is_here,
             free,
             out: BTreeSet::new(),
             send,
@@ -218,10 +230,12 @@ impl<S: Clone> Dispatcher<S> {
             .filter(|(id, stream)| {
                 let filter = filter(&stream.offer, callee);
                 stream.free[lane] > 0
+                    // What another host has sent goes to no third one.
+                    && (stream.is_here || !matches!(work, Work::Lent(..)))
                     && filter.matches(&wanted.name, wanted.version.as_deref())
                     && may(**id)
             })
-            .max_by_key(|(_, stream)| stream.free[lane])
+            .max_by_key(|(_, stream)| (stream.is_here, stream.free[lane]))
             .map(|(id, _)| *id);
         let Some(id) = best else {
             self.wait(work, wanted);
@@ -301,10 +315,26 @@ impl<S: Clone> Dispatcher<S> {
         out.sent.as_ref().map(|sent| sent.at)
     }
 
-    /// The numbers of workers, of items that they have, and of works that wait for a worker.
+    /// The numbers of workers that are connected here, and of works of this host that workers have, and that wait for one.
     pub(crate) fn counts(&self) -> (usize, usize, usize) {
-        let sent = self.out.values().filter(|out| out.sent.is_some());
-        (self.streams.len(), sent.count(), self.waiting_at.len())
+        let own = |work: &Work| !matches!(work, Work::Lent(..));
+        let sent = self.out.values();
+        let sent = sent.filter(|out| out.sent.is_some() && own(&out.work));
+        let waiting = self.waiting_at.keys().filter(|work| own(work));
+        let here = self.streams.values().filter(|stream| stream.is_here);
+        (here.count(), sent.count(), waiting.count())
+    }
+
+    /// What the workers that are connected to this host offer.
+    pub(crate) fn offers(&self) -> Vec<(StreamId, &Offer)> {
+        let here = self.streams.iter().filter(|(_, stream)| stream.is_here);
+        here.map(|(id, stream)| (*id, &stream.offer)).collect()
+    }
+
+    /// What was sent under a token, and when the host gives up on the answer.
+    pub(crate) fn sent(&self, token: Token) -> Option<(&Sent, Timestamp)> {
+        let out = self.out.get(&token)?;
+        out.sent.as_ref().map(|sent| (sent, out.deadline))
     }
 
     /// Gives the credit of an item back. `None` if the token is not known.

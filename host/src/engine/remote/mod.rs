@@ -7,6 +7,7 @@
 //! every other answer changes nothing. A worker that is lost loses nothing: what it had goes to the next one.
 
 pub(crate) mod dispatch;
+pub(crate) mod lending;
 pub(crate) mod report;
 
 use std::collections::{BTreeSet, HashMap};
@@ -19,6 +20,7 @@ use tokio::sync::mpsc;
 use crate::engine::Engine;
 use crate::engine::locks::{Guard, OrderedMutex, rank};
 use crate::engine::remote::dispatch::{Dispatcher, Sent, StreamId, Token, Wanted, Work};
+use crate::engine::remote::lending::{HostMessage, Lending};
 use crate::engine::remote::report::RemoteWorkers;
 use crate::engine::tasks::ready::{AttemptKey, Ready};
 use crate::engine::tasks::timers::Due;
@@ -55,7 +57,7 @@ const ABANDONED: Millis = Millis(1_000);
 const ABANDONED_MAX: Millis = Millis(30_000);
 
 /// What a worker offers to run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Offer {
     /// Its name, for people.
     pub(crate) worker: String,
@@ -70,7 +72,7 @@ pub(crate) struct Offer {
 }
 
 /// Which names a worker runs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Filter {
     /// Every name.
     All,
@@ -125,7 +127,7 @@ pub(crate) struct OrchestrationItem {
 }
 
 /// An attempt of an activity.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ActivityItem {
     pub(crate) token: String,
     pub(crate) name: String,
@@ -139,7 +141,7 @@ pub(crate) struct ActivityItem {
 }
 
 /// The answer of a worker to a turn.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct RemoteAnswer {
     pub(crate) answer: Answer,
     /// External events that continue-as-new carries over, by name and payload. The engine finds their numbers.
@@ -177,7 +179,8 @@ type Send = mpsc::UnboundedSender<WorkItem>;
 /// The remote workers of an engine.
 pub(crate) struct Remote {
     state: OrderedMutex<State, { rank::REMOTE }>,
-    /// Part of each token, so that no answer to an item of an earlier host is taken for one of this.
+    /// Part of each token, so that no answer to an item of an earlier host is taken for one of this: by what the hub knows this host, if it
+    /// knows several.
     host: u64,
 }
 
@@ -188,6 +191,7 @@ struct State {
     attempts: HashMap<Token, (Ready, Timestamp)>,
     /// Names that workers have run, which the hub has too.
     known: WorkerNames,
+    lending: Lending,
 }
 
 /// Maximum number of names that are remembered.
@@ -210,16 +214,16 @@ impl State {
     }
 }
 
-impl Default for Remote {
-    fn default() -> Self {
+impl Remote {
+    /// Without workers; of the host that the hub knows by this number, if it knows several.
+    pub(in crate::engine) fn new(epoch: Option<i64>) -> Self {
+        let random = || uuid::Uuid::new_v4().as_u64_pair().0;
         Self {
             state: OrderedMutex::default(),
-            host: uuid::Uuid::new_v4().as_u64_pair().0,
+            host: epoch.map_or_else(random, i64::cast_unsigned),
         }
     }
-}
 
-impl Remote {
     fn state(&self) -> Guard<'_, State, { rank::REMOTE }> {
         self.state.lock()
     }
@@ -230,10 +234,15 @@ impl Remote {
     }
 
     fn token(&self, text: &str) -> Option<Token> {
-        let (host, number) = text.split_once('-')?;
-        let is_ours = u64::from_str_radix(host, 16) == Ok(self.host);
-        is_ours.then_some(Token(number.parse().ok()?))
+        let (host, number) = parts(text)?;
+        (host == self.host).then_some(Token(number))
     }
+}
+
+/// The host and the number of a token.
+fn parts(token: &str) -> Option<(u64, u64)> {
+    let (host, number) = token.split_once('-')?;
+    Some((u64::from_str_radix(host, 16).ok()?, number.parse().ok()?))
 }
 
 /// A connected worker. Dropping it is the loss of the worker.
@@ -245,22 +254,14 @@ pub(crate) struct Connection {
 impl Connection {
     /// Gives up on items whose time is over. To be called from time to time.
     pub(crate) fn expire(&self) {
-        let engine = &self.engine;
-        let now = engine.clock.now();
-        let overdue = engine.remote.state().dispatcher.overdue(self.id, now);
-        for token in overdue {
-            engine.item_overdue(token);
-        }
+        self.engine.expire(self.id);
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        let engine = &self.engine;
-        let lost = engine.remote.state().dispatcher.disconnect(self.id);
-        for (token, work) in lost {
-            engine.item_lost(token, work);
-        }
+        self.engine.disconnect(self.id);
+        self.engine.pace.soon();
     }
 }
 
@@ -282,13 +283,34 @@ impl Engine {
                 self.learn_names(callee, names.iter().map(|one| one.name.as_str()));
             }
         }
-        let id = self.remote.state().dispatcher.connect(offer, send, now);
+        let mut state = self.remote.state();
+        let id = state.dispatcher.connect(offer, true, send, now);
+        drop(state);
         self.fill_workers();
+        // The other hosts learn of it.
+        self.pace.soon();
         let connection = Connection {
             engine: Arc::clone(self),
             id,
         };
         (connection, receive)
+    }
+
+    /// Removes a worker, and loses what it had.
+    fn disconnect(self: &Arc<Self>, id: StreamId) {
+        let lost = self.remote.state().dispatcher.disconnect(id);
+        for (token, work) in lost {
+            self.item_lost(token, work);
+        }
+    }
+
+    /// Gives up on items of a worker whose time is over.
+    fn expire(self: &Arc<Self>, id: StreamId) {
+        let now = self.clock.now();
+        let overdue = self.remote.state().dispatcher.overdue(id, now);
+        for token in overdue {
+            self.item_overdue(token);
+        }
     }
 
     /// The workers that are connected, and what waits for one.
@@ -356,8 +378,15 @@ impl Engine {
         drop(state);
         let counts = match out {
             Some(out) if out.wanted => {
-                if let Work::Turn(key) = out.work {
-                    self.put_item_end(key, token, end);
+                match (out.work, end) {
+                    (Work::Turn(key), end) => self.put_item_end(key, token, end),
+                    (Work::Lent(_, number), ItemEnd::Answered(answer)) => {
+                        self.lent_is_over(number, |token| HostMessage::TurnAnswered {
+                            token,
+                            answer,
+                        });
+                    }
+                    (Work::Lent(..) | Work::Activity(_), _) => {}
                 }
                 true
             }
@@ -381,6 +410,13 @@ impl Engine {
         let attempt = state.attempts.remove(&token);
         drop(state);
         let counts = match (out, attempt) {
+            (Some(out), _) if let (Work::Lent(_, number), true) = (out.work, out.wanted) => {
+                self.lent_is_over(number, |token| HostMessage::ActivityAnswered {
+                    token,
+                    outcome,
+                });
+                true
+            }
             (Some(out), Some((ready, started_at))) if out.wanted => {
                 if outcome.is_ok() {
                     self.learn_names(Callee::Activity, [ready.name.as_str()]);
@@ -405,7 +441,10 @@ impl Engine {
             return false;
         };
         let attempt = state.attempts.remove(&token);
-        if out.wanted {
+        if let (Work::Lent(_, number), true) = (out.work, out.wanted) {
+            drop(state);
+            self.lent_is_over(number, |token| HostMessage::GivenBack { token });
+        } else if out.wanted {
             let spans = (ABANDONED, ABANDONED_MAX);
             let wait = state.dispatcher.abandoned(out.work, out.stream, now, spans);
             drop(state);
@@ -419,7 +458,7 @@ impl Engine {
                     self.push_remote(ready);
                     self.timers.again_in(wait, key, Due::Activity(task));
                 }
-                (Work::Activity(_), None) => {}
+                (Work::Activity(_), None) | (Work::Lent(..), _) => {}
             }
         } else {
             drop(state);
@@ -453,6 +492,10 @@ impl Engine {
         let (key, task) = match work {
             Work::Turn(key) => (key, None),
             Work::Activity((key, task)) => (key, Some(task)),
+            // Its host counts it.
+            Work::Lent(_, number) => {
+                return self.lent_is_over(number, |token| HostMessage::Lost { token });
+            }
         };
         let was = WasRunning {
             key,
@@ -494,6 +537,7 @@ impl Engine {
             match work {
                 Work::Turn(key) => self.wake(key),
                 Work::Activity(place) => self.start_remote(place),
+                Work::Lent(_, number) => self.start_lent(number),
             }
         }
     }

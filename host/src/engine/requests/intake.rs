@@ -126,6 +126,10 @@ impl Engine {
                 Request::Start(start) => return self.start_instance(start, true).await,
                 other => Request::Remote(Box::new(other)),
             },
+            Request::ToHost(to) if self.is_told(&to) => {
+                Arc::clone(self).hear(*to).await;
+                return Ok(Reply::Done);
+            }
             steps if takes_steps(&steps) => {
                 let engine = Arc::clone(self);
                 let steps = move || carry_out(&engine, steps, None);
@@ -317,6 +321,7 @@ impl Engine {
             }
             let mut answers = Vec::with_capacity(commands.len());
             for (token, body) in commands {
+                let mut told_by_host = None;
                 let change = match store::decode::<Request>(&body, "a command") {
                     Ok(several) if self.is_shared() && several.is_several() => {
                         all_told(&mut answers).await?;
@@ -338,6 +343,10 @@ impl Engine {
                             Err(error) => return Err(error),
                         }
                     }
+                    Ok(Request::ToHost(to)) if self.is_told(&to) => {
+                        told_by_host = Some(*to);
+                        Change::Answer(Reply::Done)
+                    }
                     Ok(request) => match self.judge(&request).await? {
                         Some(declined) => Change::Answer(declined),
                         None => self.prepare(self.made_ready(request).await?),
@@ -352,6 +361,10 @@ impl Engine {
                 let engine = Arc::clone(self);
                 let under_way = UnderWay::new(self);
                 let write = Write::new(change, self.clock.now(), move |_, result| {
+                    // Once it is answered, it is not read again.
+                    if let (Some(to), Ok(_)) = (told_by_host, &result) {
+                        engine.runtime.spawn(Arc::clone(&engine).hear(to));
+                    }
                     drop(tell.send(result.map(|outcome| engine.answered(about, outcome))));
                     drop(under_way);
                 });

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::modules::names::{NameTable, remote_limits};
 use crate::engine::remote;
+use crate::engine::remote::lending::ToHost;
 use crate::engine::remote::report::RemoteWorkers;
 use crate::engine::requests::bounds::{
     brief, problem_with_name, problem_with_reason, problem_with_tags, problem_with_trace,
@@ -114,6 +115,8 @@ pub(crate) enum Request {
         run: Run,
         then: Box<Self>,
     },
+    /// A message to another host of the hub. It changes nothing in the hub.
+    ToHost(Box<ToHost>),
 }
 
 /// A request that an instance answers.
@@ -307,6 +310,8 @@ pub(crate) fn prepare(request: Request, with: &Preparation<'_>) -> Change {
             },
         },
         Request::Workers => Change::Answer(Reply::Workers((with.workers)().to_text())),
+        // For a host that is not there.
+        Request::ToHost(_) => Change::Answer(Reply::Nothing),
     }
 }
 

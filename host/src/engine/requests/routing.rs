@@ -49,7 +49,8 @@ impl Request {
             | Self::RevokeKey { .. }
             | Self::CollectModules { .. }
             | Self::RemoveModule { .. }
-            | Self::Workers => None,
+            | Self::Workers
+            | Self::ToHost(_) => None,
         }
     }
 }
@@ -113,7 +114,7 @@ impl Engine {
     }
 
     /// Passes a request on to the host that runs a partition.
-    async fn forward(
+    pub(in crate::engine) async fn forward(
         self: &Arc<Self>,
         to: Partition,
         request: Request,

@@ -22,6 +22,7 @@ mod hostile;
 mod ids;
 mod kit;
 mod lasting;
+mod lending;
 mod lifecycle;
 mod logic;
 mod modules;

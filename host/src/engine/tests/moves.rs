@@ -18,7 +18,7 @@ fn held(host: &Host<'_>) -> Vec<usize> {
 }
 
 /// Looks with all engines until they have divided the hub equally.
-fn balance(host: &Host<'_>) {
+pub(super) fn balance(host: &Host<'_>) {
     let is_equal = || {
         let held = held(host);
         let (least, most) = (held.iter().min(), held.iter().max());
@@ -33,7 +33,7 @@ fn balance(host: &Host<'_>) {
 
 impl Host<'_> {
     /// Another engine joins.
-    fn join(&mut self) {
+    pub(super) fn join(&mut self) {
         let parts = self.world.parts(Arc::new(Others(Arc::clone(&self.peers))));
         let place = self.world.joining();
         let engine = Engine::start(&place, self.world.config.clone(), parts).unwrap();

@@ -71,6 +71,14 @@ impl Workers {
         of_stream.map(|(token, _)| token).collect()
     }
 
+    /// Forgets the items of a stream that are not out any more.
+    pub(super) fn retain(&self, stream: StreamId, is_out: impl Fn(&str) -> bool) {
+        let mut state = self.state();
+        state
+            .out
+            .retain(|token, out| out.stream != stream || is_out(token));
+    }
+
     /// Keeps a part of an answer until the rest comes, if its item is out.
     pub(super) fn keep(&self, token: &str, actions: Vec<OrchestratorAction>) {
         let mut state = self.state();

@@ -4,7 +4,7 @@ use perennial_core::Millis;
 
 use crate::store::StoreError;
 use crate::store::memory::shared::MemoryHub;
-use crate::store::owned::{Member, Members, OwnerNote, Ownership};
+use crate::store::owned::{Member, Members, OfferedWorker, OwnerNote, Ownership};
 use crate::store::partition::Partition;
 
 /// An owner among those of a hub in memory. It leaves when it is dropped.
@@ -51,6 +51,19 @@ impl Ownership for Shares {
             me: self.epoch as i64,
             owners: rows.hub.alive.iter().map(member).collect(),
             free: all.iter().filter(is_free).collect(),
+            workers: rows
+                .hub
+                .workers
+                .iter()
+                .filter(|(epoch, _)| **epoch != self.epoch && rows.hub.alive.contains(epoch))
+                .flat_map(|(epoch, offers)| {
+                    offers.iter().map(|(number, offer)| OfferedWorker {
+                        host: *epoch as i64,
+                        number: *number,
+                        offer: offer.clone(),
+                    })
+                })
+                .collect(),
         }))
     }
 
@@ -65,6 +78,12 @@ impl Ownership for Shares {
             }
         }
         Ok(taken)
+    }
+
+    fn offer(&mut self, workers: &[(u64, String)]) -> Result<(), StoreError> {
+        let mut rows = self.hub.rows();
+        rows.hub.workers.insert(self.epoch, workers.to_vec());
+        Ok(())
     }
 
     fn give(&mut self, which: &[Partition], to: Option<i64>) -> Result<(), StoreError> {

@@ -106,6 +106,8 @@ pub(in crate::store) struct Hub {
     pub(in crate::store) owners: std::collections::BTreeMap<Partition, u64>,
     /// Owners that live, by epoch, and those whose partitions were taken away because they died.
     pub(in crate::store) alive: BTreeSet<u64>,
+    /// Remote workers that are connected to owners.
+    pub(in crate::store) workers: std::collections::BTreeMap<u64, Vec<(u64, String)>>,
     pub(in crate::store) dead: BTreeSet<u64>,
     /// The number of the last transaction of each owner.
     pub(in crate::store) commits: std::collections::BTreeMap<u64, u64>,

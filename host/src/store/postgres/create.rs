@@ -14,7 +14,7 @@ const FORMAT: u32 = 2;
 pub(super) const PARTITIONS: i16 = 64;
 
 const SCHEMA: &str = include_str!("schema.sql");
-const OUTBOX: &str = include_str!("outbox.sql");
+const SHARED: &str = include_str!("shared.sql");
 const UPGRADE: &str = include_str!("upgrade.sql");
 
 /// The table of the advisory locks of this program: "PERN".
@@ -62,7 +62,7 @@ pub(super) fn create_in(
         sql = sql.replace("CREATE SCHEMA IF NOT EXISTS", "-- ");
     }
     session.batch(&sql)?;
-    session.batch(OUTBOX)?;
+    session.batch(SHARED)?;
     session.execute(
         "INSERT INTO hub (id, format, created_at, partitions, secret) VALUES (1, $1, $2, $3, $4)",
         &[
@@ -98,7 +98,7 @@ pub(super) fn check_format(session: &Session, address: &Address) -> Result<(), S
 /// Brings a hub of an older format to that of this version. The caller is in a transaction, and nobody owns the hub.
 pub(super) fn upgrade(session: &Session, address: &Address) -> Result<(), StoreError> {
     session.batch(UPGRADE)?;
-    session.batch(OUTBOX)?;
+    session.batch(SHARED)?;
     tracing::info!(hub = %address, format = FORMAT, "brought the task hub to the format of this version");
     Ok(())
 }

@@ -13,8 +13,9 @@ use perennial_core::Millis;
 use tokio_postgres::Row;
 
 use crate::store::StoreError;
+use crate::store::codec::int;
 use crate::store::owned::{
-    Member, Members, OwnerNote, Ownership, Sharing, WAITING_MAX, WereRunning,
+    Member, Members, OfferedWorker, OwnerNote, Ownership, Sharing, WAITING_MAX, WereRunning,
 };
 use crate::store::partition::{Partition, Partitions};
 use crate::store::postgres::address::Address;
@@ -58,6 +59,16 @@ const SHARING: &str = "SELECT o.epoch, o.host, greatest(extract(epoch FROM clock
          (SELECT count(*) FROM (SELECT 1 FROM outbox ORDER BY seq LIMIT $2) AS w)
      FROM hub LEFT JOIN owner AS o ON NOT o.dead AND o.renewed >= statement_timestamp() - $1::bigint * interval '1 ms'
      WHERE hub.id = 1";
+
+/// Remote workers that are connected to other owners.
+const WORKERS: &str = "SELECT w.owner, w.number, w.offer FROM worker AS w JOIN owner AS o ON o.epoch = w.owner AND NOT o.dead
+     WHERE w.owner <> $1 ORDER BY w.owner, w.number";
+
+/// Deletes those of this owner, and of owners that are gone.
+const FORGET: &str = "DELETE FROM worker AS w WHERE w.owner = $1 OR NOT EXISTS (SELECT 1 FROM owner AS o WHERE o.epoch = w.owner AND NOT o.dead)";
+
+const OFFER: &str =
+    "INSERT INTO worker (owner, number, offer) SELECT $1, * FROM unnest($2::bigint[], $3::text[])";
 
 /// How long owners have to renew their leases after the database was away.
 const HEARD_OF: Duration = Duration::from_millis(if cfg!(test) { 500 } else { 3_000 });
@@ -124,16 +135,15 @@ impl Shares {
         }
         let mut found = self
             .session()?
-            .query_all(&[(OWNERS, &[]), (FREE, &[])])?
+            .query_all(&[(OWNERS, &[]), (FREE, &[]), (WORKERS, &[&me])])?
             .into_iter();
-        let (owners, free) = (
-            found.next().unwrap_or_default(),
-            found.next().unwrap_or_default(),
-        );
+        let mut next = || found.next().unwrap_or_default();
+        let (owners, free, workers) = (next(), next(), next());
         Ok(Members {
             me,
             owners: owners.iter().map(member).collect::<Result<_, _>>()?,
             free: numbered(&free)?,
+            workers: workers.iter().map(worker).collect::<Result<_, _>>()?,
         })
     }
 
@@ -226,6 +236,18 @@ impl Ownership for Shares {
         found
     }
 
+    fn offer(&mut self, workers: &[(u64, String)]) -> Result<(), StoreError> {
+        let epoch = self.epoch;
+        let numbers: Vec<i64> = workers.iter().map(|(number, _)| int(*number)).collect();
+        let offers: Vec<&str> = workers.iter().map(|(_, offer)| offer.as_str()).collect();
+        self.change(|session| {
+            session.execute(FORGET, &[&epoch])?;
+            session
+                .execute(OFFER, &[&epoch, &numbers, &offers])
+                .map(drop)
+        })
+    }
+
     fn give(&mut self, which: &[Partition], to: Option<i64>) -> Result<(), StoreError> {
         let (epoch, numbers) = (self.epoch, numbers(which));
         self.change(|session| session.execute(GIVE, &[&epoch, &numbers, &to]).map(drop))
@@ -240,6 +262,15 @@ fn numbered(rows: &[Row]) -> Result<Vec<Partition>, StoreError> {
     rows.iter()
         .map(|row| Ok(partitions::partition(row.try_get(0)?)))
         .collect()
+}
+
+/// Reads a row of [`WORKERS`].
+fn worker(row: &Row) -> Result<OfferedWorker, StoreError> {
+    Ok(OfferedWorker {
+        host: row.try_get(0)?,
+        number: big(row, 1)?,
+        offer: row.try_get(2)?,
+    })
 }
 
 /// Reads a row of [`OWNERS`].

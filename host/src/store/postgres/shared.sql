@@ -15,3 +15,12 @@ CREATE TABLE outbox (
 CREATE INDEX outbox_partition ON outbox (partition, (seq + 0));
 CREATE INDEX outbox_parent ON outbox (parent) WHERE parent IS NOT NULL;
 CREATE INDEX outbox_asker ON outbox (asker) WHERE asker IS NOT NULL;
+
+-- Remote workers that are connected to owners. A few small rows, which each owner replaces when its workers come and go.
+CREATE TABLE worker (
+    owner        bigint NOT NULL,
+    -- Its number there.
+    number       bigint NOT NULL,
+    -- What it offers.
+    offer        text NOT NULL
+);
