@@ -43,7 +43,7 @@ pub enum LogLevel {
 }
 
 /// A line that is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct KeptLine {
     pub(crate) at: Timestamp,
     pub(crate) level: LogLevel,
@@ -52,7 +52,7 @@ pub(crate) struct KeptLine {
 }
 
 /// The lines of an instance.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct KeptLines {
     /// Since when lines are kept.
     pub(crate) since: Timestamp,

@@ -329,6 +329,7 @@ impl Error {
             | Reply::All(_)
             | Reply::Collected(_)
             | Reply::Workers(_)
+            | Reply::Lines(_)
             | Reply::Declined(_)
             | Reply::Tagged(_)) => Ok(done),
             Reply::OtherRun(since) => Err(Self {

@@ -291,6 +291,12 @@ impl Client {
         }
     }
 
+    /// Whether the host in this process is about to stop.
+    #[cfg(feature = "http")]
+    pub(crate) fn is_draining(&self) -> bool {
+        self.engine().is_some_and(|engine| engine.is_draining())
+    }
+
     /// Checks that the hub can be written. If the last commit of the host in this process failed, this tries a commit that changes nothing:
     /// a host that is not ready gets no other requests, so it would never become ready again.
     ///

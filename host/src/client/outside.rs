@@ -12,11 +12,15 @@ use crate::client::{Error, Result};
 use crate::engine::clock::{Clock, SystemClock};
 use crate::engine::remote::report::RemoteWorkers;
 use crate::engine::{NameTable, Owner, Peers, Preparation, Request, carry_out, fresh_execution};
+use crate::guest_lines::KeptLines;
 use crate::store::{
     self, Outside, Owned, OwnerNote, Partition, Place, Reader, Reply, StoreError, Write,
 };
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long each of several owners may take to tell something.
+const ASK_EACH_MAX: Duration = Duration::from_secs(3);
 
 /// How long an owner may fail to accept a command before the client withdraws it.
 const FAILURE_PATIENCE: Duration = Duration::from_secs(3);
@@ -78,6 +82,22 @@ impl OutsideBackend {
             Ok(None) => Err(Error::no_answer(self.owner())),
             Err(error) => Err(Error::store(hub, error)),
         }
+    }
+
+    /// Asks the owner of each of these partitions. Returns what those answer that answer in time.
+    pub(crate) async fn ask_each(
+        self: &Arc<Self>,
+        owners: Vec<Partition>,
+        request: &Request,
+    ) -> Vec<Reply> {
+        let asked = owners.into_iter().map(|to| {
+            let (this, request) = (Arc::clone(self), request.clone());
+            let asked = tokio::task::spawn_blocking(move || Peers::submit(&*this, to, request));
+            tokio::time::timeout(ASK_EACH_MAX, asked)
+        });
+        let answers = futures::future::join_all(asked).await;
+        let answers = answers.into_iter().flatten().flatten();
+        answers.filter_map(Result::ok).collect()
     }
 
     /// The owner, for error messages.
@@ -304,6 +324,7 @@ impl Owner for Momentary<'_> {
             serves: &|_, _| false,
             waits: false,
             workers: &RemoteWorkers::default,
+            lines: &|_, _| KeptLines::default(),
             // Quotas apply only to hosts.
             full: &|_| None,
         }))

@@ -512,6 +512,10 @@ impl Engine {
 
     // --- The end
 
+    pub(crate) fn is_draining(&self) -> bool {
+        self.activities.is_draining()
+    }
+
     pub(crate) fn is_stopping(&self) -> bool {
         self.end.stopping.load(Ordering::Acquire)
     }

@@ -176,7 +176,10 @@ impl Collector for Metrics {
 
 impl Metrics {
     fn instances(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let (name, help) = ("perennial_instances", "Instances by status");
+        let (name, help) = (
+            "perennial_instances",
+            "Instances of the task hub by status; each host of a hub tells of all",
+        );
         let mut family = to.encode_descriptor(name, help, None, Gauge)?;
         for hub in &self.hubs {
             // Statuses without instances are exported too: an alert needs a series before the first failure.

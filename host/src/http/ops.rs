@@ -29,6 +29,12 @@ async fn ready(State(api): State<Arc<Api>>) -> Response {
     }
     for client in &api.hubs {
         let hub = client.task_hub();
+        if client.is_draining() {
+            return text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the host is shutting down\n",
+            );
+        }
         if !client.is_hosted() {
             let message = format!("no host runs task hub {hub:?}\n");
             return text(StatusCode::SERVICE_UNAVAILABLE, &message);

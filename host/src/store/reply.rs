@@ -45,6 +45,8 @@ pub(crate) enum Reply {
     Declined(Box<Failure>),
     /// Nothing was changed: the change was meant for another run than the one that the instance began then.
     OtherRun(Timestamp),
+    /// The log lines of an instance that an owner keeps, as JSON.
+    Lines(String),
 }
 
 /// The result of a purge.

@@ -105,7 +105,7 @@ JSON: [{name, digest, definitions: [{kind, name, version, description, inputSche
 versionsOf: [NAME]}]; of remove, {removed}; of save, {digest, file, size}";
 
 pub(super) const SERVE: &str = "\
-One host owns a task hub. Every other command works beside it, and without it too, but then nothing runs. The \
+One host owns a task hub in a file; any number share one in PostgreSQL. Every other command works beside it, and without it too, but then nothing runs. The \
 first signal stops gracefully: pending commits finish, and running activities are interrupted and run again at \
 the next start. A second signal stops at once, and loses nothing that was committed.
 

@@ -439,7 +439,7 @@ pub(super) async fn delete(args: DeleteTaskHub, session: &Session) -> anyhow::Re
         && !args.yes
     {
         let what = match &hub.owner {
-            Some(owner) if args.force => format!(", which {owner} runs,"),
+            Some(owner) if args.force => format!(", run by {owner},"),
             _ => String::new(),
         };
         let question = format!(

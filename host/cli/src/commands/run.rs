@@ -61,6 +61,13 @@ async fn open(session: &Session) -> anyhow::Result<(Option<Host>, Client)> {
     if session.url().is_some() {
         return Ok((None, session.client()?));
     }
+    if session.has_database() {
+        // Hosts of a hub in a database share it. One that lives only as long as this command would take a part of it, and give that back.
+        let client = session.client()?;
+        if client.is_hosted() {
+            return Ok((None, client));
+        }
+    }
     let builder = Host::builder()
         .store(session.store()?)
         .task_hub(session.task_hub())

@@ -86,14 +86,26 @@ pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exi
             said?;
         }
     }
-    lost.map_or(Ok(Exit::Ok), |(hub, why)| Err(lost_by(hub, why).into()))
+    lost.map_or(Ok(Exit::Ok), |(hub, why)| {
+        Err(lost_by(hub, why, session).into())
+    })
 }
 
-fn lost_by(hub: &str, why: Option<Loss>) -> CliError {
+fn lost_by(hub: &str, why: Option<Loss>, session: &Session) -> CliError {
     match why {
         Some(Loss::Forgotten(lost)) => forgotten(hub, lost),
+        _ if session.has_database() => replaced(hub),
         _ => taken_over(hub),
     }
+}
+
+fn replaced(hub: &str) -> CliError {
+    let message = format!(
+        "this host does not run task hub {hub:?} any more: either it was not heard of for longer than its lease lasts, because it stood still or \
+         could not reach the database, and other hosts run its part; or the task hub was deleted"
+    );
+    CliError::new(Exit::Error, message)
+        .hint("start it again; nothing that was acknowledged is lost. `perennial hubs show` lists the hosts that run the hub")
 }
 
 fn forgotten(hub: &str, lost: u64) -> CliError {

@@ -12,7 +12,7 @@ use crate::client::{Client, Error, Result, Store};
 use crate::engine::clock::{Clock, SystemClock};
 #[cfg(feature = "postgres")]
 use crate::foreign::Listener;
-use crate::store::{Outside, Place, StoreError, Tally};
+use crate::store::{Outside, Place, Reader, StoreError, Tally};
 
 /// The task hubs of a store: of a directory, or of a database. Cheap to clone.
 ///
@@ -54,7 +54,7 @@ pub struct HubInfo {
     #[serde_as(as = "Option<TimeText>")]
     #[serde(rename = "createdTime")]
     pub created_at: Option<Timestamp>,
-    /// The process that runs it, if any.
+    /// The process that runs it, if any; or how many hosts do, if several share it.
     pub owner: Option<String>,
     /// Why the hub cannot be read, if it cannot.
     pub problem: Option<String>,
@@ -404,9 +404,17 @@ fn info(name: String, place: Place) -> HubInfo {
     }
 }
 
-/// The process that owns the hub, unless it is about to exit or only applies one command.
+/// The process that owns the hub, or how many hosts share it, unless it is about to exit or only applies one command.
 fn owner(place: Place) -> Option<String> {
     let outside = Outside::new(place);
-    let note = outside.owner()?;
-    outside.is_owned().then(|| note.to_string())
+    let note = outside.owner().filter(|_| outside.is_owned())?;
+    let sharing = outside.with_reader(Reader::sharing);
+    let hosts = sharing
+        .ok()
+        .flatten()
+        .map_or(1, |sharing| sharing.owners.len());
+    Some(match hosts {
+        0 | 1 => note.to_string(),
+        hosts => format!("{hosts} hosts"),
+    })
 }

@@ -10,7 +10,7 @@ use crate::client::{Backend, Client, Error, Result};
 use crate::engine::Request;
 use crate::engine::remote::NameFilter;
 use crate::engine::remote::report::{RemoteItem, RemoteWaiting, RemoteWorker, RemoteWorkers};
-use crate::store::{DefinitionKind, Reply};
+use crate::store::{DefinitionKind, Reader, Reply};
 
 /// The remote workers of a task hub: programs that run orchestrations and activities and are connected to its host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -100,8 +100,8 @@ pub struct WaitingWork {
 }
 
 impl Client {
-    /// The remote workers that are connected to the host of the task hub, and what waits for one. Without a host no worker is connected, and
-    /// nothing is known of what waits.
+    /// The remote workers that are connected to the hosts of the task hub, and what waits for one. Without a host no worker is connected, and
+    /// nothing is known of what waits. A host that does not answer within three seconds is left out.
     ///
     /// ```no_run
     /// # async fn example(client: perennial::Client) -> perennial::Result<()> {
@@ -116,6 +116,9 @@ impl Client {
     /// If the hub does not exist, or its host does not answer.
     pub async fn workers(&self) -> Result<Workers> {
         let found = match &self.backend {
+            Backend::Engine(engine) if engine.is_shared() => {
+                all_told(engine.ask_hosts(Request::Workers).await.0)?
+            }
             Backend::Engine(engine) => engine.remote_workers(),
             Backend::Remote(remote) => return remote.workers().await,
             Backend::Outside(hub) => {
@@ -124,16 +127,33 @@ impl Client {
                 if !hub.is_owned() {
                     return Ok(Workers::default());
                 }
-                match self.submit("", Request::Workers).await? {
-                    Reply::Workers(text) => RemoteWorkers::from_text(&text).map_err(|error| {
-                        Error::json("the host's answer about its workers", &error)
-                    })?,
-                    _ => RemoteWorkers::default(),
-                }
+                let replies = match self.read(Reader::sharing).await? {
+                    Some(sharing) => {
+                        let owners = sharing.owners.iter();
+                        let owners = owners.filter_map(|of| of.partitions.first().copied());
+                        hub.ask_each(owners.collect(), &Request::Workers).await
+                    }
+                    None => vec![self.submit("", Request::Workers).await?],
+                };
+                all_told(replies)?
             }
         };
         Ok(found.into())
     }
+}
+
+/// The workers of all hosts.
+fn all_told(replies: Vec<Reply>) -> Result<RemoteWorkers> {
+    let mut all = RemoteWorkers::default();
+    for reply in replies {
+        if let Reply::Workers(text) = reply {
+            let of_one = RemoteWorkers::from_text(&text);
+            all.extend(
+                of_one.map_err(|error| Error::json("a host's answer about its workers", &error))?,
+            );
+        }
+    }
+    Ok(all)
 }
 
 fn kind(is_orchestration: bool) -> DefinitionKind {

@@ -1,5 +1,7 @@
 //! The log lines of an instance's guests, as far as the host keeps them.
 
+use std::sync::Arc;
+
 use perennial_core::{Rejection, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,7 +9,9 @@ use serde_with::{serde_as, skip_serializing_none};
 
 use crate::client::json::TimeText;
 use crate::client::{Client, Error, Result};
-use crate::guest_lines::{KeptLine, LogLevel};
+use crate::engine::{Engine, Request};
+use crate::guest_lines::{KeptLine, KeptLines, LINES_MAX, LogLevel};
+use crate::store::Reply;
 
 /// The newest log lines of an instance.
 #[skip_serializing_none]
@@ -16,7 +20,7 @@ use crate::guest_lines::{KeptLine, LogLevel};
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct InstanceLogs {
-    /// When the host started: it keeps no older lines. `None` if no host in the process that answers runs the hub: then there are no
+    /// When the host started, the last one of those that share the hub: it keeps no older lines. `None` if no host in the process that answers runs the hub: then there are no
     /// lines.
     #[serde_as(as = "Option<TimeText>")]
     #[serde(rename = "sinceTime")]
@@ -71,13 +75,41 @@ impl Client {
             return Ok(InstanceLogs::default());
         };
         // Lines of an earlier instance of this id are not its own.
-        let kept = kept.of(id, created_at);
+        let kept = match self.engine().filter(|engine| engine.is_shared()) {
+            Some(engine) => of_all(engine, id, created_at).await,
+            None => kept.of(id, created_at),
+        };
         Ok(InstanceLogs {
             since: Some(kept.since),
             lines: kept.lines.into_iter().map(LogLine::from).collect(),
             partial: kept.is_partial,
         })
     }
+}
+
+/// The lines that the hosts of a hub keep: an instance may have run on several.
+async fn of_all(engine: &Arc<Engine>, id: &str, from: Timestamp) -> KeptLines {
+    let id = id.to_owned();
+    let (replies, is_all) = engine.ask_hosts(Request::Lines { id, from }).await;
+    let mut all = KeptLines {
+        since: Timestamp(0),
+        lines: Vec::new(),
+        is_partial: !is_all,
+    };
+    for reply in replies {
+        let Reply::Lines(text) = reply else { continue };
+        let Ok(of_one) = serde_json::from_str::<KeptLines>(&text) else {
+            all.is_partial = true;
+            continue;
+        };
+        all.since = all.since.max(of_one.since);
+        all.lines.extend(of_one.lines);
+        all.is_partial |= of_one.is_partial;
+    }
+    all.lines.sort_by_key(|line| line.at);
+    let beyond = all.lines.len().saturating_sub(LINES_MAX);
+    all.lines.drain(..beyond);
+    all
 }
 
 impl From<KeptLine> for LogLine {

@@ -9,8 +9,9 @@ use crate::client::json::{Payload, TimeText};
 use crate::client::{Client, Error, Result};
 use crate::store::{InstanceRow, Reader, StoreError};
 
-/// The latest turns, in which events without effect are looked for.
-const TURNS_LOOKED_AT: u32 = 16;
+/// The latest turns, in which events without effect are looked for; and of these, how many for a status, which is asked for more often.
+const TURNS_LOOKED_AT: u32 = EVENTS_MAX;
+const TURNS_OF_A_STATUS: u32 = 16;
 
 /// The most events.
 const EVENTS_MAX: u32 = 100;
@@ -66,7 +67,7 @@ impl Client {
                     let Some(row) = reader.instance(&id)? else {
                         return Ok(None);
                     };
-                    without_effect(reader, &row).map(Some)
+                    without_effect(reader, &row, TURNS_LOOKED_AT).map(Some)
                 };
                 self.read(read).await?
             }
@@ -80,20 +81,24 @@ pub(super) fn names_without_effect(
     reader: &Reader,
     row: &InstanceRow,
 ) -> Result<Vec<String>, StoreError> {
-    let events = without_effect(reader, row)?.into_iter();
+    let events = without_effect(reader, row, TURNS_OF_A_STATUS)?.into_iter();
     Ok(events.map(|event| event.name).collect())
 }
 
 /// External events in the latest turns and the inbox that had no effect. Searched only if the instance waits for events or is suspended, to
 /// save reads.
-fn without_effect(reader: &Reader, row: &InstanceRow) -> Result<Vec<PendingEvent>, StoreError> {
+fn without_effect(
+    reader: &Reader,
+    row: &InstanceRow,
+    turns: u32,
+) -> Result<Vec<PendingEvent>, StoreError> {
     let is_held = row.status == Status::Suspended;
     if row.status.is_end() || !is_held && row.waiting.events.is_empty() {
         return Ok(Vec::new());
     }
     let mut found = Found::default();
-    let from = row.turns.saturating_sub(TURNS_LOOKED_AT);
-    for turn in reader.turns(row.key, row.execution, from, TURNS_LOOKED_AT)? {
+    let from = row.turns.saturating_sub(turns);
+    for turn in reader.turns(row.key, row.execution, from, turns)? {
         // An awaited event is excluded: an earlier one of that name was used, or the instance would not wait.
         let is_awaited =
             |name: &str| (row.waiting.events.iter()).any(|other| other.eq_ignore_ascii_case(name));

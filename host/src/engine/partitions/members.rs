@@ -83,7 +83,10 @@ impl Engine {
 
     /// What this host says about itself, with the socket on which it listens.
     pub(crate) fn note(&self, socket: Option<PathBuf>) -> OwnerNote {
-        OwnerNote::of_this_process(&self.config.what, socket)
+        OwnerNote {
+            leaves: self.activities.is_draining(),
+            ..OwnerNote::of_this_process(&self.config.what, socket)
+        }
     }
 
     /// Lets other processes know who owns the hub and on which socket the owner listens.
@@ -159,6 +162,10 @@ impl Engine {
         }
         for (to, count) in plan.give {
             let mut left = self.easiest_to_give(&me.partitions, count);
+            let count = left.len();
+            if count == 0 {
+                continue;
+            }
             while !left.is_empty() {
                 let some: Vec<Partition> = left.drain(..left.len().min(GIVE_AT_ONCE)).collect();
                 self.give(&some, to)?;
@@ -213,7 +220,14 @@ impl Engine {
                 .filter(|key| self.partition_of(**key) == *one);
             there.count()
         };
-        let mut all: Vec<(usize, Partition)> = of.iter().map(|one| (attempts(one), *one)).collect();
+        let mut all: Vec<(usize, Partition)> = of
+            .iter()
+            .map(|one| (attempts(one), *one))
+            // One that is given away is not there any more. A host that drains lets its attempts end first.
+            .filter(|(attempts, one)| {
+                self.partitions().has(*one) && (*attempts == 0 || !self.activities.is_draining())
+            })
+            .collect();
         all.sort_by_key(|(attempts, Partition(number))| (*attempts, u16::MAX - number));
         all.into_iter().take(count).map(|(_, one)| one).collect()
     }

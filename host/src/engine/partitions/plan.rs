@@ -23,18 +23,27 @@ pub(super) fn plan(members: &Members) -> Plan {
         // It was declared dead.
         return Plan::default();
     };
-    let count = members.owners.len();
+    // One that is about to stop gives all that it has to the others, if there are any.
+    let stays = |owner: usize| !members.owners[owner].note.leaves;
+    let staying: Vec<usize> = (0..members.owners.len()).filter(|of| stays(*of)).collect();
+    let count = staying.len();
+    if count == 0 {
+        return Plan::default();
+    }
     let held: Vec<usize> = members
         .owners
         .iter()
         .map(|of| of.partitions.len())
         .collect();
     let all = held.iter().sum::<usize>() + members.free.len();
-    let share = |owner: usize| all / count + usize::from(owner < all % count);
+    let share = |owner: usize| match staying.binary_search(&owner) {
+        Ok(place) => all / count + usize::from(place < all % count),
+        Err(_) => 0,
+    };
     let lacks = |owner: usize| share(owner).saturating_sub(held[owner]);
     let beyond = |owner: usize| held[owner].saturating_sub(share(owner));
     // Who lacks some, in order; what is free fills the first of these places, and what others give the rest.
-    let places: Vec<usize> = (0..count)
+    let places: Vec<usize> = (0..members.owners.len())
         .flat_map(|owner| std::iter::repeat_n(owner, lacks(owner)))
         .collect();
     let (to_take, to_get) = places.split_at(members.free.len().min(places.len()));
@@ -94,6 +103,27 @@ mod tests {
         let plan = plan(&members(1, 64, &[0]));
         assert_eq!((plan.take.len(), plan.lacks), (64, 64));
         assert!(plan.give.is_empty());
+    }
+
+    #[test]
+    fn a_host_that_is_about_to_stop_gives_all_to_the_others() {
+        let mut two = members(1, 9, &[3, 3, 3]);
+        two.owners[1].note.leaves = true;
+        let staying = plan(&two);
+        assert!(staying.take.is_empty() && staying.give.is_empty());
+        assert_eq!(staying.lacks, 2);
+        two.me = two.owners[1].epoch;
+        let leaving = plan(&two);
+        let (first, last) = (two.owners[0].epoch, two.owners[2].epoch);
+        assert_eq!(leaving.give, [(first, 2), (last, 1)]);
+        // What is free goes to those that stay; if nobody stays, all is as it was.
+        let mut free = members(2, 4, &[1, 0]);
+        free.owners[1].note.leaves = true;
+        assert_eq!(plan(&free), Plan::default());
+        free.me = free.owners[0].epoch;
+        assert_eq!(plan(&free).take.len(), 3);
+        free.owners[0].note.leaves = true;
+        assert_eq!(plan(&free), Plan::default());
     }
 
     #[test]

@@ -135,6 +135,8 @@ impl<S> Default for Dispatcher<S> {
 #[derive(Clone, Debug)]
 pub(crate) struct StreamInfo {
     pub(crate) offer: Offer,
+    /// Whether it is connected to this host.
+    pub(crate) is_here: bool,
     pub(crate) connected_at: Timestamp,
     /// The items that it has now, those that were sent first before the others.
     pub(crate) items: Vec<Sent>,
@@ -463,6 +465,7 @@ impl<S: Clone> Dispatcher<S> {
                 let out = stream.out.iter().filter_map(|token| self.out.get(token));
                 StreamInfo {
                     offer: stream.offer.clone(),
+                    is_here: stream.is_here,
                     connected_at: stream.connected_at,
                     items: out.filter_map(|out| out.sent.clone()).collect(),
                     done: stream.done,

@@ -27,6 +27,9 @@ use crate::store::{Members, Partition, Reader, Reply, StoreError};
 /// How long a message follows a host whose partitions move.
 const FOLLOW_MAX: Duration = Duration::from_secs(20);
 
+/// How long another host may take to tell something about itself.
+const ASK_MAX: Duration = Duration::from_secs(3);
+
 /// The wait before it is sent again.
 const SEND_ON_AFTER: Duration = Duration::from_millis(100);
 
@@ -358,6 +361,43 @@ impl Engine {
                 Ok(_) | Err(_) => tokio::time::sleep(SEND_ON_AFTER).await,
             }
         }
+    }
+
+    /// Asks all hosts of the hub, this one first. Returns the answers, and whether all have answered in time.
+    pub(crate) async fn ask_hosts(self: &Arc<Self>, request: Request) -> (Vec<Reply>, bool) {
+        let mut hosts: Vec<Option<Partition>> = {
+            let state = self.remote.state();
+            state.lending.hosts.values().copied().map(Some).collect()
+        };
+        hosts.sort_unstable();
+        hosts.insert(0, None);
+        let mut asked = Vec::new();
+        for to in hosts {
+            let (engine, request) = (Arc::clone(self), request.clone());
+            asked.push(async move {
+                let answer = async {
+                    match to {
+                        Some(to) => engine.forward(to, request).await,
+                        None => engine.submit_here(request).await,
+                    }
+                };
+                let answer = tokio::time::timeout(ASK_MAX, answer).await;
+                answer.unwrap_or(Err(StoreError::Closed))
+            });
+        }
+        let answers = futures::future::join_all(asked).await;
+        let mut is_all = true;
+        let mut replies = Vec::new();
+        for answer in answers {
+            match answer {
+                Ok(reply) => replies.push(reply),
+                Err(error) => {
+                    tracing::debug!(%error, "a host of the task hub did not answer");
+                    is_all = false;
+                }
+            }
+        }
+        (replies, is_all)
     }
 
     /// The host whose item a token names, if it is another one of this hub.

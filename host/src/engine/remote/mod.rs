@@ -313,10 +313,16 @@ impl Engine {
         }
     }
 
-    /// The workers that are connected, and what waits for one.
+    /// The workers that are connected here, and what waits for one.
     pub(crate) fn remote_workers(&self) -> RemoteWorkers {
         let state = self.remote.state();
         RemoteWorkers::new(state.dispatcher.streams(), state.dispatcher.waiting())
+    }
+
+    /// How many workers this host may send items to.
+    #[cfg(test)]
+    pub(in crate::engine) fn known_workers(&self) -> usize {
+        self.remote.state().dispatcher.streams().len()
     }
 
     /// The numbers of connected workers, of items that they have, and of works that wait for one.

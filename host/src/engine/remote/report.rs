@@ -56,9 +56,26 @@ impl RemoteWorkers {
             version: wanted.version,
             count,
         });
+        // The other hosts tell of theirs.
+        let here = streams.into_iter().filter(|stream| stream.is_here);
         Self {
-            connected: streams.into_iter().map(RemoteWorker::from).collect(),
+            connected: here.map(RemoteWorker::from).collect(),
             waiting: waiting.collect(),
+        }
+    }
+
+    /// Adds those of another host.
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.connected.extend(other.connected);
+        for waiting in other.waiting {
+            let same = |one: &&mut RemoteWaiting| {
+                (one.is_orchestration, &one.name, &one.version)
+                    == (waiting.is_orchestration, &waiting.name, &waiting.version)
+            };
+            match self.waiting.iter_mut().find(same) {
+                Some(one) => one.count += waiting.count,
+                None => self.waiting.push(waiting),
+            }
         }
     }
 

@@ -240,6 +240,10 @@ impl Engine {
             serves: &|name, version| self.is_served(Callee::Orchestration, name, version),
             waits: false,
             workers: &|| self.remote_workers(),
+            lines: &|id, from| {
+                let kept = self.lines.as_ref().map(|lines| lines.of(id, from));
+                kept.unwrap_or_default()
+            },
         })
     }
 

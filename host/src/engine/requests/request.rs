@@ -15,6 +15,7 @@ use crate::engine::requests::bounds::{
     brief, problem_with_name, problem_with_reason, problem_with_tags, problem_with_trace,
 };
 use crate::engine::requests::refused::{self, refused};
+use crate::guest_lines::KeptLines;
 use crate::store::{
     Ages, Change, InstanceKey, KeyRow, NewInstance, NewModule, NewRequest, OldVersions, Reply, Run,
 };
@@ -115,6 +116,11 @@ pub(crate) enum Request {
         run: Run,
         then: Box<Self>,
     },
+    /// Asks for the log lines of an instance that the owner keeps, from this time on. Changes nothing.
+    Lines {
+        id: String,
+        from: Timestamp,
+    },
     /// A message to another host of the hub. It changes nothing in the hub.
     ToHost(Box<ToHost>),
 }
@@ -194,6 +200,8 @@ pub(crate) struct Preparation<'a> {
     pub(crate) waits: bool,
     /// The remote workers that are connected.
     pub(crate) workers: &'a dyn Fn() -> RemoteWorkers,
+    /// The log lines of an instance from a time on.
+    pub(crate) lines: &'a dyn Fn(&str, Timestamp) -> KeptLines,
 }
 
 impl<'a> Preparation<'a> {
@@ -310,6 +318,13 @@ pub(crate) fn prepare(request: Request, with: &Preparation<'_>) -> Change {
             },
         },
         Request::Workers => Change::Answer(Reply::Workers((with.workers)().to_text())),
+        Request::Lines { id, from } => {
+            // Texts and numbers are always JSON.
+            let lines = (with.lines)(&id, from);
+            Change::Answer(Reply::Lines(
+                serde_json::to_string(&lines).unwrap_or_default(),
+            ))
+        }
         // For a host that is not there.
         Request::ToHost(_) => Change::Answer(Reply::Nothing),
     }

@@ -50,6 +50,7 @@ impl Request {
             | Self::CollectModules { .. }
             | Self::RemoveModule { .. }
             | Self::Workers
+            | Self::Lines { .. }
             | Self::ToHost(_) => None,
         }
     }

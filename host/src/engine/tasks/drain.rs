@@ -34,8 +34,19 @@ impl Activities {
 
 impl Engine {
     /// Starts no attempt any more, tells the running ones, and waits until they have ended, for at most this long. Returns how many have not.
-    pub(crate) async fn drain(&self, within: Duration) -> usize {
+    /// Where other hosts share the hub, they get its partitions, as soon as no attempt runs in them.
+    pub(crate) async fn drain(self: &Arc<Self>, within: Duration) -> usize {
         self.activities.draining.send_replace(true);
+        if self.is_shared() {
+            let engine = Arc::clone(self);
+            // If it fails, they get them when this host has stopped.
+            drop(
+                self.runtime
+                    .spawn_blocking(move || engine.announce(None))
+                    .await,
+            );
+            self.pace.soon();
+        }
         let began = Instant::now();
         loop {
             let (_, running) = self.activities.counts();

@@ -10,9 +10,11 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::moves::balance;
 use super::remote::{everything, remote, turn, world};
 use super::world::*;
-use crate::engine::Engine;
 use crate::engine::remote::lending::HostMessage;
+use crate::engine::remote::report::RemoteWorkers;
 use crate::engine::remote::{ActivityItem, Connection, Offer, WorkItem};
+use crate::engine::{Engine, Request};
+use crate::store::Reply;
 
 /// So many hosts that share a hub, each with its share.
 fn shared(world: &World, hosts: usize) -> Host<'_> {
@@ -33,7 +35,7 @@ fn id_of(engine: &Engine, nth: usize) -> String {
 
 /// The workers that each engine knows, those of others included.
 fn known(host: &Host<'_>) -> Vec<usize> {
-    let count = |engine: &Arc<Engine>| engine.remote_workers().connected.len();
+    let count = |engine: &Arc<Engine>| engine.known_workers();
     host.engines.iter().map(count).collect()
 }
 
@@ -90,6 +92,18 @@ fn a_worker_runs_what_all_hosts_have_for_it() {
     until_known(&host, 1);
     let counted = host.engines.iter().map(|engine| engine.remote_counts().0);
     assert_eq!(counted.sum::<usize>(), 1, "it is counted where it is");
+    for engine in &host.engines {
+        let (replies, is_all) = world.block_on("all", engine.ask_hosts(Request::Workers));
+        assert!(is_all);
+        let mut workers = RemoteWorkers::default();
+        for reply in replies {
+            let Reply::Workers(text) = reply else {
+                panic!("{reply:?}")
+            };
+            workers.extend(RemoteWorkers::from_text(&text).unwrap());
+        }
+        assert_eq!(workers.connected.len(), 1, "every host tells of it");
+    }
     // It goes, and nobody knows it any more.
     worker.abort();
     until_known(&host, 0);
