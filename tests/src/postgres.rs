@@ -67,6 +67,16 @@ impl Database {
         self.0.up();
     }
 
+    /// Lets the server stand still, with all of its connections.
+    pub fn pause(&mut self) {
+        self.0.pause();
+    }
+
+    /// Lets it go on.
+    pub fn resume(&mut self) {
+        self.0.resume();
+    }
+
     /// Keeps a copy of the files of the server, which is down.
     pub fn keep(&mut self) {
         self.0.keep();

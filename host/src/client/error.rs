@@ -138,6 +138,9 @@ impl Error {
     }
 
     pub(crate) fn store(hub: &str, source: StoreError) -> Self {
+        if let StoreError::NoAnswer(owner) = source {
+            return Self::no_answer(owner);
+        }
         Self {
             kind: Kind::Store {
                 hub: hub.to_owned(),

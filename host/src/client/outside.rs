@@ -168,9 +168,20 @@ impl OutsideBackend {
             }
             stopped_since = None;
             let failure = self.wake_owner();
-            if let Some(answer) = self.0.answer(&token)? {
-                self.0.forget(&token)?;
-                return store::decode(&answer, "an answer").map(Some);
+            match self.0.answer(&token) {
+                Ok(Some(answer)) => {
+                    // What is not deleted now is deleted when it is old.
+                    drop(self.0.forget(&token));
+                    return store::decode(&answer, "an answer").map(Some);
+                }
+                Ok(None) => {}
+                // The command is there, whatever becomes of its answer.
+                Err(error) if self.place().path().is_none() => {
+                    tracing::debug!(%error, "could not look for the answer to a command");
+                    std::thread::sleep(LOOK_EVERY * 10);
+                    continue;
+                }
+                Err(error) => return Err(error),
             }
             if let Some(why) = failure {
                 let since = *failing_since.get_or_insert_with(Instant::now);
@@ -215,12 +226,12 @@ impl OutsideBackend {
                 Err(StoreError::NotTaken { owner, why })
             }
             // The owner answered just before the withdrawal.
-            Ok(false) => match self.0.answer(token)? {
-                Some(answer) => {
-                    self.0.forget(token)?;
+            Ok(false) => match self.0.answer(token) {
+                Ok(Some(answer)) => {
+                    drop(self.0.forget(token));
                     store::decode(&answer, "an answer").map(Some)
                 }
-                None => Ok(None),
+                Ok(None) | Err(_) => Ok(None),
             },
             Err(error) => {
                 tracing::debug!(%error, "a command could not be taken back");
@@ -248,10 +259,7 @@ impl OutsideBackend {
 impl Peers for OutsideBackend {
     fn submit(&self, to: Partition, request: Request) -> Result<Reply, StoreError> {
         let answered = self.ask_owner(&request, Some(to))?;
-        answered.ok_or_else(|| StoreError::NotTaken {
-            owner: self.owner(),
-            why: "it did not answer in time, and may still do it".to_owned(),
-        })
+        answered.ok_or_else(|| StoreError::NoAnswer(self.owner()))
     }
 }
 

@@ -110,6 +110,9 @@ pub(crate) enum StoreError {
         /// Why the command was not executed.
         why: String,
     },
+    /// An owner was asked for something, and it is not known whether it has done it, or will.
+    #[error("{0}, which runs the instance, did not answer in time, and may still do it")]
+    NoAnswer(String),
     /// The client withdrew the command.
     #[error("the command was withdrawn; try again")]
     TakenBack,
@@ -202,6 +205,7 @@ impl StoreError {
             | Self::Older { .. }
             | Self::Owned(_)
             | Self::NotTaken { .. }
+            | Self::NoAnswer(_)
             | Self::Fenced
             | Self::Conflict
             | Self::Elsewhere(_)

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use perennial::telemetry::Otlp;
-use perennial::{Client, Host, HostBuilder, HostStats, Loss, Quotas, Result, Status};
+use perennial::{Client, Host, HostBuilder, HostStats, Hubs, Loss, Quotas, Result, Status};
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -86,23 +86,37 @@ pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exi
             said?;
         }
     }
-    lost.map_or(Ok(Exit::Ok), |(hub, why)| {
-        Err(lost_by(hub, why, session).into())
-    })
+    match lost {
+        None => Ok(Exit::Ok),
+        Some((hub, why)) => Err(lost_by(hub, why, session).await.into()),
+    }
 }
 
-fn lost_by(hub: &str, why: Option<Loss>, session: &Session) -> CliError {
-    match why {
-        Some(Loss::Forgotten(lost)) => forgotten(hub, lost),
-        _ if session.has_database() => replaced(hub),
-        _ => taken_over(hub),
+async fn lost_by(hub: &str, why: Option<Loss>, session: &Session) -> CliError {
+    if let Some(Loss::Forgotten(lost)) = why {
+        return forgotten(hub, lost);
     }
+    let is_there = match session.store() {
+        Ok(store) => Hubs::new(store).exists(hub).await,
+        Err(_) => return taken_over(hub),
+    };
+    match is_there {
+        Ok(false) => deleted(hub),
+        Ok(true) | Err(_) if session.has_database() => replaced(hub),
+        Ok(true) | Err(_) => taken_over(hub),
+    }
+}
+
+fn deleted(hub: &str) -> CliError {
+    let message = format!("task hub {hub:?} was deleted, or renamed, while this host ran it");
+    CliError::new(Exit::Error, message)
+        .hint("`perennial hubs` lists those that are there; a host that is started makes a new one of this name")
 }
 
 fn replaced(hub: &str) -> CliError {
     let message = format!(
-        "this host does not run task hub {hub:?} any more: either it was not heard of for longer than its lease lasts, because it stood still or \
-         could not reach the database, and other hosts run its part; or the task hub was deleted"
+        "this host does not run task hub {hub:?} any more: it was not heard of for longer than its lease lasts, because it stood still or could \
+         not reach the database, and other hosts run its part"
     );
     CliError::new(Exit::Error, message)
         .hint("start it again; nothing that was acknowledged is lost. `perennial hubs show` lists the hosts that run the hub")
@@ -138,7 +152,7 @@ fn prepare(args: &Serve) -> anyhow::Result<()> {
     let descriptors = perennial::raise_descriptor_limit();
     tracing::debug!(?descriptors, "open files at most");
     perennial::check_process_limits().map_err(|shortage| {
-        let hint = "`ulimit -a` shows the limits of a shell, `ulimit -n NUMBER` sets that of open files; a service manager or a container has settings of its own";
+        let hint = "`ulimit -a` shows the limits of a shell, `ulimit -n NUMBER` sets that of open files, and `-v`, `-d` those of memory; a service manager or a container has settings of its own";
         CliError::new(Exit::Error, format!("no host was started: {shortage}")).hint(hint)
     })?;
     Ok(())
@@ -217,8 +231,11 @@ async fn shut_down(hosts: Vec<Host>, otlp: Option<Arc<Otlp>>) -> anyhow::Result<
     Ok(did)
 }
 
-/// The error that names the owner of the first of these hubs that has one.
+/// The error that names the owner of the first of these hubs that has one, where a hub has only one.
 async fn owned(hubs: &[&str], session: &Session) -> anyhow::Result<Option<anyhow::Error>> {
+    if session.has_database() {
+        return Ok(None);
+    }
     for hub in hubs {
         let owner = Client::open(session.store()?, hub)?.owner().await?;
         if let Some(owner) = owner {

@@ -83,6 +83,7 @@ fn of_store(error: &StoreError) -> &'static str {
         StoreError::Corrupt(_) => "damaged",
         StoreError::Owned(_) => "owned",
         StoreError::NotTaken { .. } | StoreError::TakenBack => "withdrawn",
+        StoreError::NoAnswer(_) => "queued",
         StoreError::Conflict => "conflict",
         StoreError::Elsewhere(_) => "moved",
         StoreError::Fenced | StoreError::Closed => "shuttingDown",
@@ -250,6 +251,7 @@ pub(crate) mod tests {
                 owner: String::new(),
                 why: String::new(),
             },
+            StoreError::NoAnswer(String::new()),
             StoreError::TakenBack,
             StoreError::Fenced,
             #[cfg(feature = "postgres")]

@@ -183,13 +183,17 @@ pub(super) fn is_anyone_silent(
     Ok(living.iter().any(|of| of.epoch != me && of.is_silent))
 }
 
-/// Frees what owners had that are silent, other than this one. The caller has the lock.
+/// Frees what owners had that are silent, other than this one, unless this one was declared dead itself. The caller has the lock.
 pub(super) fn free_the_silent(
     session: &Session,
     address: &Address,
     me: i64,
 ) -> Result<(), StoreError> {
-    for owner in living(session, address)? {
+    let living = living(session, address)?;
+    if living.iter().all(|owner| owner.epoch != me) {
+        return Ok(());
+    }
+    for owner in living {
         if owner.epoch != me && owner.is_silent && kill(session, owner.epoch, false)? {
             tracing::warn!(
                 owner = said(&owner.note),

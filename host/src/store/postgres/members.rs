@@ -73,6 +73,10 @@ const OFFER: &str =
 /// How long owners have to renew their leases after the database was away.
 const HEARD_OF: Duration = Duration::from_millis(if cfg!(test) { 500 } else { 3_000 });
 
+/// How long a look may take, or be late, or how old the own lease may be, before leases of others mean nothing: not long after that, they would
+/// have run out because nobody could renew them.
+const STOOD_STILL: Duration = Duration::from_millis(if cfg!(test) { 800 } else { 2_500 });
+
 /// An owner among those of a hub. It asks on a connection of its own.
 pub(super) struct Shares {
     address: Address,
@@ -84,9 +88,11 @@ pub(super) struct Shares {
     /// Who had partitions that were taken from the dead, until it is asked what ran there.
     former: HashMap<Partition, i64>,
     session: Option<Session>,
-    /// Whether the last look failed, and when one succeeded again after that.
+    /// Whether the last look failed, and when one succeeded again after that, or after this host or the database stood still.
     fails: bool,
     back_since: Option<Instant>,
+    /// When the last look ended.
+    looked: Option<Instant>,
 }
 
 impl Shares {
@@ -100,6 +106,7 @@ impl Shares {
             session: None,
             fails: false,
             back_since: None,
+            looked: None,
         }
     }
 
@@ -122,15 +129,25 @@ impl Shares {
             return Ok(false);
         }
         let sql =
-            "SELECT clock_timestamp() - pg_postmaster_start_time() > $1::bigint * interval '1 ms'";
-        let heard_of = i64::try_from(HEARD_OF.as_millis()).unwrap_or(i64::MAX);
-        let row = self.session()?.query_opt(sql, &[&heard_of])?;
+            "SELECT clock_timestamp() - pg_postmaster_start_time() > $1::bigint * interval '1 ms' AND EXISTS
+                 (SELECT 1 FROM owner WHERE epoch = $2 AND NOT dead AND renewed > clock_timestamp() - $3::bigint * interval '1 ms')";
+        let ms = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+        let (heard_of, fresh, epoch) = (ms(HEARD_OF), ms(STOOD_STILL), self.epoch);
+        let row = self
+            .session()?
+            .query_opt(sql, &[&heard_of, &epoch, &fresh])?;
         row.map_or(Ok(false), |row| Ok(row.try_get(0)?))
     }
 
     fn look_now(&mut self) -> Result<Members, StoreError> {
         let (address, me) = (self.address.clone(), self.epoch);
-        if is_anyone_silent(self.session()?, &address, me)? && self.may_judge()? {
+        let begun = self.looked.unwrap_or_else(Instant::now);
+        let someone_is_silent = is_anyone_silent(self.session()?, &address, me)?;
+        if begun.elapsed() > STOOD_STILL {
+            // Leases may have run out for that alone.
+            self.back_since = Some(Instant::now());
+        }
+        if someone_is_silent && self.may_judge()? {
             self.change(|session| free_the_silent(session, &address, me))?;
         }
         let mut found = self
@@ -139,9 +156,16 @@ impl Shares {
             .into_iter();
         let mut next = || found.next().unwrap_or_default();
         let (owners, free, workers) = (next(), next(), next());
+        let owners: Vec<Member> = owners.iter().map(member).collect::<Result<_, _>>()?;
+        // If this one cannot renew its lease, others may be unable to as well, without being dead.
+        let own = owners.iter().find(|owner| owner.epoch == me);
+        if own.is_some_and(|own| Duration::from_millis(own.silent_for.0) > STOOD_STILL) {
+            self.back_since = Some(Instant::now());
+        }
+        self.looked = Some(Instant::now());
         Ok(Members {
             me,
-            owners: owners.iter().map(member).collect::<Result<_, _>>()?,
+            owners,
             free: numbered(&free)?,
             workers: workers.iter().map(worker).collect::<Result<_, _>>()?,
         })

@@ -1,5 +1,6 @@
 //! What a process does with a hub that it does not own: it leaves commands for the owner, and finds out who that is.
 
+use std::cell::Cell;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use perennial_core::Timestamp;
@@ -49,6 +50,9 @@ impl Outside {
     }
 
     /// Appends a command for the owner of a partition, and wakes the owners.
+    ///
+    /// # Errors
+    /// [`StoreError::NoAnswer`] if the command may be there; with any other error, it is not.
     pub(in crate::store) fn append(
         &self,
         Partition(to): Partition,
@@ -59,10 +63,21 @@ impl Outside {
         // The token is new: a second try after a lost connection finds the row of the first, or adds it.
         let sql = "INSERT INTO command (partition, token, at, body) VALUES ($4, $1, $2, $3) ON CONFLICT DO NOTHING";
         let to = i16::try_from(to).unwrap_or_default();
-        self.with(|session| {
-            session.execute(sql, &[&token, &int(now.0), &body, &to])?;
+        let may_be_there = Cell::new(false);
+        let done = self.with(|session| {
+            let done = session.execute(sql, &[&token, &int(now.0), &body, &to]);
+            // What the database itself refuses is not there.
+            may_be_there.set(may_be_there.get() || done.is_ok() || session.is_lost());
+            done?;
             session.query("SELECT pg_notify($1, '')", &[&channel_of(&self.address)])?;
             Ok(())
+        });
+        done.map_err(|error| match may_be_there.get() {
+            true => {
+                tracing::debug!(%error, "it is not known whether a command is there");
+                StoreError::NoAnswer(format!("a host of {}", self.address))
+            }
+            false => error,
         })
     }
 

@@ -62,6 +62,8 @@ while read -r order signal; do
   case $order in
     down) end $signal; echo down ;;
     up) start ;;
+    pause) kill -STOP $server $(pgrep -P $server); echo paused ;;
+    resume) kill -CONT $server $(pgrep -P $server); echo resumed ;;
     keep) rm -rf "$dir/kept"; cp -a "$dir/pg/data" "$dir/kept"; echo kept ;;
     back) rm -rf "$dir/pg/data"; cp -a "$dir/kept" "$dir/pg/data"; echo back ;;
   esac
@@ -180,6 +182,18 @@ impl Server {
     /// Starts the server again that was ended.
     pub(crate) fn up(&mut self) {
         self.order("up", "up");
+    }
+
+    /// Stops all processes of the server by a signal, which ends no connection.
+    #[allow(dead_code, reason = "tests of other crates use it")]
+    pub(crate) fn pause(&mut self) {
+        self.order("pause", "paused");
+    }
+
+    /// Lets them go on.
+    #[allow(dead_code, reason = "tests of other crates use it")]
+    pub(crate) fn resume(&mut self) {
+        self.order("resume", "resumed");
     }
 
     /// Ends the server by this signal, and starts it again.

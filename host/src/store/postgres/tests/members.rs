@@ -339,7 +339,7 @@ fn a_module_that_another_owner_uses_is_not_deleted() {
 
 /// What makes a hub of this version one of format 1.
 const BACK: &str = "ALTER TABLE owner DROP COLUMN at; ALTER TABLE owner DROP COLUMN version; ALTER TABLE owner DROP COLUMN url;
-     ALTER TABLE command DROP COLUMN partition; DROP TABLE outbox; UPDATE hub SET format = 1";
+     ALTER TABLE command DROP COLUMN partition; DROP TABLE outbox; DROP TABLE worker; UPDATE hub SET format = 1";
 
 #[test]
 fn the_next_owner_of_a_hub_of_format_1_upgrades_it_and_it_keeps_one_partition() {
