@@ -19,6 +19,7 @@ use crate::store::postgres::error::failed;
 use crate::store::postgres::lease;
 use crate::store::postgres::runtime::wait;
 use crate::store::postgres::session::{Purpose, Session};
+use crate::store::postgres::source::posted;
 use crate::store::schema::{CUT_TURN, GARBAGE, INSTANCE, OF_INSTANCES, REWIND, TAG, TURN, Table};
 use crate::store::types::InstanceKey;
 
@@ -104,7 +105,32 @@ pub(in crate::store) fn integrity(address: &Address, most: u32) -> Result<Vec<St
     }
     tags(&session, most, &mut found)?;
     misplaced(&session, most, &mut found)?;
+    unreadable(&session, most, &mut found)?;
     Ok(found)
+}
+
+/// Messages between partitions that cannot be read. Those that are sent after them to the same partition wait.
+fn unreadable(session: &Session, most: usize, found: &mut Vec<String>) -> Result<(), StoreError> {
+    let mut after = i64::MIN;
+    loop {
+        let sql = "SELECT seq, partition, body FROM outbox WHERE seq > $1 ORDER BY seq LIMIT 1000";
+        let rows = session.query(sql, &[&after])?;
+        for row in &rows {
+            after = row.try_get(0)?;
+            if found.len() >= most {
+                return Ok(());
+            }
+            if let Err(error) = posted(row) {
+                let partition: i16 = row.try_get(1)?;
+                found.push(format!(
+                    "message {after} to partition {partition} keeps those after it from being received: {error}"
+                ));
+            }
+        }
+        if rows.is_empty() {
+            return Ok(());
+        }
+    }
 }
 
 /// The check of a table for rows whose instance does not exist.

@@ -14,7 +14,7 @@ use crate::store::postgres::indexes::by;
 use crate::store::postgres::loading::load;
 use crate::store::postgres::partitions::{self, ranges};
 use crate::store::postgres::session::{Param, Session};
-use crate::store::postgres::source::{big, digest_of, instance, posted, rewind, small, turn};
+use crate::store::postgres::source::{big, digest_of, instance, readable, rewind, small, turn};
 use crate::store::postgres::wanted::{ASKED, GLANCE, LIVES_BELOW, WAITING};
 use crate::store::types::InstanceKey;
 
@@ -156,11 +156,10 @@ impl Source for Link {
         limit: u32,
         without: &[i64],
     ) -> Result<Vec<(i64, Posted)>, StoreError> {
-        let of = partitions::numbers(of);
-        let rows = self
-            .session()?
-            .query(WAITING, &[&of, &i64::from(limit), &without])?;
-        rows.iter().map(posted).collect()
+        let session = self.session()?;
+        readable(of, |of| {
+            session.query(WAITING, &[&of, &i64::from(limit), &without])
+        })
     }
 
     fn partitions_asked_by(&mut self, asker: InstanceKey) -> Result<Vec<Partition>, StoreError> {

@@ -3,10 +3,12 @@
 use perennial_core::{Digest, Event, Json, Millis, TaskId, TaskRef, Timestamp, Turn};
 use tokio_postgres::Row;
 
+use crate::outage::warn_seldom;
 use crate::store::StoreError;
 use crate::store::codec::{decode, decode_tags, decode_waiting, uint};
 use crate::store::memory::{Instance, Mail, Posted, Request, RewindRow, Task};
 use crate::store::numbers::{policy_of, status_of, task_kind_of};
+use crate::store::partition::Partitions;
 use crate::store::postgres::partitions;
 use crate::store::types::{Asker, Beat, InstanceKey, InstanceRow, TaskRow, ValueRow, task_ref};
 
@@ -17,6 +19,39 @@ pub(super) fn posted(row: &Row) -> Result<(i64, Posted), StoreError> {
         message: decode(row.try_get(2)?, "a message between partitions")?,
     };
     Ok((row.try_get(0)?, posted))
+}
+
+/// Reads messages to some partitions with `query`, which gets their numbers. A message that cannot be read keeps those after it to the same
+/// partition, which must not overtake it, and no others.
+pub(super) fn readable(
+    of: &Partitions,
+    mut query: impl FnMut(&[i16]) -> Result<Vec<Row>, StoreError>,
+) -> Result<Vec<(i64, Posted)>, StoreError> {
+    let mut of = partitions::numbers(of);
+    loop {
+        let rows = query(&of)?;
+        let mut found = Vec::with_capacity(rows.len());
+        let mut blocked = None;
+        for row in &rows {
+            match posted(row) {
+                Ok(one) => found.push(one),
+                Err(error @ StoreError::Corrupt(_)) => {
+                    let (seq, partition): (i64, i16) = (row.try_get(0)?, row.try_get(1)?);
+                    warn_seldom!(
+                        partition, message = seq, %error,
+                        "a message between partitions cannot be read, and those to the same partition wait; `perennial check` tells more"
+                    );
+                    blocked = Some(partition);
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        match blocked {
+            None => return Ok(found),
+            Some(blocked) => of.retain(|one| *one != blocked),
+        }
+    }
 }
 
 /// An unsigned number of 32 bits.

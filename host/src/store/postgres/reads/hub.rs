@@ -9,7 +9,7 @@ use crate::store::owned::Sharing;
 use crate::store::postgres::members;
 use crate::store::postgres::partitions;
 use crate::store::postgres::reads::{PostgresReader, all, has_nul};
-use crate::store::postgres::source::{big, posted, state, time};
+use crate::store::postgres::source::{big, readable, state, time};
 use crate::store::postgres::wanted::WAITING;
 use crate::store::queries::found::Tally;
 use crate::store::space::Pages;
@@ -38,14 +38,15 @@ impl PostgresReader {
     }
 
     pub(in crate::store) fn outbox(&self, limit: u32) -> Result<Vec<Sent>, StoreError> {
-        let of = partitions::numbers(&self.of);
         let without: [i64; 0] = [];
-        let rows = self.query(WAITING, &[&of, &i64::from(limit), &&without[..]])?;
-        all(&rows, |row| {
-            let (seq, posted) = posted(row)?;
-            let message = posted.message;
-            Ok(Sent { seq, message })
-        })
+        let found = readable(&self.of, |of| {
+            self.query(WAITING, &[&of, &i64::from(limit), &&without[..]])
+        })?;
+        let sent = found.into_iter().map(|(seq, posted)| Sent {
+            seq,
+            message: posted.message,
+        });
+        Ok(sent.collect())
     }
 
     pub(in crate::store) fn has_garbage(&self) -> Result<bool, StoreError> {

@@ -337,6 +337,21 @@ fn a_module_that_another_owner_uses_is_not_deleted() {
     assert!((1..3).contains(&refused), "{refused}");
 }
 
+#[test]
+fn a_message_that_cannot_be_read_keeps_only_its_partition_waiting_and_a_check_names_it() {
+    let Some(server) = server() else { return };
+    let (address, session) = hub(server);
+    let insert = "INSERT INTO outbox (partition, body) VALUES (1, '\\x01'), (2, '\\x01')";
+    session.batch(insert).unwrap();
+    let reader = Reader::new(PostgresReader::new(Pool::new(address.clone()), None));
+    assert!(reader.outbox(10).unwrap().is_empty());
+    let found = crate::store::postgres::integrity::integrity(&address, 10).unwrap();
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].contains("to partition 1 keeps"), "{found:?}");
+    let one = crate::store::postgres::integrity::integrity(&address, 1);
+    assert_eq!(one.unwrap().len(), 1);
+}
+
 /// What makes a hub of this version one of format 1.
 const BACK: &str = "ALTER TABLE owner DROP COLUMN at; ALTER TABLE owner DROP COLUMN version; ALTER TABLE owner DROP COLUMN url;
      ALTER TABLE command DROP COLUMN partition; DROP TABLE outbox; DROP TABLE worker; UPDATE hub SET format = 1";
