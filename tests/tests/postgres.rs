@@ -374,3 +374,59 @@ async fn what_is_started_on_any_host_after_a_deployment_runs_what_was_deployed()
         host.shut_down().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_host_tells_what_an_instance_logged_and_one_that_drains_gives_its_partitions_away() {
+    let Some(database) = database() else { return };
+    let dirs = [DataDir::new(), DataDir::new()];
+    let store = Store::postgres(&database).unwrap();
+    let mut hosts = Vec::new();
+    for dir in &dirs {
+        let store = store.clone().data_dir(dir.path());
+        hosts.push(Host::builder().store(store).start().await.unwrap());
+    }
+    let first = hosts[0].client();
+    divided(&first, &[32, 32]).await;
+    first.deploy(module("human-approval")).await.unwrap();
+    for n in 0..6 {
+        let (id, input) = (format!("a{n}"), serde_json::json!({ "purpose": "desks" }));
+        first.start("Approve").id(&id).input(&input).await.unwrap();
+        // It could not tell the manager, and said so in its log.
+        while first.logs(&id).await.unwrap().lines.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let mut told = Vec::new();
+        for host in &hosts {
+            told.push(host.client().logs(&id).await.unwrap());
+        }
+        assert!(!told[0].lines.is_empty() && !told[0].partial, "{told:?}");
+        assert_eq!(told[0].lines, told[1].lines);
+    }
+
+    // A command that runs something has no part of a hub that hosts run.
+    let hello = guest("hello-sequence");
+    let (text, is_done) = told(
+        &database,
+        dirs[0].path(),
+        &["run", hello.to_str().unwrap(), "HelloSequence"],
+    );
+    assert!(is_done && text.contains("Hello Tokyo!"), "{text}");
+    assert_eq!(first.hosts().await.unwrap().hosts.len(), 2);
+
+    let leaving = hosts.pop().unwrap();
+    assert_eq!(leaving.drain(Duration::from_secs(60)).await, 0);
+    divided(&first, &[64, 0]).await;
+    // It answers requests still.
+    let decision = serde_json::json!({ "approved": true, "by": "Ada" });
+    let asked = leaving.client();
+    asked
+        .raise_event("a0", "Decision", &decision)
+        .await
+        .unwrap();
+    let ended = first
+        .wait_for_completion("a0", Duration::from_secs(60))
+        .await;
+    assert!(ended.unwrap().reached().is_some());
+    leaving.shut_down().await;
+    hosts.remove(0).shut_down().await;
+}

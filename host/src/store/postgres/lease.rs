@@ -27,6 +27,9 @@ pub(super) const TTL: Duration = Duration::from_millis(TTL_MS.unsigned_abs());
 /// another one by then.
 const ABANDONED_MS: i64 = if cfg!(test) { 500 } else { 1_000 };
 
+/// How long an owner that lives takes at most to renew its lease once its database answers again.
+const RENEWED_WITHIN: Duration = Duration::from_millis(if cfg!(test) { 300 } else { 1_200 });
+
 /// The bits of an epoch below its number: they are random.
 const RANDOM_BITS: u32 = 31;
 
@@ -76,6 +79,7 @@ pub(super) fn take(
     note: &OwnerNote,
     share: Share,
 ) -> Result<Taken, StoreError> {
+    wait_for_signs_of_life(session, address)?;
     session.batch("BEGIN")?;
     let taken = take_in(session, address, note, share);
     match taken {
@@ -87,6 +91,16 @@ pub(super) fn take(
         Ok(Taken::By(_)) | Err(_) => drop(session.batch("ROLLBACK")),
     }
     taken
+}
+
+/// Waits as long as an owner that lives takes to renew its lease, if one has let it run out and is connected still: the database may have stood
+/// still, so that none could renew theirs.
+fn wait_for_signs_of_life(session: &Session, address: &Address) -> Result<(), StoreError> {
+    let living = living(session, address)?;
+    if living.iter().any(|owner| owner.is_stuck) {
+        std::thread::sleep(RENEWED_WITHIN);
+    }
+    Ok(())
 }
 
 fn take_in(
@@ -147,6 +161,8 @@ struct Living {
     note: String,
     /// Whether its lease has run out, or it has lost its connection and not made another one.
     is_silent: bool,
+    /// Whether its lease has run out although it is connected.
+    is_stuck: bool,
     partitions: Vec<Partition>,
 }
 
@@ -167,6 +183,7 @@ fn living(session: &Session, address: &Address) -> Result<Vec<Living>, StoreErro
             epoch: row.try_get(0)?,
             note: row.try_get(1)?,
             is_silent: has_run_out || is_abandoned,
+            is_stuck: has_run_out && !is_abandoned,
             partitions: partitions.map(partitions::partition).collect(),
         })
     });
