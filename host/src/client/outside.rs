@@ -51,6 +51,11 @@ impl OutsideBackend {
         Self(Outside::new(place))
     }
 
+    /// For a host that asks the other hosts of its hub.
+    pub(crate) fn of_host(place: Place) -> Self {
+        Self(Outside::new(place).hasty())
+    }
+
     /// Where the hub is.
     pub(crate) fn place(&self) -> &Place {
         self.0.place()

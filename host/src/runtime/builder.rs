@@ -277,7 +277,7 @@ impl HostBuilder {
                 native,
                 runtime,
                 deployments,
-                peers: Some(Arc::new(OutsideBackend::new(place.clone()))),
+                peers: Some(Arc::new(OutsideBackend::of_host(place.clone()))),
                 waits: waits(self.standby, gone),
             };
             Engine::start(&place, config, parts).map_err(failed)

@@ -53,6 +53,15 @@ impl Outside {
         }
     }
 
+    /// As a host asks others, which need not be on the disk before they are carried out.
+    pub(crate) fn hasty(mut self) -> Self {
+        #[cfg(feature = "postgres")]
+        if let Commands::Postgres(database) = self.commands {
+            self.commands = Commands::Postgres(Box::new(database.hasty()));
+        }
+        self
+    }
+
     /// Where the hub is.
     pub(crate) fn place(&self) -> &Place {
         &self.place

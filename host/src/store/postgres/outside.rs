@@ -21,6 +21,8 @@ pub(in crate::store) struct Outside {
     session: Mutex<Option<Session>>,
     /// How the hub is divided, once that is known. It never changes.
     partitions: OnceLock<Partitions>,
+    /// Whether what is written need not be on the disk when it is done.
+    is_hasty: bool,
 }
 
 impl Outside {
@@ -29,7 +31,15 @@ impl Outside {
             address,
             session: Mutex::default(),
             partitions: OnceLock::new(),
+            is_hasty: false,
         }
+    }
+
+    /// For a host that asks others. Its commands need not survive a crash of the database: nobody is told that they were accepted before they
+    /// were carried out, in a transaction that is on the disk with all those before it.
+    pub(in crate::store) fn hasty(mut self) -> Self {
+        self.is_hasty = true;
+        self
     }
 
     /// The owner, if one lives.
@@ -61,16 +71,17 @@ impl Outside {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         // The token is new: a second try after a lost connection finds the row of the first, or adds it.
-        let sql = "INSERT INTO command (partition, token, at, body) VALUES ($4, $1, $2, $3) ON CONFLICT DO NOTHING";
+        let sql = "WITH left_there AS
+                 (INSERT INTO command (partition, token, at, body) VALUES ($4, $1, $2, $3) ON CONFLICT DO NOTHING)
+             SELECT pg_notify($5, '')";
+        let channel = channel_of(&self.address);
         let to = i16::try_from(to).unwrap_or_default();
         let may_be_there = Cell::new(false);
         let done = self.with(|session| {
-            let done = session.execute(sql, &[&token, &int(now.0), &body, &to]);
+            let done = session.query(sql, &[&token, &int(now.0), &body, &to, &channel]);
             // What the database itself refuses is not there.
             may_be_there.set(may_be_there.get() || done.is_ok() || session.is_lost());
-            done?;
-            session.query("SELECT pg_notify($1, '')", &[&channel_of(&self.address)])?;
-            Ok(())
+            done.map(drop)
         });
         done.map_err(|error| match may_be_there.get() {
             true => {
@@ -93,7 +104,13 @@ impl Outside {
     /// Withdraws a command without an answer. Returns whether it did.
     pub(in crate::store) fn take_back(&self, token: &str) -> Result<bool, StoreError> {
         let sql = "DELETE FROM command WHERE token = $1 AND answer IS NULL";
-        self.with(|session| Ok(session.execute(sql, &[&token])? == 1))
+        self.with(|session| {
+            // It must not come back after somebody was told that it is withdrawn.
+            session.batch("BEGIN; SET LOCAL synchronous_commit TO DEFAULT")?;
+            let taken = session.execute(sql, &[&token]);
+            session.batch("COMMIT")?;
+            Ok(taken? == 1)
+        })
     }
 
     /// Deletes a command after its answer was read.
@@ -124,6 +141,9 @@ impl Outside {
     fn open(&self) -> Result<Session, StoreError> {
         let session = Session::open(&self.address, Purpose::Manage)?;
         check_format(&session, &self.address)?;
+        if self.is_hasty {
+            session.batch("SET synchronous_commit TO off")?;
+        }
         Ok(session)
     }
 }
