@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn the_engine_knows_the_empty_text() {
         let stored = from_text(String::new());
-        assert_eq!(stored.as_str(), crate::engine::remote::EMPTY_TEXT);
+        assert_eq!(stored.as_str(), crate::engine::remote::items::EMPTY_TEXT);
     }
 
     #[test]

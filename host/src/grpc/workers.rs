@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tonic::{Request, Status};
 
 use crate::engine::Engine;
-use crate::engine::remote::lending::HostMessage;
+use crate::engine::remote::messages::HostMessage;
 use crate::engine::remote::{Connection, Filter, NameFilter, Offer, WorkItem};
 use crate::grpc::from_wire;
 use crate::grpc::generated as wire;

@@ -54,12 +54,13 @@ impl Outside {
     }
 
     /// As a host asks others, which need not be on the disk before they are carried out.
-    pub(crate) fn hasty(mut self) -> Self {
-        #[cfg(feature = "postgres")]
-        if let Commands::Postgres(database) = self.commands {
-            self.commands = Commands::Postgres(Box::new(database.hasty()));
-        }
-        self
+    pub(crate) fn hasty(self) -> Self {
+        let commands = match self.commands {
+            #[cfg(feature = "postgres")]
+            Commands::Postgres(database) => Commands::Postgres(Box::new(database.hasty())),
+            others => others,
+        };
+        Self { commands, ..self }
     }
 
     /// Where the hub is.

@@ -84,7 +84,7 @@ impl Engine {
     /// What this host says about itself, with the socket on which it listens.
     pub(crate) fn note(&self, socket: Option<PathBuf>) -> OwnerNote {
         OwnerNote {
-            leaves: self.activities.is_draining(),
+            leaves: self.is_draining(),
             ..OwnerNote::of_this_process(&self.config.what, socket)
         }
     }
@@ -225,7 +225,7 @@ impl Engine {
             .map(|one| (attempts(one), *one))
             // One that is given away is not there any more. A host that drains lets its attempts end first.
             .filter(|(attempts, one)| {
-                self.partitions().has(*one) && (*attempts == 0 || !self.activities.is_draining())
+                self.partitions().has(*one) && (*attempts == 0 || !self.is_draining())
             })
             .collect();
         all.sort_by_key(|(attempts, Partition(number))| (*attempts, u16::MAX - number));

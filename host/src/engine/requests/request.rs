@@ -8,8 +8,8 @@ use perennial_core::{
 use serde::{Deserialize, Serialize};
 
 use crate::engine::modules::names::{NameTable, remote_limits};
-use crate::engine::remote;
-use crate::engine::remote::lending::ToHost;
+use crate::engine::remote::items;
+use crate::engine::remote::messages::ToHost;
 use crate::engine::remote::report::RemoteWorkers;
 use crate::engine::requests::bounds::{
     brief, problem_with_name, problem_with_reason, problem_with_tags, problem_with_trace,
@@ -479,7 +479,7 @@ pub(crate) fn prepare_start(
     };
     has_room(module, with)?;
     let input = match module {
-        Some(_) => remote::as_json(input),
+        Some(_) => items::as_json(input),
         None => input,
     };
     let (execution_id, seed) = (with.fresh)();

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::engine::executor::{Attempt, AttemptError, Interrupt};
 use crate::engine::locks::{Guard, OrderedMutex, rank};
+use crate::engine::remote::items;
 use crate::engine::tasks::attempts::{
     ended, fails_before, give_up, problem_with_output, say_begun, try_later,
 };
@@ -25,7 +26,7 @@ use crate::engine::tasks::timers::Due;
 use crate::engine::turn::inline::{self, Inline};
 use crate::engine::turn::turn_commit::module_of;
 use crate::engine::workers::processors::{Processors, Share};
-use crate::engine::{Engine, TRY_AGAIN_AFTER, remote};
+use crate::engine::{Engine, TRY_AGAIN_AFTER};
 use crate::foreign::guarded;
 use crate::store::InstanceKey;
 
@@ -547,7 +548,7 @@ fn attempt_of(
     Attempt {
         module: module_of(&ready.target),
         name: ready.name.clone(),
-        input: remote::as_json(ready.input.clone()),
+        input: items::as_json(ready.input.clone()),
         instance_id: caller.instance_id.clone(),
         execution_id: caller.execution_id.clone(),
         orchestration: caller.orchestration.clone(),

@@ -10,7 +10,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::moves::balance;
 use super::remote::{everything, remote, turn, world};
 use super::world::*;
-use crate::engine::remote::lending::HostMessage;
+use crate::engine::remote::messages::HostMessage;
 use crate::engine::remote::report::RemoteWorkers;
 use crate::engine::remote::{ActivityItem, Connection, Offer, WorkItem};
 use crate::engine::{Engine, Request};

@@ -7,7 +7,7 @@ use perennial_core::{
 
 use crate::engine::Engine;
 use crate::engine::memory::slots::{Body, Resident};
-use crate::engine::remote;
+use crate::engine::remote::items;
 use crate::store::{
     InstanceKey, InstanceRow, NewInstance, Position, StoreError, TurnCommit, summary, termination,
 };
@@ -163,7 +163,7 @@ pub(crate) fn child_start(
         name: new.name.to_owned(),
         version: new.version.clone(),
         input: match module {
-            Some(_) => remote::as_json(new.input),
+            Some(_) => items::as_json(new.input),
             None => new.input,
         },
         parent,
