@@ -113,7 +113,9 @@ pub(in crate::store) fn integrity(address: &Address, most: u32) -> Result<Vec<St
 fn unreadable(session: &Session, most: usize, found: &mut Vec<String>) -> Result<(), StoreError> {
     let mut after = i64::MIN;
     loop {
-        let sql = "SELECT seq, partition, body FROM outbox WHERE seq > $1 ORDER BY seq LIMIT 1000";
+        // That a message is for none of the partitions is told anyway.
+        let sql = "SELECT seq, partition, body FROM outbox
+             WHERE seq > $1 AND partition < (SELECT partitions FROM hub WHERE id = 1) ORDER BY seq LIMIT 1000";
         let rows = session.query(sql, &[&after])?;
         for row in &rows {
             after = row.try_get(0)?;
