@@ -53,6 +53,18 @@ async fn divided(client: &Client, among: &[u16]) -> HubHosts {
     }
 }
 
+/// Hosts of this process that share a hub equally.
+async fn two_hosts(database: &str, dirs: &[DataDir; 2]) -> Vec<Host> {
+    let store = Store::postgres(database).unwrap();
+    let mut hosts = Vec::new();
+    for dir in dirs {
+        let store = store.clone().data_dir(dir.path());
+        hosts.push(Host::builder().store(store).start().await.unwrap());
+    }
+    divided(&hosts[0].client(), &[32, 32]).await;
+    hosts
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hosts_share_a_hub_and_everybody_who_asks_sees_what_each_has() {
     let Some(database) = database() else { return };
@@ -348,14 +360,8 @@ fn what_a_database_lacks_is_said_by_doctor_and_when_a_host_starts() {
 async fn what_is_started_on_any_host_after_a_deployment_runs_what_was_deployed() {
     let Some(database) = database() else { return };
     let dirs = [DataDir::new(), DataDir::new()];
-    let store = Store::postgres(&database).unwrap();
-    let mut hosts = Vec::new();
-    for dir in &dirs {
-        let store = store.clone().data_dir(dir.path());
-        hosts.push(Host::builder().store(store).start().await.unwrap());
-    }
+    let hosts = two_hosts(&database, &dirs).await;
     let first = hosts[0].client();
-    divided(&first, &[32, 32]).await;
     for round in 0..6 {
         let version = module(["version-one", "version-two"][round % 2]);
         let digest = version.digest();
@@ -379,14 +385,8 @@ async fn what_is_started_on_any_host_after_a_deployment_runs_what_was_deployed()
 async fn any_host_tells_what_an_instance_logged_and_one_that_drains_gives_its_partitions_away() {
     let Some(database) = database() else { return };
     let dirs = [DataDir::new(), DataDir::new()];
-    let store = Store::postgres(&database).unwrap();
-    let mut hosts = Vec::new();
-    for dir in &dirs {
-        let store = store.clone().data_dir(dir.path());
-        hosts.push(Host::builder().store(store).start().await.unwrap());
-    }
+    let mut hosts = two_hosts(&database, &dirs).await;
     let first = hosts[0].client();
-    divided(&first, &[32, 32]).await;
     first.deploy(module("human-approval")).await.unwrap();
     for n in 0..6 {
         let (id, input) = (format!("a{n}"), serde_json::json!({ "purpose": "desks" }));

@@ -20,8 +20,8 @@ use crate::store::Reply;
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct InstanceLogs {
-    /// When the host started, the last one of those that share the hub: it keeps no older lines. `None` if no host in the process that answers runs the hub: then there are no
-    /// lines.
+    /// When the host started, the last one of those that share the hub: it keeps no older lines. `None` if no host in the process that
+    /// answers runs the hub: then there are no lines.
     #[serde_as(as = "Option<TimeText>")]
     #[serde(rename = "sinceTime")]
     pub since: Option<Timestamp>,
