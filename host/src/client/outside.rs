@@ -11,7 +11,7 @@ use crate::client::hub::owner::is_stopped;
 use crate::client::{Error, Result};
 use crate::engine::clock::{Clock, SystemClock};
 use crate::engine::remote::report::RemoteWorkers;
-use crate::engine::{NameTable, Owner, Peers, Preparation, Request, carry_out, fresh_execution};
+use crate::engine::{NameTable, Owner, Preparation, Request, carry_out, fresh_execution};
 use crate::guest_lines::KeptLines;
 use crate::store::{
     self, Outside, Owned, OwnerNote, Partition, Place, Reader, Reply, StoreError, Write,
@@ -49,11 +49,6 @@ pub(crate) struct OutsideBackend(Outside);
 impl OutsideBackend {
     pub(crate) fn new(place: Place) -> Self {
         Self(Outside::new(place))
-    }
-
-    /// For a host that asks the other hosts of its hub.
-    pub(crate) fn of_host(place: Place) -> Self {
-        Self(Outside::new(place).hasty())
     }
 
     /// Where the hub is.
@@ -97,12 +92,12 @@ impl OutsideBackend {
     ) -> Vec<Reply> {
         let asked = owners.into_iter().map(|to| {
             let (this, request) = (Arc::clone(self), request.clone());
-            let asked = tokio::task::spawn_blocking(move || Peers::submit(&*this, to, request));
+            let asked = tokio::task::spawn_blocking(move || this.ask_owner(&request, Some(to)));
             tokio::time::timeout(ASK_EACH_MAX, asked)
         });
         let answers = futures::future::join_all(asked).await;
         let answers = answers.into_iter().flatten().flatten();
-        answers.filter_map(Result::ok).collect()
+        answers.filter_map(|answer| answer.ok().flatten()).collect()
     }
 
     /// The owner, for error messages.
@@ -260,14 +255,6 @@ impl OutsideBackend {
     }
 }
 
-/// A host asks the owners of other partitions by commands in the hub. Whoever has the partition next answers those that its owner did not.
-impl Peers for OutsideBackend {
-    fn submit(&self, to: Partition, request: Request) -> Result<Reply, StoreError> {
-        let answered = self.ask_owner(&request, Some(to))?;
-        answered.ok_or_else(|| StoreError::NoAnswer(self.owner()))
-    }
-}
-
 /// Answers the commands that a dead owner left queued, in order.
 fn answer_waiting(owner: &Momentary<'_>) -> Result<(), StoreError> {
     loop {
@@ -358,10 +345,7 @@ fn write(owned: &Owned, change: store::Change, token: Option<String>) -> Result<
     let write = Write::new(change, SystemClock.now(), move |_, result| {
         drop(tell.send(result))
     });
-    owned.writer.submit(match token {
-        Some(token) => write.answering(token),
-        None => write,
-    });
+    owned.writer.submit(write.answering_if(token));
     told.recv()
         .unwrap_or(Err(StoreError::Closed))
         .map(|outcome| outcome.reply)

@@ -132,9 +132,12 @@ pub(crate) struct EngineParts {
 
 /// The owners of other partitions of the hub.
 pub(crate) trait Peers: Send + Sync {
-    /// Passes a request on to the owner of a partition; blocks until that has answered.
-    fn submit(&self, to: Partition, request: Request) -> Result<Reply, StoreError>;
+    /// Passes a request on to the owner of a partition.
+    fn submit(&self, to: Partition, request: Request, tell: Tell);
 }
+
+/// Receives the answer to a request that was passed on, or why there is none.
+pub(crate) type Tell = Box<dyn FnOnce(Result<Reply, StoreError>) + Send>;
 
 /// Work for a worker.
 pub(crate) enum Work {
@@ -465,7 +468,7 @@ impl Engine {
         }
     }
 
-    fn job(
+    pub(in crate::engine) fn job(
         self: &Arc<Self>,
         change: Change,
         done: impl FnOnce(Change, Result<Outcome, StoreError>) + Send + 'static,

@@ -12,13 +12,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::builtin::Builtins;
-use crate::client::{DEFAULT_TASK_HUB, Error, OutsideBackend, Result, Store};
+use crate::client::{DEFAULT_TASK_HUB, Error, Result, Store};
 use crate::engine::clock::{Clock, SystemClock};
 use crate::engine::executor::{ActivityExecutor, Executor, Fault};
 use crate::engine::remote::WorkerTimes;
 use crate::engine::spans::SpanSink;
 use crate::engine::{Engine, EngineConfig, EngineParts, Quotas};
 use crate::guest_lines::GuestLines;
+use crate::runtime::forwarder::Forwarder;
 use crate::runtime::native::{Activities, ActivityContext, Management, NativeActivity};
 use crate::runtime::{Host, fault, listener};
 use crate::shortage::{Resource, Shortage};
@@ -277,7 +278,7 @@ impl HostBuilder {
                 native,
                 runtime,
                 deployments,
-                peers: Some(Arc::new(OutsideBackend::of_host(place.clone()))),
+                peers: Some(Arc::new(Forwarder::new(place.clone()))),
                 waits: waits(self.standby, gone),
             };
             Engine::start(&place, config, parts).map_err(failed)

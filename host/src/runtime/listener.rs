@@ -15,7 +15,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::engine::Engine;
 use crate::outage::warn_seldom;
 #[cfg(feature = "postgres")]
-use crate::store::{Address, Told};
+use crate::store::{Address, Partitions, Told};
 use crate::store::{FileId, Place, with_suffix};
 
 /// The maximum length of a socket's path, without the NUL at its end.
@@ -73,7 +73,12 @@ async fn serve_database(engine: Arc<Engine>, address: Address, mut stopped: ones
     loop {
         if connection.as_ref().is_none_or(Told::is_lost) {
             let (address, told) = (address.clone(), Arc::clone(&told));
-            let listen = move || Told::listen(&address, Arc::new(move || told.notify_one()));
+            let of = Arc::downgrade(&engine);
+            let own = move || {
+                let engine = of.upgrade();
+                engine.map_or(Partitions::some(1, []), |engine| engine.partitions())
+            };
+            let listen = move || Told::listen(&address, own, move || told.notify_one());
             connection = match tokio::task::spawn_blocking(listen).await {
                 Ok(Ok(listening)) => Some(listening),
                 Ok(Err(error)) => {

@@ -4,6 +4,7 @@ mod apart;
 mod builder;
 mod check;
 mod collect;
+mod forwarder;
 mod listener;
 mod loss;
 mod module;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use perennial_core::Timestamp;
 
 use crate::store::StoreError;
+use crate::store::exchange::{Exchange, Exchanged};
 #[cfg(test)]
 use crate::store::memory::shared::MemoryHub;
 use crate::store::owned::OwnerNote;
@@ -143,6 +144,33 @@ impl Outside {
             Commands::Memory(hub) => hub.append_command(token, body, now),
             #[cfg(feature = "postgres")]
             Commands::Postgres(database) => database.append(_to, token, body, now),
+        }
+    }
+
+    /// Appends, asks for and deletes commands, in one round trip if they are in a database.
+    pub(crate) fn exchange(&self, what: &Exchange<'_>, now: Timestamp) -> Exchanged {
+        #[cfg(feature = "postgres")]
+        if let Commands::Postgres(database) = &self.commands {
+            return database.exchange(what, now);
+        }
+        let mut append = what.append.iter();
+        let forgotten = what.forget.iter().try_for_each(|token| self.forget(token));
+        let answer = |token: &String| {
+            let answer = self.answer(token).transpose()?;
+            Some(answer.map(|answer| (token.clone(), answer)))
+        };
+        Exchanged {
+            appended: append.try_for_each(|(to, token, body)| self.append(*to, token, body, now)),
+            answers: forgotten.and_then(|()| what.look.iter().filter_map(answer).collect()),
+        }
+    }
+
+    /// Whom a command is for, for errors.
+    pub(crate) fn asked(&self) -> String {
+        match &self.commands {
+            #[cfg(feature = "postgres")]
+            Commands::Postgres(database) => database.asked(),
+            _ => "the owner of the task hub".to_owned(),
         }
     }
 

@@ -59,6 +59,11 @@ impl Write {
         self
     }
 
+    /// As [`answering`](Self::answering) for a command, if it is one.
+    pub(crate) fn answering_if(self, token: Option<String>) -> Self {
+        Self { token, ..self }
+    }
+
     /// It was prepared with this version of what the engine knows of the hub.
     pub(crate) fn knowing(mut self, version: i64) -> Self {
         self.known = Some(version);

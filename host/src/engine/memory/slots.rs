@@ -88,6 +88,8 @@ pub(crate) struct Body {
 /// An instance that is not in the hub yet.
 pub(crate) struct Creating {
     pub(crate) new: NewInstance,
+    /// The command that asked for it. The transaction that creates it answers that.
+    pub(crate) token: Option<String>,
     pub(crate) respond: Respond,
 }
 

@@ -1,4 +1,4 @@
-//! Takes requests of clients in this process, and commands that other processes have left in the hub.
+//! Takes requests of clients in this process.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,7 +8,6 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::engine::memory::slots::{Creating, SlotPhase};
 use crate::engine::requests::owner::Owner;
-use crate::engine::requests::refused::{self};
 use crate::engine::requests::request::{self, Preparation, Request, StartRequest};
 use crate::engine::requests::steps::{carry_out, takes_steps};
 use crate::engine::upkeep::quotas::Admission;
@@ -16,20 +15,17 @@ use crate::engine::workers::threads::UnderWay;
 use crate::engine::{Engine, Work, fresh_execution};
 use crate::foreign::guarded;
 use crate::shortage::{Resource, Shortage};
-use crate::store::{self, Change, Outcome, Partition, Reader, Reply, StoreError, Write};
+use crate::store::{Change, Outcome, Partition, Reader, Reply, StoreError, Write};
 
 /// Tries of a start whose module was collected meanwhile: each needs another deployment and collection in between.
 const TRIES_MAX: usize = 10;
-
-/// Maximum number of commands of other processes read at once.
-const COMMANDS_MAX: u32 = 100;
 
 /// Maximum number of threads that read the hub for clients, and of those that carry out requests in several steps. Further requests wait
 /// without a thread.
 const BLOCKING_MAX: usize = 16;
 
-/// Maximum number of threads that wait for answers of other hosts.
-const FORWARDS_MAX: usize = 64;
+/// Maximum number of requests that wait for answers of other hosts.
+const FORWARDS_MAX: usize = 1_024;
 
 /// Maximum number of modules that judge requests at once. A validator may use the fuel of a turn, and must not keep clients from reading.
 const JUDGES_MAX: usize = 4;
@@ -40,10 +36,10 @@ pub(in crate::engine) struct Requests {
     /// Notified when commands of other processes may wait that this engine has not seen.
     pub(in crate::engine) new_commands: Arc<tokio::sync::Notify>,
     /// Locked by the task that takes commands of other processes.
-    commands: tokio::sync::Mutex<()>,
+    pub(super) commands: tokio::sync::Mutex<()>,
     /// Limited to [`BLOCKING_MAX`], as `steps` is.
     reads: Arc<Semaphore>,
-    steps: Arc<Semaphore>,
+    pub(super) steps: Arc<Semaphore>,
     /// Requests that wait for another host. Limited to [`FORWARDS_MAX`].
     pub(in crate::engine) forwards: Arc<Semaphore>,
     /// Limited to [`JUDGES_MAX`].
@@ -121,9 +117,9 @@ impl Engine {
             Err(reply) => return Ok(reply),
         };
         let other = match request {
-            Request::Start(start) => return self.start_instance(start, false).await,
+            Request::Start(start) => return self.start_instance(start, false, None).await,
             Request::Remote(request) => match *request {
-                Request::Start(start) => return self.start_instance(start, true).await,
+                Request::Start(start) => return self.start_instance(start, true, None).await,
                 other => Request::Remote(Box::new(other)),
             },
             Request::ToHost(to) if self.is_told(&to) => {
@@ -171,11 +167,13 @@ impl Engine {
         told.await.unwrap_or(Err(StoreError::Closed))
     }
 
-    /// Starts an instance. If its module is collected between the lookup of the name and the commit, the name is looked up again.
-    async fn start_instance(
+    /// Starts an instance. If its module is collected between the lookup of the name and the commit, the name is looked up again. The
+    /// transaction that creates the instance, or finds its id in use, also answers the command with this token.
+    pub(super) async fn start_instance(
         self: &Arc<Self>,
         start: StartRequest,
         remote: bool,
+        token: Option<&str>,
     ) -> Result<Reply, StoreError> {
         let mut result = Err(StoreError::Conflict);
         for _ in 0..TRIES_MAX {
@@ -191,14 +189,16 @@ impl Engine {
             if new.start.scheduled_for.is_some() {
                 // The first turn runs when the start is due.
                 let engine = Arc::clone(self);
-                self.write_later(Change::Start(new), move |_, result| {
+                let write = self.job(Change::Start(new), move |_, result| {
                     let answered = |outcome| engine.answered(About::default(), outcome);
                     drop(tell.send(result.map(answered)))
-                })
-                .await;
+                });
+                let write = write.answering_if(token.map(str::to_owned));
+                self.hub.writer.submit_later(write).await;
             } else {
                 self.begin(Creating {
                     new,
+                    token: token.map(str::to_owned),
                     respond: Box::new(move |result| drop(tell.send(result))),
                 });
             }
@@ -211,7 +211,10 @@ impl Engine {
     }
 
     /// Compiles the module of a deployment first, so that the deployment can be answered as soon as it is durable.
-    async fn made_ready(self: &Arc<Self>, request: Request) -> Result<Request, StoreError> {
+    pub(super) async fn made_ready(
+        self: &Arc<Self>,
+        request: Request,
+    ) -> Result<Request, StoreError> {
         let Request::Deploy(module) = request else {
             return Ok(request);
         };
@@ -224,7 +227,7 @@ impl Engine {
         ready.map_err(|_| StoreError::Closed)
     }
 
-    fn prepare(&self, request: Request) -> Change {
+    pub(super) fn prepare(&self, request: Request) -> Change {
         self.preparing(|with| request::prepare(request, with))
     }
 
@@ -263,14 +266,19 @@ impl Engine {
 
     /// Creates an instance whose first turn cannot run now. It is pending until then.
     pub(in crate::engine) fn accept_for_later(self: &Arc<Self>, creating: Creating) {
-        let Creating { new, respond } = creating;
+        let Creating {
+            new,
+            token,
+            respond,
+        } = creating;
         let engine = Arc::clone(self);
-        self.write(Change::Start(new), move |_, result| {
+        let write = self.job(Change::Start(new), move |_, result| {
             respond(result.map(|outcome| engine.answered(About::default(), outcome)));
         });
+        self.hub.writer.submit(write.answering_if(token));
     }
 
-    fn answered(self: &Arc<Self>, about: About, outcome: Outcome) -> Reply {
+    pub(super) fn answered(self: &Arc<Self>, about: About, outcome: Outcome) -> Reply {
         if about.keys {
             self.keys.send_replace(());
         }
@@ -305,80 +313,6 @@ impl Engine {
         }
         self.hub.known.store(version, Ordering::Release);
     }
-
-    /// Notified when commands of other processes may wait: for who takes them, which may notify it too.
-    #[cfg(feature = "postgres")]
-    pub(crate) fn new_commands(&self) -> Arc<tokio::sync::Notify> {
-        Arc::clone(&self.requests.new_commands)
-    }
-
-    /// Takes the commands of other processes, and returns when all of them are answered.
-    pub(crate) async fn take_commands(self: &Arc<Self>) -> Result<(), StoreError> {
-        // Only one task at a time, so that no command is taken twice.
-        let _one = self.requests.commands.lock().await;
-        loop {
-            let own = self.partitions();
-            let unanswered = move |reader: &Reader| reader.within(own).unanswered(COMMANDS_MAX);
-            let commands = self.reading(unanswered).await?;
-            if commands.is_empty() || self.is_stopping() {
-                return Ok(());
-            }
-            let mut answers = Vec::with_capacity(commands.len());
-            for (token, body) in commands {
-                let mut told_by_host = None;
-                let change = match store::decode::<Request>(&body, "a command") {
-                    Ok(several) if self.is_shared() && several.is_several() => {
-                        all_told(&mut answers).await?;
-                        match Box::pin(self.submit(several)).await {
-                            Ok(reply) => Change::Answer(reply),
-                            Err(StoreError::Elsewhere(_)) => continue,
-                            Err(error) => return Err(error),
-                        }
-                    }
-                    Ok(steps) if takes_steps(&steps) => {
-                        // The request reads the hub, so earlier commands must be committed.
-                        all_told(&mut answers).await?;
-                        let engine = Arc::clone(self);
-                        let steps = move || carry_out(&engine, steps, Some(token));
-                        match self.blocking(&self.requests.steps, steps).await {
-                            Ok(_) | Err(StoreError::TakenBack | StoreError::Elsewhere(_)) => {
-                                continue;
-                            }
-                            Err(error) => return Err(error),
-                        }
-                    }
-                    Ok(Request::ToHost(to)) if self.is_told(&to) => {
-                        told_by_host = Some(*to);
-                        Change::Answer(Reply::Done)
-                    }
-                    Ok(request) => match self.judge(&request).await? {
-                        Some(declined) => Change::Answer(declined),
-                        None => self.prepare(self.made_ready(request).await?),
-                    },
-                    Err(error) => Change::Answer(Reply::Refused {
-                        kind: refused::INVALID.to_owned(),
-                        message: format!("{error}: it was written by another version of Perennial"),
-                    }),
-                };
-                let about = About::of(&change);
-                let (tell, told) = oneshot::channel();
-                let engine = Arc::clone(self);
-                let under_way = UnderWay::new(self);
-                let write = Write::new(change, self.clock.now(), move |_, result| {
-                    // Once it is answered, it is not read again.
-                    if let (Some(to), Ok(_)) = (told_by_host, &result) {
-                        engine.runtime.spawn(Arc::clone(&engine).hear(to));
-                    }
-                    drop(tell.send(result.map(|outcome| engine.answered(about, outcome))));
-                    drop(under_way);
-                });
-                let write = self.stamped(write.answering(token));
-                self.hub.writer.submit_later(write).await;
-                answers.push(told);
-            }
-            all_told(&mut answers).await?;
-        }
-    }
 }
 
 impl Owner for Arc<Engine> {
@@ -395,10 +329,7 @@ impl Owner for Arc<Engine> {
             drop(under_way);
         });
         let write = self.stamped(write);
-        self.hub.writer.submit(match token {
-            Some(token) => write.answering(token),
-            None => write,
-        });
+        self.hub.writer.submit(write.answering_if(token));
         let outcome = told.recv().unwrap_or(Err(StoreError::Closed))?;
         Ok(self.answered(about, outcome))
     }
@@ -412,37 +343,23 @@ impl Owner for Arc<Engine> {
     }
 
     fn pass_on(&self, to: Partition, request: Request) -> Result<Reply, StoreError> {
-        match &self.peers {
-            Some(peers) => peers.submit(to, request),
-            None => Err(StoreError::Closed),
-        }
+        let peers = self.peers.as_ref().ok_or(StoreError::Closed)?;
+        let (tell, told) = std::sync::mpsc::channel();
+        peers.submit(to, request, Box::new(move |answer| drop(tell.send(answer))));
+        told.recv().unwrap_or(Err(StoreError::Closed))
     }
-}
-
-/// The pending answer to a command.
-type Answer = oneshot::Receiver<Result<Reply, StoreError>>;
-
-async fn all_told(answers: &mut Vec<Answer>) -> Result<(), StoreError> {
-    for answer in answers.drain(..) {
-        match answer.await.unwrap_or(Err(StoreError::Closed)) {
-            // The sender withdrew the command after it was read, so nothing was changed. Or whoever runs the instance now answers it.
-            Ok(_) | Err(StoreError::TakenBack | StoreError::Elsewhere(_)) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 /// What has to be reloaded into memory after a change.
 #[derive(Clone, Copy, Debug, Default)]
-struct About {
+pub(super) struct About {
     modules: bool,
     retention: bool,
     keys: bool,
 }
 
 impl About {
-    fn of(change: &Change) -> Self {
+    pub(super) fn of(change: &Change) -> Self {
         match change {
             Change::All(changes) => {
                 changes

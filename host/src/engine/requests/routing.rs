@@ -126,8 +126,10 @@ impl Engine {
         let Some(peers) = self.peers.clone() else {
             return Err(StoreError::Elsewhere(to));
         };
-        let forward = move || peers.submit(to, request);
-        self.blocking(&self.requests.forwards, forward).await
+        let _place = self.requests.forwards.acquire().await;
+        let (tell, told) = tokio::sync::oneshot::channel();
+        peers.submit(to, request, Box::new(move |answer| drop(tell.send(answer))));
+        told.await.unwrap_or(Err(StoreError::Closed))
     }
 
     /// Carries out requests that are one transaction where one host runs their instances. Each host that runs some makes its share of them one.

@@ -3,20 +3,22 @@
 use std::sync::{Arc, Mutex, Weak};
 
 use super::world::Host;
-use crate::engine::{Engine, Peers, Request};
-use crate::store::{Partition, Place, Reply, StoreError};
+use crate::engine::{Engine, Peers, Request, Tell};
+use crate::store::{Partition, Place, StoreError};
 
 /// The other engines of a divided hub.
 pub(super) struct Others(pub(super) Arc<Mutex<Vec<Weak<Engine>>>>);
 
 impl Peers for Others {
-    fn submit(&self, to: Partition, request: Request) -> Result<Reply, StoreError> {
+    fn submit(&self, to: Partition, request: Request, tell: Tell) {
         let engines = self.0.lock().unwrap().clone();
         let mut engines = engines.iter().filter_map(Weak::upgrade);
         let owner = engines.find(|engine| engine.partitions().has(to) && !engine.is_stopping());
-        let owner = owner.ok_or(StoreError::Closed)?;
+        let Some(owner) = owner else {
+            return tell(Err(StoreError::Closed));
+        };
         let runtime = owner.runtime.clone();
-        runtime.block_on(owner.submit(request))
+        runtime.spawn(async move { tell(owner.submit(request).await) });
     }
 }
 

@@ -59,13 +59,14 @@ pub(in crate::engine) fn is_worker() -> bool {
 
 impl Engine {
     /// As [`write`](Self::write) from a worker. If the worker and the writer are idle, the worker commits itself and calls `done` on its
-    /// own thread.
+    /// own thread. The transaction answers the command with this token.
     pub(crate) fn write_from_worker(
         self: &Arc<Self>,
         change: Change,
+        token: Option<String>,
         done: impl FnOnce(Change, Result<Outcome, StoreError>) + Send + 'static,
     ) {
-        let job = self.job(change, done);
+        let job = self.job(change, done).answering_if(token);
         if self.has_nothing_else() {
             before_looking(|| self.hub.writer.submit_or_commit(job));
         } else {

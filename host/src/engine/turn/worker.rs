@@ -41,9 +41,12 @@ pub(crate) fn run(engine: &Arc<Engine>, slot: &Arc<Slot>, worker: usize) {
     engine.release_unused(crate::engine::remote::dispatch::Work::Turn(slot.key));
     match step {
         Ok(Step::Change(change)) => {
+            let creates = matches!(*change, Change::Turn(_) | Change::Start(_));
+            let creating = body.creating.as_ref().filter(|_| creates);
+            let token = creating.and_then(|creating| creating.token.clone());
             drop(body);
             let (this, slot) = (Arc::clone(engine), Arc::clone(slot));
-            engine.write_from_worker(*change, move |change, result| {
+            engine.write_from_worker(*change, token, move |change, result| {
                 this.enqueue(Work::Committed(Box::new(crate::engine::Committed {
                     slot,
                     change,

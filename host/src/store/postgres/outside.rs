@@ -5,14 +5,18 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use perennial_core::Timestamp;
 
+use tokio_postgres::Row;
+
 use crate::store::StoreError;
 use crate::store::codec::int;
+use crate::store::exchange::{Exchange, Exchanged};
 use crate::store::owned::OwnerNote;
 use crate::store::partition::{Partition, Partitions};
 use crate::store::postgres::address::Address;
 use crate::store::postgres::create::check_format;
 use crate::store::postgres::lease::{OWNER, TTL_MS, count, owner_of};
-use crate::store::postgres::session::{Purpose, Session};
+use crate::store::postgres::partitions::{is_about, number, payload};
+use crate::store::postgres::session::{Param, Purpose, Session};
 
 /// A hub that another process may own.
 pub(in crate::store) struct Outside {
@@ -59,37 +63,82 @@ impl Outside {
         Ok(*self.partitions.get_or_init(|| Partitions::all(count)))
     }
 
-    /// Appends a command for the owner of a partition, and wakes the owners.
+    /// Appends a command for the owner of a partition, and wakes it.
     ///
     /// # Errors
     /// [`StoreError::NoAnswer`] if the command may be there; with any other error, it is not.
     pub(in crate::store) fn append(
         &self,
-        Partition(to): Partition,
+        to: Partition,
         token: &str,
         body: &[u8],
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        // The token is new: a second try after a lost connection finds the row of the first, or adds it.
-        let sql = "WITH left_there AS
-                 (INSERT INTO command (partition, token, at, body) VALUES ($4, $1, $2, $3) ON CONFLICT DO NOTHING)
-             SELECT pg_notify($5, '')";
+        let append = [(to, token, body)];
+        let exchange = Exchange {
+            append: &append,
+            ..Exchange::default()
+        };
+        self.exchange(&exchange, now).appended
+    }
+
+    /// Appends, asks for and deletes commands, in one round trip.
+    pub(in crate::store) fn exchange(&self, what: &Exchange<'_>, now: Timestamp) -> Exchanged {
+        // The tokens are new: a second try after a lost connection finds the rows of the first, or adds them.
+        let append = "WITH left_there AS
+                 (INSERT INTO command (partition, token, at, body)
+                     SELECT partition, token, $3, body FROM unnest($1::smallint[], $2::text[], $4::bytea[]) AS c (partition, token, body)
+                     ON CONFLICT DO NOTHING)
+             SELECT pg_notify($5, $6)";
+        let forget = "DELETE FROM command WHERE token = ANY($1)";
+        let look = "SELECT token, answer FROM command WHERE token = ANY($1) AND answer IS NOT NULL";
         let channel = channel_of(&self.address);
-        let to = i16::try_from(to).unwrap_or_default();
+        let to: Vec<i16> = what.append.iter().map(|(to, ..)| number(*to)).collect();
+        let tokens: Vec<&str> = what.append.iter().map(|(_, token, _)| *token).collect();
+        let bodies: Vec<&[u8]> = what.append.iter().map(|(.., body)| *body).collect();
+        let at = int(now.0);
+        let told = payload(what.append.iter().map(|(to, ..)| *to));
+        let parameters: [Param<'_>; 6] = [&to, &tokens, &at, &bodies, &channel, &told];
+        let (forgotten, looked_for): ([Param<'_>; 1], [Param<'_>; 1]) =
+            ([&what.forget], [&what.look]);
+        let queries = [
+            (!what.append.is_empty()).then_some((append, &parameters[..])),
+            (!what.forget.is_empty()).then_some((forget, &forgotten[..])),
+            (!what.look.is_empty()).then_some((look, &looked_for[..])),
+        ];
         let may_be_there = Cell::new(false);
         let done = self.with(|session| {
-            let done = session.query(sql, &[&token, &int(now.0), &body, &to, &channel]);
+            let [appended, _, found] = session.query_some(&queries)?;
             // What the database itself refuses is not there.
-            may_be_there.set(may_be_there.get() || done.is_ok() || session.is_lost());
-            done.map(drop)
-        });
-        done.map_err(|error| match may_be_there.get() {
-            true => {
-                tracing::debug!(%error, "it is not known whether a command is there");
-                StoreError::NoAnswer(format!("a host of {}", self.address))
+            may_be_there.set(may_be_there.get() || appended.is_ok() || session.is_lost());
+            match (appended, found) {
+                // This is tried again.
+                (Err(error), _) | (_, Err(error)) if session.is_lost() => Err(error),
+                (appended, found) => Ok((appended.map(drop), found)),
             }
-            false => error,
-        })
+        });
+        let (appended, found) = match done {
+            Ok(done) => done,
+            Err(error) => (Err(error.clone()), Err(error)),
+        };
+        Exchanged {
+            appended: appended.map_err(|error| match may_be_there.get() {
+                true => {
+                    tracing::debug!(%error, "it is not known whether commands are there");
+                    StoreError::NoAnswer(self.asked())
+                }
+                false => error,
+            }),
+            answers: found.and_then(|rows| {
+                let answer = |row: &Row| Ok((row.try_get(0)?, row.try_get(1)?));
+                rows.iter().map(answer).collect()
+            }),
+        }
+    }
+
+    /// Whom a command is for, for errors.
+    pub(in crate::store) fn asked(&self) -> String {
+        format!("a host of {}", self.address)
     }
 
     /// The answer to a command, if there is one.
@@ -142,7 +191,10 @@ impl Outside {
         let session = Session::open(&self.address, Purpose::Manage)?;
         check_format(&session, &self.address)?;
         if self.is_hasty {
-            session.batch("SET synchronous_commit TO off")?;
+            // Its statements find each row by its token, however few there are when they are planned.
+            session.batch(
+                "SET synchronous_commit TO off; SET enable_seqscan TO off; SET plan_cache_mode TO force_generic_plan",
+            )?;
         }
         Ok(session)
     }
@@ -157,12 +209,18 @@ fn channel_of(address: &Address) -> String {
 pub(crate) struct Told(Session);
 
 impl Told {
-    /// Listens: calls `told` after each command that was appended, and when the connection ends.
+    /// Listens: calls `told` after commands were appended for some of the partitions that `own` returns, and when the connection ends.
     pub(crate) fn listen(
         address: &Address,
-        told: Arc<dyn Fn() + Send + Sync>,
+        own: impl Fn() -> Partitions + Send + Sync + 'static,
+        told: impl Fn() + Send + Sync + 'static,
     ) -> Result<Self, StoreError> {
-        let session = Session::open_told(address, Purpose::Manage, Arc::new(move |_| told()))?;
+        let notified = move |said: &str| {
+            if is_about(said, &own()) {
+                told();
+            }
+        };
+        let session = Session::open_told(address, Purpose::Manage, Arc::new(notified))?;
         session.batch(&format!("LISTEN \"{}\"", channel_of(address)))?;
         Ok(Self(session))
     }

@@ -3,6 +3,8 @@
 //! The partition of an instance is in the upper bits of its key, so that rows by key are in ranges, and in a column of its own where an
 //! index begins with it. A hub of one partition may have any keys: those of one that was copied from a file are only numbers.
 
+use std::collections::BTreeSet;
+
 use crate::store::partition::{Partition, Partitions};
 use crate::store::postgres::create::PARTITIONS;
 use crate::store::types::InstanceKey;
@@ -59,6 +61,19 @@ pub(super) fn partition(number: i16) -> Partition {
     Partition(number.cast_unsigned())
 }
 
+/// What a notification says that is about some partitions.
+pub(super) fn payload(about: impl IntoIterator<Item = Partition>) -> String {
+    let about: BTreeSet<Partition> = about.into_iter().collect();
+    let numbers: Vec<String> = about.iter().map(|one| one.0.to_string()).collect();
+    numbers.join(",")
+}
+
+/// Whether a notification is about some partitions. One that says nothing is about all.
+pub(super) fn is_about(payload: &str, which: &Partitions) -> bool {
+    let mut numbers = payload.split(',').map(str::parse);
+    payload.is_empty() || numbers.any(|one| one.is_ok_and(|one| which.has(Partition(one))))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,5 +100,14 @@ mod tests {
         assert_eq!(numbers(&Partitions::some(1, [])), Vec::<i16>::new());
         assert_eq!(numbers(&Partitions::some(4, [Partition(2)])), [2]);
         assert_eq!(unless_all(&Partitions::all(4)), None);
+    }
+
+    #[test]
+    fn a_notification_says_whom_it_is_about() {
+        let some = Partitions::some(64, [Partition(3), Partition(17)]);
+        let said = payload([17, 5, 5].map(Partition));
+        assert_eq!(said, "5,17");
+        assert!(is_about(&said, &some) && is_about("", &some));
+        assert!(!is_about("5,18", &some) && !is_about("what is this", &some));
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::future::{TryJoinAll, try_join_all};
+use futures::future::{TryJoinAll, join_all, try_join_all};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
@@ -177,6 +177,34 @@ impl Session {
         })
     }
 
+    /// Those of several queries that there are, which are sent together: one wait for all, and an outcome for each.
+    ///
+    /// # Errors
+    /// If there was no answer in time.
+    pub(super) fn query_some<const N: usize>(
+        &self,
+        queries: &[Option<(&str, &[Param<'_>])>; N],
+    ) -> Result<[Result<Vec<Row>, StoreError>; N], StoreError> {
+        let results = self.wait(async {
+            let ask = async |sql: &str, params: &[Param<'_>]| {
+                let statement = self.prepared(sql).await?;
+                self.client.query(&statement, params).await
+            };
+            let asked = queries.iter().map(|query| async {
+                match query {
+                    Some((sql, params)) => ask(sql, params).await,
+                    None => Ok(Vec::new()),
+                }
+            });
+            Ok(join_all(asked).await)
+        })?;
+        let mut results = results.into_iter();
+        Ok(std::array::from_fn(|_| {
+            let result = results.next().unwrap_or(Ok(Vec::new()));
+            result.map_err(|error| self.noted(error))
+        }))
+    }
+
     /// Waits for answers of the server.
     pub(super) fn wait<T>(
         &self,
@@ -192,12 +220,7 @@ impl Session {
     ) -> Result<T, StoreError> {
         match wait(within, answers) {
             Some(Ok(answer)) => Ok(answer),
-            Some(Err(error)) => {
-                if is_lost(&error) {
-                    self.lost.store(true, Ordering::Release);
-                }
-                Err(self.error(error))
-            }
+            Some(Err(error)) => Err(self.noted(error)),
             None => {
                 // What was asked may still be answered: nothing else can be asked here.
                 self.lost.store(true, Ordering::Release);
@@ -222,6 +245,14 @@ impl Session {
             self.lose();
         }
         done
+    }
+
+    /// An error of this connection, which may be lost with it.
+    fn noted(&self, error: tokio_postgres::Error) -> StoreError {
+        if is_lost(&error) {
+            self.lose();
+        }
+        self.error(error)
     }
 
     /// An error of this connection.

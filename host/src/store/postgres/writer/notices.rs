@@ -12,6 +12,7 @@ use crate::shortage::{Resource, Shortage};
 use crate::store::StoreError;
 use crate::store::partition::{Partition, Partitions};
 use crate::store::postgres::address::Address;
+use crate::store::postgres::partitions::{is_about, payload};
 use crate::store::postgres::session::{Purpose, Session};
 
 /// How often an owner looks that was told nothing.
@@ -38,12 +39,12 @@ impl SentTo {
         *self.own.lock().unwrap_or_else(PoisonError::into_inner) = own;
     }
 
-    /// Whether what a notification says is about this owner. One that says nothing is.
+    /// Whether what a notification says is about this owner.
     fn is_told(&self, said: &str) -> bool {
-        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut numbers = said.split(',').map(str::parse);
-        numbers.any(|number| number.is_ok_and(|number| own.has(Partition(number))))
-            || said.is_empty()
+        is_about(
+            said,
+            &self.own.lock().unwrap_or_else(PoisonError::into_inner),
+        )
     }
 
     /// Something was committed that is for these partitions.
@@ -157,8 +158,8 @@ fn tell(
         }
     };
     if !to.is_empty() {
-        let numbers: Vec<String> = to.iter().map(|one| one.0.to_string()).collect();
-        session.query("SELECT pg_notify($1, $2)", &[&channel, &numbers.join(",")])?;
+        let said = payload(to.iter().copied());
+        session.query("SELECT pg_notify($1, $2)", &[&channel, &said])?;
     }
     Ok(())
 }

@@ -1,0 +1,268 @@
+//! How a host passes requests on to the other hosts of its hub: as commands in the hub.
+//!
+//! A thread leaves all commands that came up since it last did, and asks for all answers that are due, in one round trip. So many requests at
+//! once cost little more than one. Whoever has the partition next answers a command that its owner did not.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::engine::clock::{Clock, SystemClock};
+use crate::engine::{Peers, Request, Tell};
+use crate::shortage::{Resource, Shortage};
+use crate::store::{self, Exchange, Exchanged, Outside, Partition, Place, StoreError};
+
+/// How long an answer is waited for. What a dead host had is taken after a few seconds.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The wait before an answer is looked for the first time. Each further wait is longer by as much, up to [`LOOK_EVERY`].
+const LOOK_FIRST: Duration = Duration::from_millis(2);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Answers that are due this soon are looked for at once, with those that are due already.
+const SOON: Duration = Duration::from_millis(1);
+
+/// The wait after the hub could not be reached.
+const TRY_AGAIN_AFTER: Duration = Duration::from_millis(200);
+
+/// The most commands, and about the most bytes of them, that are left at once.
+const AT_ONCE_MAX: usize = 512;
+const BYTES_AT_ONCE_MAX: usize = 8 << 20;
+
+/// Passes requests on until it is dropped.
+pub(super) struct Forwarder(Arc<Shared>);
+
+struct Shared {
+    outside: Outside,
+    answer_timeout: Duration,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Commands that were not left yet, in order.
+    new: Vec<Asked>,
+    /// Whether there is a thread.
+    runs: bool,
+    is_closed: bool,
+}
+
+/// A request for the owner of a partition.
+struct Asked {
+    to: Partition,
+    token: String,
+    body: Vec<u8>,
+    tell: Tell,
+}
+
+/// Somebody who waits for the answer to a command that was left.
+struct Waiting {
+    tell: Tell,
+    until: Instant,
+    looks: u32,
+    next_look: Instant,
+}
+
+impl Forwarder {
+    pub(super) fn new(place: Place) -> Self {
+        Self::waiting_for(ANSWER_TIMEOUT, place)
+    }
+
+    fn waiting_for(answer_timeout: Duration, place: Place) -> Self {
+        Self(Arc::new(Shared {
+            outside: Outside::new(place).hasty(),
+            answer_timeout,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        }))
+    }
+}
+
+impl Drop for Forwarder {
+    fn drop(&mut self) {
+        self.0.state().is_closed = true;
+        self.0.changed.notify_all();
+    }
+}
+
+impl Peers for Forwarder {
+    fn submit(&self, to: Partition, request: Request, tell: Tell) {
+        let body = match store::encode(&request) {
+            Ok(body) => body,
+            Err(error) => return tell(Err(error)),
+        };
+        let mut state = self.0.state();
+        if !state.runs {
+            let shared = Arc::clone(&self.0);
+            let thread = std::thread::Builder::new()
+                .name("forwarder".to_owned())
+                .spawn(move || shared.work());
+            if let Err(error) = thread {
+                drop(state);
+                let what = format!("could not start a thread: {error}");
+                let shortage = Shortage::new(Resource::of_io(&error), what);
+                return tell(Err(StoreError::Lacks(shortage)));
+            }
+            state.runs = true;
+        }
+        state.new.push(Asked {
+            to,
+            token: uuid::Uuid::now_v7().simple().to_string(),
+            body,
+            tell,
+        });
+        drop(state);
+        self.0.changed.notify_all();
+    }
+}
+
+/// Lets the next request start another thread, if this one panics.
+struct Ends<'a>(&'a Shared);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.state().runs = false;
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) {
+        let _ends = Ends(self);
+        let mut waiting = HashMap::new();
+        let mut answered = Vec::new();
+        let mut next = None;
+        while let Some(new) = self.next(next) {
+            self.exchange(new, &mut waiting, &mut answered);
+            let looks = waiting.values().map(|one: &Waiting| one.next_look);
+            // Rows of answered commands are deleted with the next exchange, which is soon.
+            let deletes = (!answered.is_empty()).then(|| Instant::now() + LOOK_EVERY);
+            next = looks.chain(deletes).min();
+        }
+        // Their commands are there, and will be carried out.
+        for one in waiting.into_values() {
+            (one.tell)(Err(StoreError::NoAnswer(self.outside.asked())));
+        }
+    }
+
+    /// Waits for new commands, or until the next look. `None` if the host stops.
+    fn next(&self, look: Option<Instant>) -> Option<Vec<Asked>> {
+        let mut state = self.state();
+        while state.new.is_empty() && !state.is_closed {
+            state = match look.map(|at| at.saturating_duration_since(Instant::now())) {
+                Some(Duration::ZERO) => break,
+                Some(left) => {
+                    let waited = self.changed.wait_timeout(state, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => {
+                    let waited = self.changed.wait(state);
+                    waited.unwrap_or_else(PoisonError::into_inner)
+                }
+            };
+        }
+        if state.is_closed {
+            for one in state.new.drain(..) {
+                (one.tell)(Err(StoreError::Closed));
+            }
+            return None;
+        }
+        let mut bytes = 0;
+        let fits = |one: &&Asked| {
+            bytes += one.body.len();
+            bytes <= BYTES_AT_ONCE_MAX
+        };
+        let count = state.new.iter().take(AT_ONCE_MAX).take_while(fits).count();
+        let count = count.max(1).min(state.new.len());
+        Some(state.new.drain(..count).collect())
+    }
+
+    /// Leaves new commands, looks for answers, and deletes the commands whose answers were read.
+    fn exchange(
+        &self,
+        new: Vec<Asked>,
+        waiting: &mut HashMap<String, Waiting>,
+        answered: &mut Vec<String>,
+    ) {
+        let soon = Instant::now() + SOON;
+        let due = waiting.iter().filter(|(_, one)| one.next_look <= soon);
+        let look: Vec<String> = due.map(|(token, _)| token.clone()).collect();
+        let append = new
+            .iter()
+            .map(|one| (one.to, one.token.as_str(), one.body.as_slice()));
+        let append: Vec<_> = append.collect();
+        let what = Exchange {
+            append: &append,
+            forget: answered,
+            look: &look,
+        };
+        let Exchanged { appended, answers } = self.outside.exchange(&what, SystemClock.now());
+        let now = Instant::now();
+        let is_away = answers.is_err() && !look.is_empty();
+        match answers {
+            Ok(answers) => {
+                // A row that was not deleted is deleted when it is old.
+                answered.clear();
+                for (token, answer) in answers {
+                    let Some(one) = waiting.remove(&token) else {
+                        continue;
+                    };
+                    answered.push(token);
+                    (one.tell)(store::decode(&answer, "an answer"));
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "could not look for the answers to commands");
+            }
+        }
+        for token in look {
+            if let Some(one) = waiting.get_mut(&token) {
+                one.looks += 1;
+                one.next_look = now
+                    + match is_away {
+                        true => TRY_AGAIN_AFTER,
+                        false => LOOK_EVERY.min(LOOK_FIRST * one.looks),
+                    };
+                if now >= one.until
+                    && let Some(one) = waiting.remove(&token)
+                {
+                    (one.tell)(Err(self.give_up(&token, is_away)));
+                }
+            }
+        }
+        for Asked { token, tell, .. } in new {
+            match &appended {
+                Ok(()) => {
+                    let one = Waiting {
+                        tell,
+                        until: now + self.answer_timeout,
+                        looks: 0,
+                        next_look: now + LOOK_FIRST,
+                    };
+                    waiting.insert(token, one);
+                }
+                Err(error) => tell(Err(error.clone())),
+            }
+        }
+    }
+
+    /// Withdraws a command that has no answer in time, so that a request that is made again is not carried out twice.
+    fn give_up(&self, token: &str, is_away: bool) -> StoreError {
+        let owner = self.outside.asked();
+        // A database that is away would keep all others waiting.
+        match !is_away && self.outside.take_back(token).unwrap_or(false) {
+            true => StoreError::NotTaken {
+                owner,
+                why: format!(
+                    "it did not answer within {} seconds",
+                    self.answer_timeout.as_secs()
+                ),
+            },
+            false => StoreError::NoAnswer(owner),
+        }
+    }
+}
