@@ -266,3 +266,88 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::sync::mpsc::{Receiver, channel};
+
+    use perennial_core::Timestamp;
+
+    use super::*;
+    use crate::store::{MemoryHub, Partitions, Purged, Reply};
+
+    fn place(hub: &MemoryHub) -> Place {
+        Place::Memory(hub.clone(), PathBuf::new(), Partitions::all(4))
+    }
+
+    fn ask(forwarder: &Forwarder, request: Request) -> Receiver<Result<Reply, StoreError>> {
+        let (tell, told) = channel();
+        let tell = Box::new(move |answer| drop(tell.send(answer)));
+        forwarder.submit(Partition(0), request, tell);
+        told
+    }
+
+    fn left(hub: &MemoryHub) -> Vec<(String, Vec<u8>)> {
+        hub.reader().unanswered(100).unwrap()
+    }
+
+    #[test]
+    fn a_command_that_nobody_carries_out_is_withdrawn() {
+        let hub = MemoryHub::divided(Timestamp(0), 4);
+        let forwarder = Forwarder::waiting_for(Duration::from_millis(30), place(&hub));
+        let asked: Vec<_> = (0..3).map(|_| ask(&forwarder, Request::Workers)).collect();
+        for asked in asked {
+            let answer = asked.recv().unwrap();
+            assert!(
+                matches!(answer, Err(StoreError::NotTaken { .. })),
+                "{answer:?}"
+            );
+        }
+        assert_eq!(left(&hub), []);
+    }
+
+    #[test]
+    fn who_waits_when_the_host_stops_is_told_that_it_may_still_happen() {
+        let hub = MemoryHub::divided(Timestamp(0), 4);
+        let forwarder = Forwarder::new(place(&hub));
+        let asked = ask(&forwarder, Request::Workers);
+        while left(&hub).is_empty() {
+            std::thread::yield_now();
+        }
+        drop(forwarder);
+        let answer = asked.recv().unwrap();
+        assert!(matches!(answer, Err(StoreError::NoAnswer(_))), "{answer:?}");
+        assert_eq!(left(&hub).len(), 1);
+    }
+
+    #[test]
+    fn an_answer_reaches_who_asked_and_its_command_is_deleted() {
+        let hub = MemoryHub::divided(Timestamp(0), 4);
+        let forwarder = Forwarder::new(place(&hub));
+        let first = ask(&forwarder, Request::Workers);
+        let second = ask(&forwarder, Request::PurgeId("a".to_owned()));
+        while left(&hub).len() < 2 {
+            std::thread::yield_now();
+        }
+        let is_second = |body: &[u8]| {
+            let request = store::decode::<Request>(body, "a command").unwrap();
+            matches!(request, Request::PurgeId(_))
+        };
+        for (token, body) in left(&hub) {
+            let reply = match is_second(&body) {
+                true => Reply::Purged(Purged::default()),
+                false => Reply::Done,
+            };
+            hub.answer_command(&token, &store::encode(&reply).unwrap());
+        }
+        assert_eq!(first.recv().unwrap().unwrap(), Reply::Done);
+        assert_eq!(
+            second.recv().unwrap().unwrap(),
+            Reply::Purged(Purged::default())
+        );
+        while hub.commands() > 0 {
+            std::thread::yield_now();
+        }
+    }
+}

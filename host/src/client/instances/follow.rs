@@ -115,7 +115,7 @@ impl Client {
     /// Completes at the next change of an instance, or when the caller should poll again.
     pub(crate) fn changed(&self, id: &str) -> impl Future<Output = ()> + Send + use<> {
         let told = match &self.backend {
-            Backend::Engine(engine) => Some(engine.watch(id, Until::Changed).told),
+            Backend::Engine(engine) => Some(engine.watch(id, Until::Changed, LOOK_EVERY).told),
             Backend::Outside(_) | Backend::Remote(_) => None,
         };
         async move {

@@ -214,7 +214,9 @@ impl Client {
         loop {
             // Subscribe before reading, so that no answer is missed.
             let told = match &self.backend {
-                Backend::Engine(engine) => Some(engine.watch_answer(id, request_id)),
+                Backend::Engine(engine) => {
+                    Some(engine.watch_answer(id, request_id, begun.elapsed()))
+                }
                 Backend::Outside(_) | Backend::Remote(_) => None,
             };
             let left = limit.saturating_sub(begun.elapsed());

@@ -216,7 +216,9 @@ impl Client {
         loop {
             // Subscribe before reading the value, so that no change is missed.
             let told = match &self.backend {
-                Backend::Engine(engine) => Some(engine.watch(id, Until::Changed).told),
+                Backend::Engine(engine) => {
+                    Some(engine.watch(id, Until::Changed, begun.elapsed()).told)
+                }
                 Backend::Outside(_) | Backend::Remote(_) => None,
             };
             let left = limit.saturating_sub(begun.elapsed());

@@ -98,7 +98,7 @@ impl Client {
         loop {
             // Subscribe before reading the status, so that no change is missed.
             let watch = match &self.backend {
-                Backend::Engine(engine) => Some(engine.watch(id, until)),
+                Backend::Engine(engine) => Some(engine.watch(id, until, begun.elapsed())),
                 Backend::Outside(_) | Backend::Remote(_) => None,
             };
             let left = limit.saturating_sub(begun.elapsed());

@@ -22,8 +22,15 @@ pub(crate) enum Until {
     Ended,
 }
 
-/// How often a client looks at an instance that another host runs.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// The shortest and the longest wait between two looks at an instance that another host runs.
+const LOOK_FIRST: Duration = Duration::from_millis(2);
+const LOOK_LAST: Duration = Duration::from_millis(500);
+
+/// When a client that has waited so long looks again at an instance that another host runs. It notices a change late by an eighth of the time
+/// that it has waited, and many that wait for long do not keep the database busy.
+fn look_after(waited: Duration) -> Duration {
+    (waited / 8).clamp(LOOK_FIRST, LOOK_LAST)
+}
 
 /// How many changes a subscriber to all instances may lag behind.
 const BEHIND_MAX: usize = 4_096;
@@ -174,21 +181,21 @@ impl Waiters {
 }
 
 impl Engine {
-    /// Registers a waiter for the next commit of an instance, or for its end.
-    pub(crate) fn watch(&self, id: &str, until: Until) -> Watch {
+    /// Registers a waiter for the next commit of an instance, or for its end, that has `waited` for this long.
+    pub(crate) fn watch(&self, id: &str, until: Until, waited: Duration) -> Watch {
         let watch = self.memory.waiters.watch(id, until);
-        self.here_or_soon(id, watch)
+        self.here_or_soon(id, watch, waited)
     }
 
     /// The watch, if this engine runs the instance. If not, another one that ends soon: whoever waits looks again then, and asks the hub.
-    fn here_or_soon(&self, instance: &str, watch: Watch) -> Watch {
+    fn here_or_soon(&self, instance: &str, watch: Watch, waited: Duration) -> Watch {
         // Asked after the waiter was registered: who leaves the partition from now on notifies it.
         if self.hub.partitions.elsewhere(instance).is_none() {
             return watch;
         }
         let (tell, told) = oneshot::channel();
         self.runtime.spawn(async move {
-            tokio::time::sleep(LOOK_AGAIN).await;
+            tokio::time::sleep(look_after(waited)).await;
             drop(tell.send(None));
         });
         let lives = false;
@@ -196,11 +203,16 @@ impl Engine {
     }
 
     /// Registers a waiter for the answer to a request, and one for the end of its instance, which is none.
-    pub(crate) fn watch_answer(&self, instance: &str, request: &str) -> [Watch; 2] {
+    pub(crate) fn watch_answer(
+        &self,
+        instance: &str,
+        request: &str,
+        waited: Duration,
+    ) -> [Watch; 2] {
         let waiters = &self.memory.waiters;
         let answer = waiters.watch(&answer_to(instance, request), Until::Changed);
         let end = waiters.watch(instance, Until::Ended);
-        [answer, end].map(|watch| self.here_or_soon(instance, watch))
+        [answer, end].map(|watch| self.here_or_soon(instance, watch, waited))
     }
 
     pub(crate) fn tell_waiters(&self, id: &str, ended: bool) {
@@ -234,6 +246,12 @@ mod tests {
         assert!(change.try_recv().is_ok() && end.try_recv().is_err());
         waiters.tell("a", true);
         assert!(end.try_recv().is_ok());
+    }
+
+    #[test]
+    fn who_waits_for_long_looks_seldom() {
+        let after = |waited| look_after(Duration::from_millis(waited)).as_millis();
+        assert_eq!([0, 80, 1_000, 60_000].map(after), [2, 10, 125, 500]);
     }
 
     #[test]

@@ -7,7 +7,9 @@ use perennial_core::Status;
 
 /// The notification of a waiter that was registered before `end` ran.
 fn told(host: &Host<'_>, id: &str, end: impl FnOnce()) -> News {
-    let watch = host.of(id).watch(id, Until::Ended);
+    let watch = host
+        .of(id)
+        .watch(id, Until::Ended, std::time::Duration::ZERO);
     end();
     let what = format!("the end of {id}");
     host.world.block_on(&what, watch.told).unwrap()
@@ -36,8 +38,12 @@ fn one_is_told_the_end_and_the_others_that_there_is_one() {
     let world = World::with("Listen", listens(1));
     let host = world.open();
     host.start("Listen", "a");
-    let change = host.of("a").watch("a", Until::Changed);
-    let second = host.of("a").watch("a", Until::Ended);
+    let change = host
+        .of("a")
+        .watch("a", Until::Changed, std::time::Duration::ZERO);
+    let second = host
+        .of("a")
+        .watch("a", Until::Ended, std::time::Duration::ZERO);
     assert!(told(&host, "a", || host.raise("a", "Go", "1")).is_none());
     assert!(
         host.world
@@ -52,18 +58,41 @@ fn one_is_told_the_end_and_the_others_that_there_is_one() {
             .is_none()
     );
     // A later waiter has to read the hub.
-    assert!(!host.of("a").watch("a", Until::Ended).lives);
+    assert!(
+        !host
+            .of("a")
+            .watch("a", Until::Ended, std::time::Duration::ZERO)
+            .lives
+    );
 }
 
 #[test]
 fn who_starts_an_instance_knows_that_it_lives_until_it_ends() {
     let world = World::with("Listen", listens(1));
     let host = world.open();
-    assert!(!host.of("a").watch("a", Until::Ended).lives);
+    assert!(
+        !host
+            .of("a")
+            .watch("a", Until::Ended, std::time::Duration::ZERO)
+            .lives
+    );
     host.start("Listen", "a");
-    assert!(host.of("a").watch("a", Until::Ended).lives);
+    assert!(
+        host.of("a")
+            .watch("a", Until::Ended, std::time::Duration::ZERO)
+            .lives
+    );
     host.suspend("a");
-    assert!(host.of("a").watch("a", Until::Ended).lives);
+    assert!(
+        host.of("a")
+            .watch("a", Until::Ended, std::time::Duration::ZERO)
+            .lives
+    );
     drop(told(&host, "a", || host.terminate("a")));
-    assert!(!host.of("a").watch("a", Until::Ended).lives);
+    assert!(
+        !host
+            .of("a")
+            .watch("a", Until::Ended, std::time::Duration::ZERO)
+            .lives
+    );
 }

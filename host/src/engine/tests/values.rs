@@ -139,7 +139,11 @@ fn who_waits_for_a_change_is_woken_by_a_value() {
     let world = World::with("Stages", || stages());
     let host = world.open();
     host.start("Stages", "a");
-    let watch = host.of("a").watch("a", crate::engine::Until::Changed);
+    let watch = host.of("a").watch(
+        "a",
+        crate::engine::Until::Changed,
+        std::time::Duration::ZERO,
+    );
     host.raise("a", "go", 1);
     world.block_on("the change", watch.told).unwrap();
     host.until("a", |row| row.value_count == 2);
@@ -354,7 +358,9 @@ fn tags_are_changed_from_outside_at_any_time() {
     assert_eq!(tagged(&host, "stage", "2"), ["a"]);
     // Whoever waits for the end is told of the tags as they are.
     set_tags(&host, "a", &[("late", Some("yes"))]);
-    let watch = host.of("a").watch("a", crate::engine::Until::Ended);
+    let watch = host
+        .of("a")
+        .watch("a", crate::engine::Until::Ended, std::time::Duration::ZERO);
     host.raise("a", "end", 1);
     let news = world.block_on("the end", watch.told).unwrap();
     assert!(news.is_none(), "its row in memory had other tags");

@@ -433,7 +433,7 @@ impl Host<'_> {
         self.world
             .block_on(&format!("{id:?}, which is {:?}", self.row(id)), async {
                 loop {
-                    let changed = self.of(id).watch(id, Until::Changed);
+                    let changed = self.of(id).watch(id, Until::Changed, Duration::ZERO);
                     if let Some(row) = self.row(id).filter(|row| is_so(row)) {
                         return row;
                     }

@@ -1,6 +1,7 @@
 //! Hubs on a server: made, checked, listed, dropped.
 
 mod crashes;
+mod exchange;
 mod members;
 mod plans;
 mod rows;
