@@ -77,6 +77,37 @@ impl Database {
         self.0.resume();
     }
 
+    /// Starts a standby that follows the server by streaming, and says the address of its database.
+    pub fn follow(&mut self) -> String {
+        self.0.follow();
+        address(&self.0.sockets_of_standby(), "postgres")
+    }
+
+    /// The address of the database in whichever of the server and its standby takes changes.
+    pub fn address_of_either(&self) -> String {
+        let [first, second] = [self.0.sockets(), self.0.sockets_of_standby()];
+        format!(
+            "{},{}&target_session_attrs=read-write",
+            address(&first, "postgres"),
+            second.display()
+        )
+    }
+
+    /// Executes statements at the standby, and returns what they answer.
+    pub fn sql_at_standby(&self, sql: &str) -> Result<String, String> {
+        psql(&self.0.sockets_of_standby(), "postgres", sql)
+    }
+
+    /// Makes the standby a server that takes changes.
+    pub fn promote(&mut self) {
+        self.0.promote();
+    }
+
+    /// Kills the standby.
+    pub fn abandon(&mut self) {
+        self.0.abandon();
+    }
+
     /// Keeps a copy of the files of the server, which is down.
     pub fn keep(&mut self) {
         self.0.keep();

@@ -6,6 +6,8 @@
 
 #[path = "postgres/failover.rs"]
 mod failover;
+#[path = "postgres/replica.rs"]
+mod replica;
 
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -68,6 +68,15 @@ pub(crate) struct Global {
         help_heading = "Global options"
     )]
     pub(crate) store: Option<String>,
+    /// Streaming replica of that database: lists, counts and overviews are read there while it is at most 5 s behind; also from
+    /// `PERENNIAL_READ_REPLICA`
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        help_heading = "Global options"
+    )]
+    pub(crate) read_replica: Option<String>,
     /// Task hub: 1 to 64 letters, digits and dashes
     #[arg(long, global = true, value_name = "NAME", env = "PERENNIAL_TASK_HUB", default_value = perennial::DEFAULT_TASK_HUB)]
     #[arg(hide_env_values = true, help_heading = "Global options")]

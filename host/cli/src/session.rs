@@ -15,6 +15,8 @@ pub(crate) struct Session {
     output: Output,
     /// The address of the database that the hubs are in.
     database: Option<String>,
+    /// The address of its replica for lists.
+    replica: Option<String>,
     url: Option<String>,
     key: Option<String>,
 }
@@ -33,11 +35,14 @@ impl Session {
     pub(crate) fn new(global: Global, output: Output) -> Self {
         let url = global.url.clone().or_else(|| variable("PERENNIAL_URL"));
         let database = global.store.clone().or_else(|| variable("PERENNIAL_STORE"));
+        let replica = global.read_replica.clone();
+        let replica = replica.or_else(|| variable("PERENNIAL_READ_REPLICA"));
         let key = global.key.clone().or_else(|| variable("PERENNIAL_KEY"));
         Self {
             global,
             output,
             database,
+            replica,
             url,
             key,
         }
@@ -55,6 +60,8 @@ impl Session {
     /// The same run, on hubs in a directory, or in the database with this address.
     pub(crate) fn stored_at(mut self, place: String) -> Self {
         self.url = None;
+        // It is one of the database that the command was to use.
+        self.replica = None;
         if is_address(&place) {
             self.database = Some(place);
         } else {
@@ -66,9 +73,12 @@ impl Session {
 
     /// Where the hubs are.
     pub(crate) fn store(&self) -> anyhow::Result<Store> {
-        let store = match &self.database {
-            Some(address) => Store::postgres(address)?,
-            None => Store::dir(self.data_dir()),
+        let store = match (&self.database, &self.replica) {
+            (Some(address), None) => Store::postgres(address)?,
+            (Some(address), Some(replica)) => Store::postgres(address)?.read_replica(replica)?,
+            (None, None) => Store::dir(self.data_dir()),
+            // It says that this cannot be.
+            (None, Some(replica)) => Store::dir(self.data_dir()).read_replica(replica)?,
         };
         Ok(store.data_dir(self.data_dir()))
     }

@@ -70,6 +70,38 @@ impl Store {
         })
     }
 
+    /// Sets a replica of the database, which a server keeps as a copy by streaming replication: pages of lists, counts and overviews are
+    /// read there, while it is at most five seconds behind. All else, such as the status of one instance, is read in the database itself.
+    /// So a list may lack what was started a moment ago.
+    ///
+    /// A replica that is further behind, cannot be reached or is none of this database is not used: lists are read in the database then, and
+    /// the log says why.
+    ///
+    /// ```no_run
+    /// use perennial::Store;
+    ///
+    /// let store = Store::postgres("postgres://app@db.example.com/flows")?
+    ///     .read_replica("postgres://app@replica.example.com/flows")?;
+    /// # Ok::<(), perennial::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`] if the store is a directory, or says what is wrong with the address, without repeating it.
+    #[cfg(feature = "postgres")]
+    pub fn read_replica(self, url: &str) -> Result<Self> {
+        let Some(database) = self.database else {
+            return Err(Error::invalid(
+                "a read replica is a copy of a database, and the task hubs are in a directory: name the database too, or no replica",
+            ));
+        };
+        let replica = Address::parse(url)
+            .map_err(|error| Error::invalid(format!("the address of the read replica: {error}")))?;
+        Ok(Self {
+            database: Some(Box::new(database.with_replica(replica))),
+            ..self
+        })
+    }
+
     /// Sets the directory in which this machine keeps files. Without a database, the hubs are there.
     #[must_use]
     pub fn data_dir(mut self, dir: impl Into<PathBuf>) -> Self {

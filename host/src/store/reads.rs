@@ -39,6 +39,14 @@ macro_rules! reads {
             /// See [`Reader::within`]; `None` for a store whose hubs are not divided.
             fn within(&self, of: Partitions) -> Option<Reader>;
 
+            /// See [`Reader::recent`]; `None` if there is none that is fit to be read.
+            fn replica(&self) -> Option<Reader> {
+                None
+            }
+
+            /// A read at the replica has failed.
+            fn distrust_replica(&self, _why: &StoreError) {}
+
             /// The store's own type, for tests that look behind the reads.
             #[cfg(test)]
             fn as_any(&self) -> &dyn std::any::Any;
@@ -52,7 +60,7 @@ macro_rules! reads {
 
         /// Implements [`Reads`] for a type that has all methods of the trait itself, or by the methods of what one of its methods returns.
         macro_rules! implement_reads {
-            ($dollar store:ty) => {
+            ($dollar store:ty $dollar (; $dollar ($dollar more:tt)* )?) => {
                 const _: () = {
                     use crate::store::reads::types::*;
 
@@ -64,6 +72,8 @@ macro_rules! reads {
                     fn within(&self, of: Partitions) -> Option<Reader> {
                         <$dollar store>::within(self, of)
                     }
+
+                    $dollar ($dollar ($dollar more)*)?
 
                     #[cfg(test)]
                     fn as_any(&self) -> &dyn std::any::Any {
@@ -110,6 +120,21 @@ impl Reader {
     /// it answers of them alone. All else it reads of the whole hub.
     pub(crate) fn within(&self, of: Partitions) -> Self {
         self.0.within(of).unwrap_or_else(|| self.clone())
+    }
+
+    /// Reads what may be some seconds old, such as a page of a list: at a replica of the database, if there is one that is fit for it, and
+    /// otherwise, or if that fails, here.
+    pub(crate) fn recent<T>(
+        &self,
+        read: impl Fn(&Self) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let Some(replica) = self.0.replica() else {
+            return read(self);
+        };
+        read(&replica).or_else(|error| {
+            self.0.distrust_replica(&error);
+            read(self)
+        })
     }
 
     /// The turns of an execution from a number on, in order, at most `limit`.

@@ -329,7 +329,8 @@ impl OverviewQuery {
             return Ok(known.overview.clone());
         }
         let host = self.client.engine().cloned();
-        let read = move |reader: &Reader| read(reader, window, host.as_deref());
+        let read =
+            move |reader: &Reader| reader.recent(|reader| read(reader, window, host.as_deref()));
         let (mut overview, took) = self.client.timed_read(read).await?;
         overview.host = self.client.host_stats();
         if shared.len() >= SHARED_MAX {

@@ -237,7 +237,8 @@ impl List {
         if let Some(remote) = self.client.remote() {
             return remote.counts(&filter).await;
         }
-        self.client.read(move |reader| reader.counts(&filter)).await
+        let counts = move |reader: &Reader| reader.recent(|reader| reader.counts(&filter));
+        self.client.read(counts).await
     }
 
     fn query(&self, after: Option<ListPlace>) -> ListQuery {
@@ -334,7 +335,7 @@ impl IntoFuture for List {
                 let after = self.after.as_deref();
                 return remote.list(&self.query(None), after, self.show_input).await;
             }
-            let page = client.read(move |reader| {
+            let read = move |reader: &Reader| {
                 let after = match &self.after {
                     None => None,
                     Some(token) => match self.unseal(&reader.secret()?, token) {
@@ -343,7 +344,8 @@ impl IntoFuture for List {
                     },
                 };
                 self.read(reader, after).map(Some)
-            });
+            };
+            let page = client.read(move |reader| reader.recent(read));
             page.await?.ok_or_else(Error::token)
         })
     }

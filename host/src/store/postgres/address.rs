@@ -45,6 +45,8 @@ pub(crate) struct Address {
     pub(super) trust: Trust,
     /// A file with the authorities that may issue the server's certificate.
     pub(super) roots: Option<PathBuf>,
+    /// A copy of the database, for lists.
+    pub(super) replica: Option<Box<Self>>,
     hub: String,
 }
 
@@ -89,6 +91,7 @@ impl Address {
                 Roots::File(file) => Some(file),
                 Roots::Unset | Roots::System => None,
             },
+            replica: None,
             hub: DEFAULT_HUB.to_owned(),
         })
     }
@@ -112,10 +115,20 @@ impl Address {
     /// Another hub of the database.
     pub(crate) fn with_hub(&self, hub: &str) -> Result<Self, StoreError> {
         check_hub(hub)?;
+        let replica = self.replica.as_ref().map(|of| of.with_hub(hub));
         Ok(Self {
             hub: hub.to_owned(),
+            replica: replica.transpose()?.map(Box::new),
             ..self.clone()
         })
+    }
+
+    /// The same database, of which another one is a copy that is kept by streaming.
+    pub(crate) fn with_replica(self, replica: Self) -> Self {
+        Self {
+            replica: Some(Box::new(replica)),
+            ..self
+        }
     }
 
     /// The name of the hub's schema.

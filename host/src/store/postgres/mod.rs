@@ -20,6 +20,7 @@ pub(in crate::store) mod owned;
 mod partitions;
 mod pool;
 pub(in crate::store) mod reads;
+mod replica;
 pub(in crate::store) mod running;
 mod runtime;
 mod session;

@@ -91,6 +91,11 @@ impl Pool {
         }
     }
 
+    /// The hub that it is of.
+    pub(super) fn address(&self) -> &Address {
+        &self.address
+    }
+
     /// Reads, each statement for itself. Tries again with a new connection, once, if the connection was lost.
     pub(in crate::store) fn read<T>(
         &self,

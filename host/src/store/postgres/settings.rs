@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::store::StoreError;
 use crate::store::postgres::address::Address;
 use crate::store::postgres::pool::CONNECTIONS_MAX;
+use crate::store::postgres::replica;
 use crate::store::postgres::session::{Purpose, Session};
 use crate::store::queries::advice::{DatabaseAdvice as Advice, Severity};
 
@@ -83,6 +84,7 @@ pub(in crate::store) fn look(address: &Address) -> Result<Vec<Advice>, StoreErro
         pooled(servers[0] == servers[1]),
         clocks(clocks_apart(&session)?),
     ]);
+    advice.extend(replica::advice(address));
     Ok(advice)
 }
 

@@ -51,6 +51,14 @@ fn the_text_of_an_address_has_no_password() {
             "postgres://me@a,b:5433/app",
             "postgres://me@a,b:5433/app#default",
         ),
+        (
+            "postgres:///app?host=/run/one,/run/two&target_session_attrs=read-write",
+            "postgres:///run/one,/run/two/app#default",
+        ),
+        (
+            "postgres:///app?host=one%2Ctwo",
+            "postgres://one,two/app#default",
+        ),
         ("postgres:///app", "postgres://localhost/app#default"),
     ] {
         let address = parse(given).unwrap();

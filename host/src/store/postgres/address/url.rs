@@ -48,6 +48,19 @@ impl Parameters {
         )
     }
 
+    /// Names each of several hosts by a parameter of its own, as tokio-postgres wants them. libpq takes them in one.
+    fn with_each_host(self) -> Self {
+        let each = self.0.into_iter().flat_map(|(name, value)| {
+            let value = match name == "host" {
+                true => value.replace("%2C", ",").replace("%2c", ","),
+                false => return vec![(name, value)],
+            };
+            let hosts = value.split(',').map(|host| (name.clone(), host.to_owned()));
+            hosts.collect()
+        });
+        Self(each.collect())
+    }
+
     fn has(&self, name: &str) -> bool {
         self.0.iter().any(|(known, _)| known == name)
     }
@@ -96,7 +109,7 @@ pub(super) fn read(text: &str, env: &Variables<'_>) -> Result<Parts, StoreError>
         None => (String::new(), rest),
     };
     let (hosts, database) = rest.split_once('/').unwrap_or((rest, ""));
-    let mut parameters = Parameters::read(query);
+    let mut parameters = Parameters::read(query).with_each_host();
     let has_user = credentials
         .strip_suffix('@')
         .is_some_and(|user| !user.is_empty() && !user.starts_with(':'));

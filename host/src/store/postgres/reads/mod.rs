@@ -28,6 +28,7 @@ use crate::store::flight;
 use crate::store::partition::Partitions;
 use crate::store::postgres::lease::{OWNER, TTL_MS, owner_of};
 use crate::store::postgres::pool::Pool;
+use crate::store::postgres::replica::Replica;
 use crate::store::postgres::running;
 use crate::store::postgres::session::Param;
 use crate::store::reads::{Reader, implement_reads};
@@ -43,12 +44,14 @@ pub(in crate::store) struct PostgresReader {
     of: Partitions,
     /// Where an owner on this machine records what runs.
     running: Option<PathBuf>,
+    replica: Option<Arc<Replica>>,
 }
 
 impl PostgresReader {
     /// A reader that connects when it is asked.
     pub(in crate::store) fn new(pool: Pool, running: Option<PathBuf>) -> Self {
         Self {
+            replica: Replica::of(pool.address()),
             pool: Arc::new(pool),
             of: Partitions::default(),
             running,
@@ -60,7 +63,23 @@ impl PostgresReader {
             pool: Arc::clone(&self.pool),
             of,
             running: self.running.clone(),
+            replica: self.replica.clone(),
         }))
+    }
+
+    fn replica(&self) -> Option<Reader> {
+        Some(Reader::new(Self {
+            pool: self.replica.as_ref()?.fit(&self.pool)?,
+            of: self.of,
+            running: self.running.clone(),
+            replica: None,
+        }))
+    }
+
+    fn distrust_replica(&self, why: &StoreError) {
+        if let Some(replica) = &self.replica {
+            replica.distrust(why);
+        }
     }
 
     /// What runs on other machines is not known here.
@@ -118,4 +137,13 @@ fn all<T>(
     rows.iter().map(read).collect()
 }
 
-implement_reads!(PostgresReader);
+implement_reads! {
+    PostgresReader;
+    fn replica(&self) -> Option<Reader> {
+        Self::replica(self)
+    }
+
+    fn distrust_replica(&self, why: &StoreError) {
+        Self::distrust_replica(self, why);
+    }
+}

@@ -21,7 +21,7 @@ const DIRS: [&str; 3] = [
 /// configuration. A server that is killed does not outlive its processes: they are killed with it.
 const KEEPER: &str = r#"
 bin=$1 dir=$2 sync=$3 as=$4 port=$5 more=$6
-finish() { trap - EXIT; [ -n "$server" ] && kill -QUIT $server 2>/dev/null; wait; rm -rf "$dir"; exit; }
+finish() { trap - EXIT; kill -QUIT $server $standby 2>/dev/null; wait; rm -rf "$dir"; exit; }
 trap finish EXIT TERM INT HUP
 if [ ! -d "$dir/pg/data" ]; then
   $as "$bin/initdb" -D "$dir/pg/data" -A trust -U perennial -E UTF8 --locale=C --no-sync >"$dir/pg/initdb.log" 2>&1 ||
@@ -56,7 +56,17 @@ end() {
   [ "$1" != KILL ] || processes=$(pgrep -P $server)
   kill -$1 $server $processes; wait $server; server=
 }
-server=
+follow() {
+  $as mkdir "$dir/pg/2"
+  $as "$bin/pg_basebackup" -h "$dir/pg" -p $port -U perennial -D "$dir/pg/2/data" -R -X stream -c fast --no-sync >>"$dir/pg/log" 2>&1
+  echo "unix_socket_directories = '$dir/pg/2'" >>"$dir/pg/2/data/postgresql.conf"
+  $as "$bin/postgres" -D "$dir/pg/2/data" >>"$dir/pg/2/log" 2>&1 </dev/null &
+  standby=$!
+  until "$bin/pg_isready" -q -h "$dir/pg/2" -p $port; do
+    kill -0 $standby 2>/dev/null || { cat "$dir/pg/log" "$dir/pg/2/log"; exit 1; }
+  done
+}
+server= standby=
 start
 while read -r order signal; do
   case $order in
@@ -65,6 +75,9 @@ while read -r order signal; do
     pause) kill -STOP $server $(pgrep -P $server); echo paused ;;
     resume) kill -CONT $server $(pgrep -P $server); echo resumed ;;
     keep) rm -rf "$dir/kept"; cp -a "$dir/pg/data" "$dir/kept"; echo kept ;;
+    follow) follow; echo follows ;;
+    promote) $as "$bin/pg_ctl" promote -w -D "$dir/pg/2/data" >>"$dir/pg/2/log" 2>&1; echo promoted ;;
+    abandon) kill -KILL $standby $(pgrep -P $standby); wait $standby; standby=; echo abandoned ;;
     back) rm -rf "$dir/pg/data"; cp -a "$dir/kept" "$dir/pg/data"; echo back ;;
   esac
 done
@@ -212,6 +225,30 @@ impl Server {
     #[allow(dead_code, reason = "tests of other crates use it")]
     pub(crate) fn bring_back(&mut self) {
         self.order("back", "back");
+    }
+
+    /// Starts a standby that follows this server by streaming. Its sockets are in [`Self::sockets_of_standby`].
+    #[allow(dead_code, reason = "tests of other crates use it")]
+    pub(crate) fn follow(&mut self) {
+        self.order("follow", "follows");
+    }
+
+    /// Makes the standby a server that takes changes.
+    #[allow(dead_code, reason = "tests of other crates use it")]
+    pub(crate) fn promote(&mut self) {
+        self.order("promote", "promoted");
+    }
+
+    /// Kills the standby.
+    #[allow(dead_code, reason = "tests of other crates use it")]
+    pub(crate) fn abandon(&mut self) {
+        self.order("abandon", "abandoned");
+    }
+
+    /// The directory of the sockets of the standby.
+    #[allow(dead_code, reason = "tests of other crates use it")]
+    pub(crate) fn sockets_of_standby(&self) -> PathBuf {
+        self.sockets().join("2")
     }
 
     /// Starts a server that speaks TLS with this certificate and key, and asks the user `secretive` for a password over TCP. Returns its
