@@ -4,6 +4,8 @@
     reason = "a test that cannot be set up has failed"
 )]
 
+#[path = "postgres/crossing.rs"]
+mod crossing;
 #[path = "postgres/failover.rs"]
 mod failover;
 #[path = "postgres/replica.rs"]
