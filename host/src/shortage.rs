@@ -17,6 +17,9 @@ use crate::outage::Outage;
 /// How long a shortage is reported after it last occurred. Retries are more frequent than that.
 const LASTS: Duration = Duration::from_secs(20);
 
+/// How long a shortage must have lasted before it is taken to last on.
+const LASTS_ON_AFTER: Duration = Duration::from_secs(10);
+
 /// A limited resource that a process can run out of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -134,6 +137,8 @@ pub(crate) struct Shortages(Mutex<BTreeMap<Resource, Lack>>);
 #[derive(Debug, Default)]
 struct Lack {
     said: Outage,
+    /// When it occurred first, since it was over for a while, and last.
+    first: Option<Instant>,
     last: Option<Instant>,
     message: String,
 }
@@ -160,6 +165,10 @@ impl Shortages {
     fn noted_at(&self, shortage: &Shortage, now: Instant) -> Option<u64> {
         let mut lacks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let lack = lacks.entry(shortage.resource).or_default();
+        let is_over = |last: Instant| now.saturating_duration_since(last) >= LASTS;
+        if lack.last.is_none_or(is_over) {
+            lack.first = Some(now);
+        }
         lack.last = Some(now);
         lack.message.clone_from(&shortage.message);
         lack.said.failed()
@@ -168,6 +177,24 @@ impl Shortages {
     /// The resources that were lacking recently, each with the last operation that failed.
     pub(crate) fn now(&self) -> Vec<Shortage> {
         self.at(Instant::now())
+    }
+
+    /// A resource of the process that it has been lacking for a while, and does still.
+    pub(crate) fn lasting(&self) -> Option<Resource> {
+        self.lasting_at(Instant::now())
+    }
+
+    fn lasting_at(&self, now: Instant) -> Option<Resource> {
+        let lacks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let lasts_on = |lack: &Lack| {
+            let (first, last) = lack.first.zip(lack.last)?;
+            let is_still = now.saturating_duration_since(last) < LASTS;
+            Some(is_still && last.saturating_duration_since(first) >= LASTS_ON_AFTER)
+        };
+        let mut lasting = lacks
+            .iter()
+            .filter(|(resource, lack)| resource.is_of_process() && lasts_on(lack) == Some(true));
+        lasting.next().map(|(resource, _)| *resource)
     }
 
     fn at(&self, now: Instant) -> Vec<Shortage> {
@@ -214,5 +241,25 @@ mod tests {
         assert_eq!(said, [Some(0), None, None]);
         assert_eq!(shortages.at(begun + LASTS / 2), [shortage]);
         assert_eq!(shortages.at(begun + LASTS), []);
+    }
+
+    #[test]
+    fn a_shortage_of_the_process_that_goes_on_lasts() {
+        let shortages = Shortages::default();
+        let begun = Instant::now();
+        let after = |seconds| begun + Duration::from_secs(seconds);
+        let memory = Shortage::new(Resource::Memory, "no memory for a guest");
+        let disk = Shortage::new(Resource::Disk, "the disk is full");
+        for seconds in 0..10 {
+            shortages.noted_at(&memory, after(seconds));
+            shortages.noted_at(&disk, after(seconds * 2));
+        }
+        assert_eq!(shortages.lasting_at(after(9)), None);
+        shortages.noted_at(&memory, after(10));
+        assert_eq!(shortages.lasting_at(after(29)), Some(Resource::Memory));
+        assert_eq!(shortages.lasting_at(after(30)), None);
+        // It begins anew, once it was over.
+        shortages.noted_at(&memory, after(40));
+        assert_eq!(shortages.lasting_at(after(40)), None);
     }
 }

@@ -35,7 +35,7 @@ use load::{Load, Shared, settle};
 use record::{Asked, Record, Seen};
 
 /// Rounds of a usual run, which has each fault once, and of a long one.
-const ROUNDS: (u64, u64) = (9, 300);
+const ROUNDS: (u64, u64) = (10, 300);
 
 /// The seed of a usual run.
 const SEED: u64 = 20_251;
@@ -70,9 +70,11 @@ enum Fault {
     /// It stands still for longer than leases last. No host can renew its own, and none is dead.
     ServerPaused,
     ConnectionsEnded,
+    /// Each second one is killed or ends, and starts again.
+    HostsComeAndGo,
 }
 
-const FAULTS: [Fault; 9] = [
+const FAULTS: [Fault; 10] = [
     Fault::HostKilled,
     Fault::ServerRestarted,
     Fault::HostPaused,
@@ -82,6 +84,7 @@ const FAULTS: [Fault; 9] = [
     Fault::HostsKilled,
     Fault::ServerAway,
     Fault::ServerPaused,
+    Fault::HostsComeAndGo,
 ];
 
 fn now() -> u64 {
@@ -138,6 +141,15 @@ async fn strike(fault: Fault, cluster: &Cluster, shared: &Shared, dice: &mut Dic
             blocking(&|database| database.pause());
             tokio::time::sleep(Duration::from_millis(6_000 + dice.roll(4_000))).await;
             blocking(&|database| database.resume());
+        }
+        Fault::HostsComeAndGo => {
+            for signal in [
+                "-KILL", "-TERM", "-KILL", "-TERM", "-TERM", "-KILL", "-KILL", "-TERM",
+            ] {
+                let host = cluster.running(dice.roll(8)).await;
+                cluster.signal(host, signal);
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
         }
         Fault::ConnectionsEnded => blocking(&|database| {
             let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name =";

@@ -30,9 +30,9 @@ pub(crate) struct OwnerNote {
     /// Whether it is about to stop, so that it wants no partitions.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) leaves: bool,
-    /// Where its HTTP server is, if it has one that other hosts of the hub reach.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) url: Option<String>,
+    /// What its process has been lacking for a while, so that others do better with its partitions.
+    #[serde(default)]
+    pub(crate) lacks: Option<String>,
 }
 
 impl OwnerNote {
@@ -45,7 +45,7 @@ impl OwnerNote {
             socket,
             machine: None,
             leaves: false,
-            url: None,
+            lacks: None,
         }
     }
 

@@ -111,8 +111,10 @@ impl Load {
     }
 
     async fn one(&mut self) {
+        // Whoever has nothing left to ask of anybody starts something.
+        let may_start = self.room > 0 || self.own.iter().all(|own| own.is_over);
         match self.dice.roll(16) {
-            0..=5 if self.room > 0 => self.start().await,
+            0..=5 if may_start => self.start().await,
             0..=8 => self.raise().await,
             9..=11 => self.hold().await,
             12 => self.terminate().await,
@@ -174,7 +176,7 @@ impl Load {
     }
 
     async fn start(&mut self) {
-        self.room -= 1;
+        self.room = self.room.saturating_sub(1);
         self.count += 1;
         let id = format!("{}-{}", self.name, self.count);
         let file = format!("/out/{}", self.shared.file.lock().unwrap());

@@ -381,6 +381,14 @@ fn partitions(found: &HubHosts) -> Vec<Finding> {
         ));
     }
     for host in &found.hosts {
+        if let Some(lacks) = &host.lacks {
+            findings.push(Finding::bad(
+                "shortage",
+                Level::Warning,
+                format!("{host} has been lacking {lacks} for a while, so that its partitions go to other hosts"),
+                "give it more, or end it: it takes its share again a minute after it has what it needs",
+            ));
+        }
         let Some(age) = host.lease_age.filter(|age| *age > LEASE_AGE_MAX) else {
             continue;
         };
@@ -433,6 +441,15 @@ mod tests {
         assert!(free.contains("no host has 2 of 64"), "{free}");
         assert_eq!(*lease, "lease");
         assert!(silent.contains("for 3001 ms"), "{silent}");
+    }
+
+    #[test]
+    fn a_host_that_lacks_something_is_warned_of() {
+        let mut found = hosts(64, 0, &[10, 10]);
+        found.hosts[1].lacks = Some("memory".to_owned());
+        let said = said(&found);
+        assert_eq!(said.len(), 1);
+        assert!(said[0].1.contains("lacking memory"), "{said:?}");
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub struct HubHost {
     pub lease_age: Option<Duration>,
     /// The transactions that it has committed, if the hub is in a database.
     pub transactions: Option<u64>,
+    /// What it has been lacking for a while, such as `memory`: its partitions go to other hosts, if there are any that lack nothing.
+    pub lacks: Option<String>,
     /// Whether it is the host of this client, in the same process. In an answer of the HTTP API, whether it is the host that answered.
     pub is_this: bool,
 }
@@ -144,6 +146,7 @@ impl HubHost {
             partitions,
             lease_age: None,
             transactions: None,
+            lacks: note.lacks,
             is_this,
         }
     }

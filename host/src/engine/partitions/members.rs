@@ -4,11 +4,12 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::engine::Engine;
 use crate::engine::partitions::plan::plan;
 use crate::outage::Outage;
+use crate::shortage::Resource;
 use crate::store::{Members, OwnerNote, Partition, StoreError};
 
 /// How often a host looks.
@@ -23,6 +24,9 @@ const SOON_MAX: u32 = 250;
 /// How many partitions are given away at once: their instances do not run until the others have them.
 const GIVE_AT_ONCE: usize = 8;
 
+/// How long a host that lacked something for good leaves partitions to others after that: without any, it lacks nothing.
+const LACKS_FOR: Duration = Duration::from_secs(60);
+
 /// When the thread looks next.
 #[derive(Default)]
 pub(in crate::engine) struct Pace {
@@ -30,6 +34,8 @@ pub(in crate::engine) struct Pace {
     changed: Condvar,
     /// Held during a look and what follows from it.
     one: Mutex<()>,
+    /// What the process lacks for good, and until when it is taken to.
+    lacks: Mutex<Option<(Resource, Instant)>>,
     outage: Outage,
 }
 
@@ -56,6 +62,24 @@ impl Pace {
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         state.due = false;
         !state.stopped
+    }
+
+    fn lacks(&self) -> Option<Resource> {
+        let lacks = self.lacks.lock().unwrap_or_else(PoisonError::into_inner);
+        lacks.map(|(resource, _)| resource)
+    }
+
+    /// Takes the process to lack a resource that it has been lacking for a while, and for some time after. Returns whether that has changed.
+    fn has_changed(&self, lasting: Option<Resource>) -> bool {
+        let mut lacks = self.lacks.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = lacks.map(|(resource, _)| resource);
+        let now = Instant::now();
+        *lacks = match (lasting, *lacks) {
+            (Some(resource), _) => Some((resource, now + LACKS_FOR)),
+            (None, Some((_, until))) if now >= until => None,
+            (None, as_before) => as_before,
+        };
+        lacks.map(|(resource, _)| resource) != before
     }
 
     /// Lets the thread look now.
@@ -85,6 +109,7 @@ impl Engine {
     pub(crate) fn note(&self, socket: Option<PathBuf>) -> OwnerNote {
         OwnerNote {
             leaves: self.is_draining(),
+            lacks: self.pace.lacks().map(|resource| resource.to_string()),
             ..OwnerNote::of_this_process(&self.config.what, socket)
         }
     }
@@ -129,6 +154,15 @@ impl Engine {
     /// Looks once, and does what follows. Returns whether this host lacks partitions that others have to give.
     pub(crate) fn balance(self: &Arc<Self>) -> Result<bool, StoreError> {
         let _one = self.pace.one.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.pace.has_changed(self.trouble.shortages.lasting()) {
+            match self.pace.lacks() {
+                Some(resource) => tracing::warn!(
+                    lacks = %resource,
+                    "this host has been lacking {resource} for a while: it gives its partitions to other hosts of the task hub that do not"
+                ),
+                None => tracing::info!("this host runs partitions of the task hub again"),
+            }
+        }
         let Some(members) = self.look_at_members()? else {
             return Ok(false);
         };
@@ -136,6 +170,11 @@ impl Engine {
             // The next transaction tells.
             return Ok(false);
         };
+        let says = self.note(None);
+        if (me.note.leaves, &me.note.lacks) != (says.leaves, &says.lacks) {
+            // All act on it from the next look on.
+            self.announce(None);
+        }
         self.share_workers(&members)?;
         let runs = self.partitions();
         // Whatever broke off before: what this host has it must run, and nothing else.

@@ -23,9 +23,14 @@ pub(super) fn plan(members: &Members) -> Plan {
         // It was declared dead.
         return Plan::default();
     };
-    // One that is about to stop gives all that it has to the others, if there are any.
-    let stays = |owner: usize| !members.owners[owner].note.leaves;
-    let staying: Vec<usize> = (0..members.owners.len()).filter(|of| stays(*of)).collect();
+    // One that is about to stop gives all that it has to the others, if there are any, and so does one that lacks what it needs.
+    let note = |owner: &usize| &members.owners[*owner].note;
+    let mut staying: Vec<usize> = (0..members.owners.len())
+        .filter(|owner| !note(owner).leaves)
+        .collect();
+    if staying.iter().any(|owner| note(owner).lacks.is_none()) {
+        staying.retain(|owner| note(owner).lacks.is_none());
+    }
     let count = staying.len();
     if count == 0 {
         return Plan::default();
@@ -124,6 +129,20 @@ mod tests {
         assert_eq!(plan(&free).take.len(), 3);
         free.owners[0].note.leaves = true;
         assert_eq!(plan(&free), Plan::default());
+    }
+
+    #[test]
+    fn a_host_that_lacks_something_gives_all_to_those_that_do_not_unless_all_do() {
+        let mut three = members(2, 9, &[3, 3, 0]);
+        three.owners[1].note.lacks = Some("memory".to_owned());
+        let (first, last) = (three.owners[0].epoch, three.owners[2].epoch);
+        assert_eq!(plan(&three).give, [(first, 2), (last, 1)]);
+        assert_eq!(plan(&three).take, []);
+        // One that stops is worse than one that lacks something.
+        three.owners[0].note.leaves = true;
+        three.owners[2].note.lacks = Some("threads".to_owned());
+        let short = plan(&three);
+        assert_eq!((short.take.len(), short.give.len()), (2, 0));
     }
 
     #[test]

@@ -201,16 +201,12 @@ impl Ownership for Shares {
         if self.all.count() == 1 {
             return Ok(());
         }
-        // The url has a column.
-        let host = serde_json::to_string(&OwnerNote {
-            url: None,
-            ..note.clone()
-        })?;
+        let host = serde_json::to_string(note)?;
         let epoch = self.epoch;
         let said = self.session().and_then(|session| {
             session.execute(
-                "UPDATE owner SET host = (host::jsonb || ($2::text)::jsonb)::text, url = $3 WHERE epoch = $1 AND NOT dead",
-                &[&epoch, &host, &note.url],
+                "UPDATE owner SET host = (host::jsonb || ($2::text)::jsonb)::text WHERE epoch = $1 AND NOT dead",
+                &[&epoch, &host],
             )
         });
         said.map(drop).map_err(io::Error::other)

@@ -43,7 +43,7 @@ CREATE TABLE owner (
     version      bigint NOT NULL DEFAULT 0,
     -- By the clock of the database, with each transaction.
     renewed      timestamptz NOT NULL,
-    -- Where other hosts pass requests on to; none if NULL.
+    -- Not used.
     url          text,
     -- Set by who takes over: no transaction of this owner is committed after that.
     dead         boolean NOT NULL DEFAULT false

@@ -243,7 +243,7 @@ fn a_hub_has_one_owner_who_says_its_name() {
         socket: None,
         machine: None,
         leaves: false,
-        url: None,
+        lacks: None,
     };
     owned.owner.announce(&note).unwrap();
     let Err(error) = take(&path) else {

@@ -108,13 +108,13 @@ fn owners_take_what_nobody_has_and_give_it_away() {
 }
 
 #[test]
-fn an_owner_says_who_it_is_and_where_it_listens() {
+fn an_owner_says_who_it_is_and_what_it_lacks() {
     let Some(server) = server() else { return };
-    let (address, session) = hub(server);
+    let (address, _) = hub(server);
     let owned = join(&address, Share::Joined);
     let mut shares = shares(&address, &owned);
     let note = OwnerNote {
-        url: Some("http://here:1".to_owned()),
+        lacks: Some("memory".to_owned()),
         ..OwnerNote::of_this_process("the host", None)
     };
     shares.announce(&note).unwrap();
@@ -122,10 +122,12 @@ fn an_owner_says_who_it_is_and_where_it_listens() {
     let [Member { note, .. }] = &members.owners[..] else {
         panic!("{members:?}")
     };
-    assert_eq!((note.what.as_str(), note.url.as_ref()), ("the host", None));
+    assert_eq!(note.what, "the host");
+    assert_eq!(note.lacks.as_deref(), Some("memory"));
     assert!(note.machine.is_some());
-    let url = session.query_opt("SELECT url FROM owner", &[]).unwrap();
-    assert_eq!(url.unwrap().get::<_, &str>(0), "http://here:1");
+    let recovered = OwnerNote::of_this_process("the host", None);
+    shares.announce(&recovered).unwrap();
+    assert_eq!(look(&mut shares).owners[0].note.lacks, None);
 }
 
 #[test]
