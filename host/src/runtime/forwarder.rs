@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use crate::engine::clock::{Clock, SystemClock};
 use crate::engine::{Peers, Request, Tell};
 use crate::shortage::{Resource, Shortage};
-use crate::store::{self, Exchange, Exchanged, Outside, Partition, Place, StoreError};
+use crate::store::{
+    self, Exchange, Exchanged, FoundCommand, Outside, Partition, Place, StoreError,
+};
 
 /// How long an answer is waited for. What a dead host had is taken after a few seconds.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -28,6 +30,9 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_millis(200);
 /// The most commands, and about the most bytes of them, that are left at once.
 const AT_ONCE_MAX: usize = 512;
 const BYTES_AT_ONCE_MAX: usize = 8 << 20;
+
+/// The most requests that are kept for a hub that cannot be reached.
+const KEPT_MAX: usize = 4_096;
 
 /// Passes requests on until it is dropped.
 pub(super) struct Forwarder(Arc<Shared>);
@@ -48,20 +53,21 @@ struct State {
     is_closed: bool,
 }
 
-/// A request for the owner of a partition.
+/// A request for the owner of a partition, until it is answered.
 struct Asked {
     to: Partition,
     token: String,
     body: Vec<u8>,
     tell: Tell,
-}
-
-/// Somebody who waits for the answer to a command that was left.
-struct Waiting {
-    tell: Tell,
-    until: Instant,
+    /// The connection by which the command was left; `None` while it is not known to be there.
+    left_by: Option<u64>,
+    /// Whether it may be there even so.
+    may_be_there: bool,
+    /// When it is left or looked for next.
+    next: Instant,
     looks: u32,
-    next_look: Instant,
+    /// When it is withdrawn.
+    until: Instant,
 }
 
 impl Forwarder {
@@ -106,14 +112,29 @@ impl Peers for Forwarder {
             }
             state.runs = true;
         }
+        let now = Instant::now();
         state.new.push(Asked {
             to,
             token: uuid::Uuid::now_v7().simple().to_string(),
             body,
             tell,
+            left_by: None,
+            may_be_there: false,
+            next: now,
+            looks: 0,
+            until: now + self.0.answer_timeout,
         });
         drop(state);
         self.0.changed.notify_all();
+    }
+}
+
+impl Asked {
+    /// The hub cannot be reached: it is tried again, and has its time after that.
+    fn is_put_off(&mut self, answer_timeout: Duration) {
+        let now = Instant::now();
+        self.next = now + TRY_AGAIN_AFTER;
+        self.until = now + TRY_AGAIN_AFTER + answer_timeout;
     }
 }
 
@@ -133,19 +154,24 @@ impl Shared {
 
     fn work(&self) {
         let _ends = Ends(self);
-        let mut waiting = HashMap::new();
+        let mut asked: HashMap<String, Asked> = HashMap::new();
         let mut answered = Vec::new();
         let mut next = None;
         while let Some(new) = self.next(next) {
-            self.exchange(new, &mut waiting, &mut answered);
-            let looks = waiting.values().map(|one: &Waiting| one.next_look);
+            asked.extend(new.into_iter().map(|one| (one.token.clone(), one)));
+            self.exchange(&mut asked, &mut answered);
+            let looks = asked.values().map(|one| one.next);
             // Rows of answered commands are deleted with the next exchange, which is soon.
             let deletes = (!answered.is_empty()).then(|| Instant::now() + LOOK_EVERY);
             next = looks.chain(deletes).min();
         }
-        // Their commands are there, and will be carried out.
-        for one in waiting.into_values() {
-            (one.tell)(Err(StoreError::NoAnswer(self.outside.asked())));
+        for one in asked.into_values() {
+            let is_there = one.left_by.is_some() || one.may_be_there;
+            (one.tell)(Err(match is_there {
+                // Another host carries it out.
+                true => StoreError::NoAnswer(self.outside.asked()),
+                false => StoreError::Closed,
+            }));
         }
     }
 
@@ -165,96 +191,154 @@ impl Shared {
                 }
             };
         }
-        if state.is_closed {
-            for one in state.new.drain(..) {
+        let is_closed = state.is_closed;
+        let new = std::mem::take(&mut state.new);
+        drop(state);
+        if is_closed {
+            for one in new {
                 (one.tell)(Err(StoreError::Closed));
             }
             return None;
         }
-        let mut bytes = 0;
-        let fits = |one: &&Asked| {
-            bytes += one.body.len();
-            bytes <= BYTES_AT_ONCE_MAX
-        };
-        let count = state.new.iter().take(AT_ONCE_MAX).take_while(fits).count();
-        let count = count.max(1).min(state.new.len());
-        Some(state.new.drain(..count).collect())
+        Some(new)
     }
 
-    /// Leaves new commands, looks for answers, and deletes the commands whose answers were read.
-    fn exchange(
-        &self,
-        new: Vec<Asked>,
-        waiting: &mut HashMap<String, Waiting>,
-        answered: &mut Vec<String>,
-    ) {
+    /// Leaves commands, looks for answers, and deletes the commands whose answers were read.
+    fn exchange(&self, asked: &mut HashMap<String, Asked>, answered: &mut Vec<String>) {
         let soon = Instant::now() + SOON;
-        let due = waiting.iter().filter(|(_, one)| one.next_look <= soon);
-        let look: Vec<String> = due.map(|(token, _)| token.clone()).collect();
+        let due = || asked.values().filter(|one| one.next <= soon);
+        let mut bytes = 0;
+        let fits = |one: &&Asked| {
+            let is_first = bytes == 0;
+            bytes += one.body.len();
+            is_first || bytes <= BYTES_AT_ONCE_MAX
+        };
+        let mut new: Vec<&Asked> = due().filter(|one| one.left_by.is_none()).collect();
+        // Tokens begin with the time.
+        new.sort_by(|a, b| a.token.cmp(&b.token));
+        let new: Vec<&Asked> = new.into_iter().take(AT_ONCE_MAX).take_while(fits).collect();
         let append = new
             .iter()
             .map(|one| (one.to, one.token.as_str(), one.body.as_slice()));
         let append: Vec<_> = append.collect();
+        let left = due().filter(|one| one.left_by.is_some());
+        let look: Vec<String> = left.map(|one| one.token.clone()).collect();
         let what = Exchange {
             append: &append,
             forget: answered,
             look: &look,
         };
-        let Exchanged { appended, answers } = self.outside.exchange(&what, SystemClock.now());
-        let now = Instant::now();
-        let is_away = answers.is_err() && !look.is_empty();
-        match answers {
-            Ok(answers) => {
+        let Exchanged {
+            appended,
+            found,
+            connection,
+        } = self.outside.exchange(&what, SystemClock.now());
+        let new: Vec<String> = new.iter().map(|one| one.token.clone()).collect();
+        self.note_left(&new, appended, connection, asked);
+        match found {
+            Ok(found) => {
                 // A row that was not deleted is deleted when it is old.
                 answered.clear();
-                for (token, answer) in answers {
-                    let Some(one) = waiting.remove(&token) else {
-                        continue;
-                    };
-                    answered.push(token);
-                    (one.tell)(store::decode(&answer, "an answer"));
-                }
+                self.note_found(&look, found, connection, asked, answered);
             }
             Err(error) => {
                 tracing::debug!(%error, "could not look for the answers to commands");
-            }
-        }
-        for token in look {
-            if let Some(one) = waiting.get_mut(&token) {
-                one.looks += 1;
-                one.next_look = now
-                    + match is_away {
-                        true => TRY_AGAIN_AFTER,
-                        false => LOOK_EVERY.min(LOOK_FIRST * one.looks),
-                    };
-                if now >= one.until
-                    && let Some(one) = waiting.remove(&token)
-                {
-                    (one.tell)(Err(self.give_up(&token, is_away)));
+                for token in &look {
+                    if let Some(one) = asked.get_mut(token) {
+                        one.is_put_off(self.answer_timeout);
+                    }
                 }
             }
         }
-        for Asked { token, tell, .. } in new {
+    }
+
+    /// Notes what became of commands that were to be left.
+    fn note_left(
+        &self,
+        new: &[String],
+        appended: Result<(), StoreError>,
+        connection: u64,
+        asked: &mut HashMap<String, Asked>,
+    ) {
+        let is_crowded = asked.len() > KEPT_MAX;
+        for token in new {
+            let Some(one) = asked.get_mut(token) else {
+                continue;
+            };
             match &appended {
                 Ok(()) => {
-                    let one = Waiting {
-                        tell,
-                        until: now + self.answer_timeout,
-                        looks: 0,
-                        next_look: now + LOOK_FIRST,
-                    };
-                    waiting.insert(token, one);
+                    let now = Instant::now();
+                    one.left_by = Some(connection);
+                    (one.looks, one.next) = (0, now + LOOK_FIRST);
+                    one.until = now + self.answer_timeout;
                 }
-                Err(error) => tell(Err(error.clone())),
+                // As what a host writes itself, it is tried until the database is back. A second row with its token is never made.
+                Err(StoreError::NoAnswer(_)) if !is_crowded => {
+                    one.may_be_there = true;
+                    one.is_put_off(self.answer_timeout);
+                }
+                Err(error) if error.is_away() && !is_crowded => {
+                    one.is_put_off(self.answer_timeout);
+                }
+                Err(error) => {
+                    let error = match one.may_be_there {
+                        true => StoreError::NoAnswer(self.outside.asked()),
+                        false => error.clone(),
+                    };
+                    if let Some(one) = asked.remove(token) {
+                        (one.tell)(Err(error));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells the answers that were found, and what became of commands that have none.
+    fn note_found(
+        &self,
+        look: &[String],
+        found: Vec<FoundCommand>,
+        connection: u64,
+        asked: &mut HashMap<String, Asked>,
+        answered: &mut Vec<String>,
+    ) {
+        let now = Instant::now();
+        let mut found: HashMap<String, Option<Vec<u8>>> = found.into_iter().collect();
+        for token in look {
+            let Some(one) = asked.get_mut(token) else {
+                continue;
+            };
+            let result = match found.remove(token) {
+                Some(Some(answer)) => {
+                    answered.push(token.clone());
+                    store::decode(&answer, "an answer")
+                }
+                Some(None) if now < one.until => {
+                    one.looks += 1;
+                    one.next = now + LOOK_EVERY.min(LOOK_FIRST * one.looks);
+                    continue;
+                }
+                Some(None) => Err(self.give_up(token)),
+                // It need not be on the disk before it is carried out: a database that has crashed meanwhile may have lost it.
+                None if one.left_by != Some(connection) => {
+                    (one.left_by, one.next) = (None, now);
+                    continue;
+                }
+                None => Err(StoreError::NotTaken {
+                    owner: self.outside.asked(),
+                    why: "the command was deleted from the hub".to_owned(),
+                }),
+            };
+            if let Some(one) = asked.remove(token) {
+                (one.tell)(result);
             }
         }
     }
 
     /// Withdraws a command that has no answer in time, so that a request that is made again is not carried out twice.
-    fn give_up(&self, token: &str, is_away: bool) -> StoreError {
+    fn give_up(&self, token: &str) -> StoreError {
         let owner = self.outside.asked();
-        // A database that is away would keep all others waiting.
-        match !is_away && self.outside.take_back(token).unwrap_or(false) {
+        match self.outside.take_back(token).unwrap_or(false) {
             true => StoreError::NotTaken {
                 owner,
                 why: format!(
@@ -305,6 +389,24 @@ mod tests {
             );
         }
         assert_eq!(left(&hub), []);
+    }
+
+    #[test]
+    fn who_asked_by_a_command_that_was_deleted_is_told_so_at_once() {
+        let hub = MemoryHub::divided(Timestamp(0), 4);
+        let forwarder = Forwarder::new(place(&hub));
+        let asked = ask(&forwarder, Request::Workers);
+        let token = loop {
+            if let Some((token, _)) = left(&hub).pop() {
+                break token;
+            }
+            std::thread::yield_now();
+        };
+        hub.forget_command(&token);
+        let Err(StoreError::NotTaken { why, .. }) = asked.recv().unwrap() else {
+            panic!("it is not there");
+        };
+        assert!(why.contains("deleted"), "{why}");
     }
 
     #[test]

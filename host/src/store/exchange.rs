@@ -10,15 +10,20 @@ pub(crate) struct Exchange<'a> {
     pub(crate) append: &'a [(Partition, &'a str, &'a [u8])],
     /// Deleted, by their tokens: their answers were read.
     pub(crate) forget: &'a [String],
-    /// Whose answers are asked for, by their tokens.
+    /// Asked for, by their tokens.
     pub(crate) look: &'a [String],
 }
+
+/// A command that is there, by its token, with its answer, if it has one.
+pub(crate) type FoundCommand = (String, Option<Vec<u8>>);
 
 /// What came of it.
 #[derive(Debug)]
 pub(crate) struct Exchanged {
     /// Whether the commands are there. With [`StoreError::NoAnswer`] they may be, and with any other error they are not.
     pub(crate) appended: Result<(), StoreError>,
-    /// The answers that there are, with the tokens of the commands.
-    pub(crate) answers: Result<Vec<(String, Vec<u8>)>, StoreError>,
+    /// Which of the commands that were looked for are there.
+    pub(crate) found: Result<Vec<FoundCommand>, StoreError>,
+    /// Which connection was used, counted from the first. What was left by one that was lost may not be there.
+    pub(crate) connection: u64,
 }

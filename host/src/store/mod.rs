@@ -53,7 +53,7 @@ pub(crate) use change::Change;
 pub(crate) use codec::{decode, encode};
 pub(crate) use counts::WriterCounts;
 pub(crate) use error::StoreError;
-pub(crate) use exchange::{Exchange, Exchanged};
+pub(crate) use exchange::{Exchange, Exchanged, FoundCommand};
 #[cfg(test)]
 pub(crate) use faults::{Faults, of_connections as faults_of_connections};
 pub(crate) use flight::{FlightRecorder, boot};

@@ -155,13 +155,16 @@ impl Outside {
         }
         let mut append = what.append.iter();
         let forgotten = what.forget.iter().try_for_each(|token| self.forget(token));
-        let answer = |token: &String| {
-            let answer = self.answer(token).transpose()?;
-            Some(answer.map(|answer| (token.clone(), answer)))
+        let is_there = |_token: &&String| match &self.commands {
+            #[cfg(test)]
+            Commands::Memory(hub) => hub.has_command(_token),
+            _ => true,
         };
+        let answer = |token: &String| Ok((token.clone(), self.answer(token)?));
         Exchanged {
             appended: append.try_for_each(|(to, token, body)| self.append(*to, token, body, now)),
-            answers: forgotten.and_then(|()| what.look.iter().filter_map(answer).collect()),
+            found: forgotten.and_then(|()| what.look.iter().filter(is_there).map(answer).collect()),
+            connection: 0,
         }
     }
 

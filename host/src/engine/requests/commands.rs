@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use crate::engine::Engine;
 use crate::engine::requests::intake::About;
 use crate::engine::requests::refused;
 use crate::engine::requests::request::{Request, StartRequest};
 use crate::engine::requests::steps::{carry_out, takes_steps};
+use crate::engine::{Engine, brief};
 use crate::store::{self, Change, Reader, Reply, StoreError};
 
 /// Maximum number of commands of other processes read at once.
@@ -55,6 +55,18 @@ impl Request {
     }
 }
 
+/// The answer to a command that is in the wrong place.
+fn misplaced(request: &Request) -> Reply {
+    let id = request.subject().unwrap_or_default();
+    Reply::Refused {
+        kind: refused::INVALID.to_owned(),
+        message: format!(
+            "the command for the instance {:?} was left for another partition than that of the instance",
+            brief(id)
+        ),
+    }
+}
+
 impl Engine {
     /// Notified when commands of other processes may wait: for who takes them, which may notify it too.
     #[cfg(feature = "postgres")]
@@ -68,7 +80,8 @@ impl Engine {
         let _one = self.requests.commands.lock().await;
         loop {
             let own = self.partitions();
-            let unanswered = move |reader: &Reader| reader.within(own).unanswered(COMMANDS_MAX);
+            let here = own;
+            let unanswered = move |reader: &Reader| reader.within(here).unanswered(COMMANDS_MAX);
             let commands = self.reading(unanswered).await?;
             if commands.is_empty() || self.is_stopping() {
                 return Ok(());
@@ -78,6 +91,14 @@ impl Engine {
                 let request = store::decode::<Request>(&body, "a command");
                 // Starts wait for their first turns. What may be about an instance that is being started waits for that.
                 let subject = request.as_ref().map_or(Some(""), Request::subject);
+                // It would never be carried out: whoever runs the instance does not look where it is.
+                let is_misplaced = subject.is_some_and(|id| !own.has(own.of_id(id)));
+                if is_misplaced && let Ok(request) = &request {
+                    let declined = Change::Answer(misplaced(request));
+                    let told = self.write_answer(token, declined, |_| {}).await;
+                    under_way.answers.push(told);
+                    continue;
+                }
                 if subject.is_none_or(|id| under_way.started.contains(id)) {
                     under_way.all_told().await?;
                 }

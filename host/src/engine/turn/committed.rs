@@ -471,10 +471,15 @@ pub(crate) fn stumble(
     }
     if let StoreError::Elsewhere(_) = error {
         // The partition was given away while its turn ran: whoever runs it now begins it anew.
-        if let Some(creating) = body.creating.take() {
+        let creating = body.creating.take();
+        slot.mailbox().phase = SlotPhase::Idle;
+        if let Some(creating) = creating {
+            // Nothing is known of it, here or in the hub.
+            *body = Body::default();
+            drop(body);
+            engine.memory.slots.remove(slot);
             (creating.respond)(Err(error.clone()));
         }
-        slot.mailbox().phase = SlotPhase::Idle;
         return;
     }
     if let Some(creating) = body.creating.take() {

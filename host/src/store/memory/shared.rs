@@ -180,6 +180,11 @@ impl MemoryHub {
             .insert(token.to_owned(), (Timestamp(0), Some(answer.to_vec())));
     }
 
+    /// Whether there is such a command.
+    pub(crate) fn has_command(&self, token: &str) -> bool {
+        self.rows().commands.get(token).is_some()
+    }
+
     /// How many commands there are.
     pub(crate) fn commands(&self) -> usize {
         self.rows().hub.sent.len()

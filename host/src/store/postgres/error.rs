@@ -97,6 +97,10 @@ fn is_away(error: &tokio_postgres::Error) -> bool {
 
 /// What happened, without values of rows, which are in the details of PostgreSQL's errors.
 fn text(error: &tokio_postgres::Error) -> String {
+    if error.code() == Some(&SqlState::DIVISION_BY_ZERO) {
+        // How a transaction asks that rows are as it knows them.
+        return "rows of the hub were changed by another process at the same time".to_owned();
+    }
     if let Some(error) = error.as_db_error() {
         return format!("{} ({})", error.message(), error.code().code());
     }

@@ -28,7 +28,8 @@ pub(super) const TTL: Duration = Duration::from_millis(TTL_MS.unsigned_abs());
 const ABANDONED_MS: i64 = if cfg!(test) { 500 } else { 1_000 };
 
 /// How long an owner that lives takes at most to renew its lease once its database answers again.
-const RENEWED_WITHIN: Duration = Duration::from_millis(if cfg!(test) { 300 } else { 1_200 });
+pub(super) const RENEWED_WITHIN: Duration =
+    Duration::from_millis(if cfg!(test) { 300 } else { 1_200 });
 
 /// The bits of an epoch below its number: they are random.
 const RANDOM_BITS: u32 = 31;
@@ -79,9 +80,9 @@ pub(super) fn take(
     note: &OwnerNote,
     share: Share,
 ) -> Result<Taken, StoreError> {
-    wait_for_signs_of_life(session, address)?;
+    let silent = wait_for_signs_of_life(session, address)?;
     session.batch("BEGIN")?;
-    let taken = take_in(session, address, note, share);
+    let taken = take_in(session, address, note, share, &silent);
     match taken {
         Ok(Taken::Lease { lease, .. }) => {
             session.batch("COMMIT")?;
@@ -93,14 +94,16 @@ pub(super) fn take(
     taken
 }
 
-/// Waits as long as an owner that lives takes to renew its lease, if one has let it run out and is connected still: the database may have stood
-/// still, so that none could renew theirs.
-fn wait_for_signs_of_life(session: &Session, address: &Address) -> Result<(), StoreError> {
+/// Waits as long as an owner that lives takes to renew its lease, if one has let it run out and is connected still: the database, or a
+/// transaction of that one, may have stood still. Returns the leases of those that had lost their connections, or let the lease run out before
+/// the wait.
+fn wait_for_signs_of_life(session: &Session, address: &Address) -> Result<Vec<Silent>, StoreError> {
     let living = living(session, address)?;
     if living.iter().any(|owner| owner.is_stuck) {
         std::thread::sleep(RENEWED_WITHIN);
     }
-    Ok(())
+    let silent = living.iter().filter(|owner| owner.is_silent);
+    Ok(silent.map(Living::lease).collect())
 }
 
 fn take_in(
@@ -108,6 +111,7 @@ fn take_in(
     address: &Address,
     note: &OwnerNote,
     share: Share,
+    silent: &[Silent],
 ) -> Result<Taken, StoreError> {
     session.query(LOCK, &[&lock_of(address)])?;
     let is_old = is_old(session, address)?;
@@ -126,7 +130,8 @@ fn take_in(
         if !is_in_the_way {
             continue;
         }
-        if !owner.is_silent || !kill(session, owner.epoch, is_old)? {
+        let is_silent = owner.is_silent && silent.contains(&owner.lease());
+        if !is_silent || !kill(session, owner.epoch, is_old)? {
             return Ok(Taken::By(said(&owner.note)));
         }
         former.extend(read_note(&owner.note));
@@ -155,23 +160,34 @@ pub(super) fn lock_of(address: &Address) -> String {
     format!("{}/owner", address.schema())
 }
 
+/// A lease as it was found: the epoch of its owner, and when that renewed it, in microseconds by the clock of the database.
+pub(super) type Silent = (i64, i64);
+
 /// An owner that is not known to be dead.
-struct Living {
-    epoch: i64,
+pub(super) struct Living {
+    pub(super) epoch: i64,
+    /// See [`Silent`].
+    renewed: i64,
     note: String,
     /// Whether its lease has run out, or it has lost its connection and not made another one.
-    is_silent: bool,
+    pub(super) is_silent: bool,
     /// Whether its lease has run out although it is connected.
-    is_stuck: bool,
+    pub(super) is_stuck: bool,
     partitions: Vec<Partition>,
 }
 
-fn living(session: &Session, address: &Address) -> Result<Vec<Living>, StoreError> {
+impl Living {
+    pub(super) fn lease(&self) -> Silent {
+        (self.epoch, self.renewed)
+    }
+}
+
+pub(super) fn living(session: &Session, address: &Address) -> Result<Vec<Living>, StoreError> {
     let owners = session.query(
         "SELECT epoch, host, renewed < clock_timestamp() - $1::bigint * interval '1 ms',
              renewed < clock_timestamp() - $2::bigint * interval '1 ms'
                  AND pg_try_advisory_xact_lock(hashtextextended($3 || '/' || epoch, 0)),
-             ARRAY(SELECT partition FROM partition AS p WHERE p.owner = o.epoch)
+             ARRAY(SELECT partition FROM partition AS p WHERE p.owner = o.epoch), (extract(epoch FROM greatest(renewed, 'epoch')) * 1000000)::bigint
          FROM owner AS o WHERE NOT dead ORDER BY epoch",
         &[&TTL_MS, &ABANDONED_MS, &address.schema()],
     )?;
@@ -181,6 +197,7 @@ fn living(session: &Session, address: &Address) -> Result<Vec<Living>, StoreErro
         let partitions = partitions.into_iter();
         Ok(Living {
             epoch: row.try_get(0)?,
+            renewed: row.try_get(5)?,
             note: row.try_get(1)?,
             is_silent: has_run_out || is_abandoned,
             is_stuck: has_run_out && !is_abandoned,
@@ -190,28 +207,21 @@ fn living(session: &Session, address: &Address) -> Result<Vec<Living>, StoreErro
     living.collect()
 }
 
-/// Whether an owner other than this one is silent.
-pub(super) fn is_anyone_silent(
-    session: &Session,
-    address: &Address,
-    me: i64,
-) -> Result<bool, StoreError> {
-    let living = living(session, address)?;
-    Ok(living.iter().any(|of| of.epoch != me && of.is_silent))
-}
-
-/// Frees what owners had that are silent, other than this one, unless this one was declared dead itself. The caller has the lock.
+/// Frees what owners had that are silent, and whose leases are as they were found, unless this one was declared dead itself. The caller has
+/// the lock.
 pub(super) fn free_the_silent(
     session: &Session,
     address: &Address,
     me: i64,
+    silent: &[Silent],
 ) -> Result<(), StoreError> {
     let living = living(session, address)?;
     if living.iter().all(|owner| owner.epoch != me) {
         return Ok(());
     }
     for owner in living {
-        if owner.epoch != me && owner.is_silent && kill(session, owner.epoch, false)? {
+        let is_silent = owner.is_silent && silent.contains(&owner.lease());
+        if is_silent && kill(session, owner.epoch, false)? {
             tracing::warn!(
                 owner = said(&owner.note),
                 partitions = owner.partitions.len(),
@@ -225,9 +235,12 @@ pub(super) fn free_the_silent(
 /// Ends the lease of an owner that is silent. Nobody has its partitions then, though they say who had them. `false` if it was heard of
 /// meanwhile.
 fn kill(session: &Session, epoch: i64, is_old: bool) -> Result<bool, StoreError> {
-    // Waits for a transaction of it that is under way; and that has renewed the lease.
+    // Whose transaction is under way has renewed the lease in it, however long ago that began: it waits for others, and lives. The database ends
+    // the transaction of a process that stands still in the middle of it.
     let died = session.execute(
-        "UPDATE owner SET dead = true WHERE epoch = $1 AND NOT dead AND renewed < clock_timestamp() - $2::bigint * interval '1 ms'",
+        "UPDATE owner SET dead = true WHERE epoch =
+             (SELECT epoch FROM owner WHERE epoch = $1 AND NOT dead AND renewed < clock_timestamp() - $2::bigint * interval '1 ms'
+              FOR UPDATE SKIP LOCKED)",
         &[&epoch, &ABANDONED_MS],
     )?;
     if died == 0 {

@@ -20,7 +20,7 @@ use crate::store::owned::{
 use crate::store::partition::{Partition, Partitions};
 use crate::store::postgres::address::Address;
 use crate::store::postgres::lease::{
-    LOCK, TTL_MS, free_the_silent, is_anyone_silent, lock_of, read_note,
+    LOCK, Living, RENEWED_WITHIN, Silent, TTL_MS, free_the_silent, living, lock_of, read_note,
 };
 use crate::store::postgres::partitions;
 use crate::store::postgres::running;
@@ -93,6 +93,8 @@ pub(super) struct Shares {
     back_since: Option<Instant>,
     /// When the last look ended.
     looked: Option<Instant>,
+    /// The leases of others, by their epochs, and since when each is as it is.
+    leases: HashMap<i64, (Silent, Instant)>,
 }
 
 impl Shares {
@@ -107,7 +109,29 @@ impl Shares {
             fails: false,
             back_since: None,
             looked: None,
+            leases: HashMap::new(),
         }
+    }
+
+    /// The leases of other owners that count as dead. One that is connected has had time to renew its lease since that was last seen to change: a
+    /// transaction that waited for long renews it as of its beginning.
+    fn silent(&mut self, living: &[Living]) -> Vec<Silent> {
+        let now = Instant::now();
+        let others = living.iter().filter(|owner| owner.epoch != self.epoch);
+        let mut leases = HashMap::new();
+        let mut silent = Vec::new();
+        for owner in others {
+            let lease = owner.lease();
+            let before = self.leases.get(&owner.epoch);
+            let since = before.filter(|(before, _)| *before == lease);
+            let since = since.map_or(now, |(_, since)| *since);
+            leases.insert(owner.epoch, (lease, since));
+            if owner.is_silent && (!owner.is_stuck || now - since >= RENEWED_WITHIN) {
+                silent.push(lease);
+            }
+        }
+        self.leases = leases;
+        silent
     }
 
     /// The connection; another one, if it was lost.
@@ -142,13 +166,14 @@ impl Shares {
     fn look_now(&mut self) -> Result<Members, StoreError> {
         let (address, me) = (self.address.clone(), self.epoch);
         let begun = self.looked.unwrap_or_else(Instant::now);
-        let someone_is_silent = is_anyone_silent(self.session()?, &address, me)?;
+        let living = living(self.session()?, &address)?;
+        let silent = self.silent(&living);
         if begun.elapsed() > STOOD_STILL {
             // Leases may have run out for that alone.
             self.back_since = Some(Instant::now());
         }
-        if someone_is_silent && self.may_judge()? {
-            self.change(|session| free_the_silent(session, &address, me))?;
+        if !silent.is_empty() && self.may_judge()? {
+            self.change(|session| free_the_silent(session, &address, me, &silent))?;
         }
         let mut found = self
             .session()?

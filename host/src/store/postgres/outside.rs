@@ -1,6 +1,7 @@
 //! What a process does with a hub that it does not own: it leaves commands for the owner, and finds out who that is.
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use perennial_core::Timestamp;
@@ -27,6 +28,8 @@ pub(in crate::store) struct Outside {
     partitions: OnceLock<Partitions>,
     /// Whether what is written need not be on the disk when it is done.
     is_hasty: bool,
+    /// How many connections were opened.
+    opened: AtomicU64,
 }
 
 impl Outside {
@@ -36,6 +39,7 @@ impl Outside {
             session: Mutex::default(),
             partitions: OnceLock::new(),
             is_hasty: false,
+            opened: AtomicU64::new(0),
         }
     }
 
@@ -91,7 +95,7 @@ impl Outside {
                      ON CONFLICT DO NOTHING)
              SELECT pg_notify($5, $6)";
         let forget = "DELETE FROM command WHERE token = ANY($1)";
-        let look = "SELECT token, answer FROM command WHERE token = ANY($1) AND answer IS NOT NULL";
+        let look = "SELECT token, answer FROM command WHERE token = ANY($1)";
         let channel = channel_of(&self.address);
         let to: Vec<i16> = what.append.iter().map(|(to, ..)| number(*to)).collect();
         let tokens: Vec<&str> = what.append.iter().map(|(_, token, _)| *token).collect();
@@ -129,10 +133,11 @@ impl Outside {
                 }
                 false => error,
             }),
-            answers: found.and_then(|rows| {
+            found: found.and_then(|rows| {
                 let answer = |row: &Row| Ok((row.try_get(0)?, row.try_get(1)?));
                 rows.iter().map(answer).collect()
             }),
+            connection: self.opened.load(Ordering::Acquire),
         }
     }
 
@@ -190,6 +195,7 @@ impl Outside {
     fn open(&self) -> Result<Session, StoreError> {
         let session = Session::open(&self.address, Purpose::Manage)?;
         check_format(&session, &self.address)?;
+        self.opened.fetch_add(1, Ordering::AcqRel);
         if self.is_hasty {
             // Its statements find each row by its token, however few there are when they are planned.
             session.batch(

@@ -19,7 +19,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// What tells the hub, and how new what it has is: owners renew their leases each second by the clock of the database that they write to.
-const LOOK: &str = "SELECT secret, (SELECT coalesce(max(extract(epoch FROM renewed)) * 1000, 0)::bigint FROM owner) FROM hub WHERE id = 1";
+const LOOK: &str = "SELECT secret, (SELECT coalesce(extract(epoch FROM greatest(max(renewed), 'epoch')) * 1000, 0)::bigint FROM owner) FROM hub WHERE id = 1";
 
 /// See the [module](self).
 pub(super) struct Replica {

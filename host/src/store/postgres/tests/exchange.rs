@@ -76,7 +76,13 @@ fn commands_are_left_looked_for_and_deleted_at_once_and_wake_only_their_owner() 
         NOW,
     );
     exchanged.appended.unwrap();
-    assert_eq!(exchanged.answers.unwrap(), [("a".to_owned(), vec![7])]);
+    let mut found = exchanged.found.unwrap();
+    found.sort();
+    assert_eq!(
+        found,
+        [("a".to_owned(), Some(vec![7])), ("b".to_owned(), None)]
+    );
+    assert_eq!(exchanged.connection, 1);
     assert!(outside.take_back("b").unwrap());
     assert!(!outside.take_back("a").unwrap(), "it was answered");
     let left = session.query("SELECT token FROM command ORDER BY seq", &[]);
@@ -112,7 +118,7 @@ fn a_command_that_was_left_before_is_not_left_again_and_one_that_is_refused_is_n
     );
     let refused = exchanged.appended.unwrap_err();
     assert!(!matches!(refused, StoreError::NoAnswer(_)), "{refused}");
-    assert_eq!(exchanged.answers.unwrap(), []);
+    assert_eq!(exchanged.found.unwrap(), [("a".to_owned(), None)]);
     let count: i64 = session.query("SELECT count(*) FROM command", &[]).unwrap()[0].get(0);
     assert_eq!(count, 1, "all or none");
 }

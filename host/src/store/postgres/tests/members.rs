@@ -14,6 +14,7 @@ use crate::store::owned::{Member, Members, OwnerNote, Ownership, Share};
 use crate::store::partition::{Partition, Partitions};
 use crate::store::postgres::address::Address;
 use crate::store::postgres::copy::Copy;
+use crate::store::postgres::lease::{RENEWED_WITHIN, TTL};
 use crate::store::postgres::members::Shares;
 use crate::store::postgres::owned::{Owned, take_over};
 use crate::store::postgres::pool::Pool;
@@ -178,6 +179,49 @@ fn outsiders_see_who_shares_a_hub_and_what_nobody_has() {
 }
 
 #[test]
+fn an_owner_whose_transaction_waits_for_long_is_not_dead() {
+    let Some(server) = server() else { return };
+    let (address, session) = hub(server);
+    let (one, other) = (join(&address, Share::Joined), join(&address, Share::Joined));
+    let mut first = shares(&address, &one);
+    let begun = Instant::now();
+    // As a transaction that waits for a lock of somebody else, for longer than a lease lasts.
+    session.batch("BEGIN").unwrap();
+    let renews = "UPDATE owner SET renewed = clock_timestamp() WHERE epoch = $1";
+    session.execute(renews, &[&other.epoch]).unwrap();
+    while begun.elapsed() < TTL + RENEWED_WITHIN * 3 {
+        assert_eq!(look(&mut first).owners.len(), 2);
+    }
+    session.batch("COMMIT").unwrap();
+    // What it renewed is old already. From now on it renews its lease as before.
+    let begun = Instant::now();
+    while begun.elapsed() < RENEWED_WITHIN * 3 {
+        assert_eq!(look(&mut first).owners.len(), 2);
+    }
+    write(&other, Change::Join(all(&[]))).unwrap();
+}
+
+#[test]
+fn an_owner_that_is_connected_and_renews_nothing_is_dead_once_its_lease_has_run_out() {
+    let Some(server) = server() else { return };
+    let (address, session) = hub(server);
+    let one = join(&address, Share::Joined);
+    let mut first = shares(&address, &one);
+    // It stands still, with its connection.
+    let stands_still =
+        "INSERT INTO owner (epoch, host, commits, renewed) VALUES (7, '{}', 0, clock_timestamp())";
+    session.execute(stands_still, &[]).unwrap();
+    let holds = "SELECT pg_advisory_lock(hashtextextended($1, 0))";
+    let name = format!("{}/7", address.schema());
+    session.query(holds, &[&name]).unwrap();
+    let begun = Instant::now();
+    while look(&mut first).owners.len() == 2 {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+    }
+    assert!(begun.elapsed() >= TTL);
+}
+
+#[test]
 fn what_a_dead_owner_had_is_free_and_it_writes_nothing_more() {
     let Some(server) = server() else { return };
     let (address, session) = hub(server);
@@ -193,16 +237,9 @@ fn what_a_dead_owner_had_is_free_and_it_writes_nothing_more() {
         flight.begin(slot, key, None, Timestamp(1));
     }
     write(&other, Change::Join(all(&[1, 2]))).unwrap();
-    // As if it had not been heard of for long.
-    let begun = Instant::now();
-    loop {
-        let silence = "UPDATE owner SET renewed = renewed - interval '1 hour' WHERE epoch = $1";
-        session.execute(silence, &[&other.epoch]).unwrap();
-        if look(&mut first).owners.len() == 1 {
-            break;
-        }
-        assert!(begun.elapsed() < Duration::from_secs(60));
-    }
+    let declares = "UPDATE owner SET dead = true WHERE epoch = $1";
+    session.execute(declares, &[&other.epoch]).unwrap();
+    assert_eq!(look(&mut first).owners.len(), 1);
     assert_eq!(look(&mut first).free, all(&[0, 1, 2, 3]));
     assert!(matches!(
         write(&other, Change::Leave(all(&[1]))),
