@@ -35,7 +35,7 @@ use load::{Load, Shared, settle};
 use record::{Asked, Record, Seen};
 
 /// Rounds of a usual run, which has each fault once, and of a long one.
-const ROUNDS: (u64, u64) = (10, 300);
+const ROUNDS: (u64, u64) = (11, 300);
 
 /// The seed of a usual run.
 const SEED: u64 = 20_251;
@@ -72,9 +72,11 @@ enum Fault {
     ConnectionsEnded,
     /// Each second one is killed or ends, and starts again.
     HostsComeAndGo,
+    /// By somebody else, longer than leases last: transactions wait, and nobody is dead.
+    TableLocked,
 }
 
-const FAULTS: [Fault; 10] = [
+const FAULTS: [Fault; 11] = [
     Fault::HostKilled,
     Fault::ServerRestarted,
     Fault::HostPaused,
@@ -85,6 +87,7 @@ const FAULTS: [Fault; 10] = [
     Fault::ServerAway,
     Fault::ServerPaused,
     Fault::HostsComeAndGo,
+    Fault::TableLocked,
 ];
 
 fn now() -> u64 {
@@ -150,6 +153,14 @@ async fn strike(fault: Fault, cluster: &Cluster, shared: &Shared, dice: &mut Dic
                 cluster.signal(host, signal);
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
+        }
+        Fault::TableLocked => {
+            let table = ["command", "turn", "instance", "outbox"][dice.roll(4) as usize];
+            let seconds = 6 + dice.roll(7);
+            let lock = format!(
+                "BEGIN; LOCK TABLE perennial_default.{table} IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep({seconds}); COMMIT"
+            );
+            blocking(&|database| drop(database.sql(&lock).unwrap()));
         }
         Fault::ConnectionsEnded => blocking(&|database| {
             let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name =";

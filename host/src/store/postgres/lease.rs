@@ -31,6 +31,9 @@ const ABANDONED_MS: i64 = if cfg!(test) { 500 } else { 1_000 };
 pub(super) const RENEWED_WITHIN: Duration =
     Duration::from_millis(if cfg!(test) { 300 } else { 1_200 });
 
+/// An owner that renewed its lease longer ago than this many milliseconds is kept waiting: an idle one renews it more often.
+const LATE_MS: i64 = if cfg!(test) { 800 } else { 2_000 };
+
 /// The bits of an epoch below its number: they are random.
 const RANDOM_BITS: u32 = 31;
 
@@ -173,6 +176,8 @@ pub(super) struct Living {
     pub(super) is_silent: bool,
     /// Whether its lease has run out although it is connected.
     pub(super) is_stuck: bool,
+    /// Whether it renews the lease later than an idle owner does.
+    pub(super) is_late: bool,
     partitions: Vec<Partition>,
 }
 
@@ -187,9 +192,10 @@ pub(super) fn living(session: &Session, address: &Address) -> Result<Vec<Living>
         "SELECT epoch, host, renewed < clock_timestamp() - $1::bigint * interval '1 ms',
              renewed < clock_timestamp() - $2::bigint * interval '1 ms'
                  AND pg_try_advisory_xact_lock(hashtextextended($3 || '/' || epoch, 0)),
-             ARRAY(SELECT partition FROM partition AS p WHERE p.owner = o.epoch), (extract(epoch FROM greatest(renewed, 'epoch')) * 1000000)::bigint
+             ARRAY(SELECT partition FROM partition AS p WHERE p.owner = o.epoch), (extract(epoch FROM greatest(renewed, 'epoch')) * 1000000)::bigint,
+             renewed < clock_timestamp() - $4::bigint * interval '1 ms'
          FROM owner AS o WHERE NOT dead ORDER BY epoch",
-        &[&TTL_MS, &ABANDONED_MS, &address.schema()],
+        &[&TTL_MS, &ABANDONED_MS, &address.schema(), &LATE_MS],
     )?;
     let living = owners.iter().map(|row| {
         let (has_run_out, is_abandoned): (bool, bool) = (row.try_get(2)?, row.try_get(3)?);
@@ -201,27 +207,33 @@ pub(super) fn living(session: &Session, address: &Address) -> Result<Vec<Living>
             note: row.try_get(1)?,
             is_silent: has_run_out || is_abandoned,
             is_stuck: has_run_out && !is_abandoned,
+            is_late: row.try_get(6)?,
             partitions: partitions.map(partitions::partition).collect(),
         })
     });
     living.collect()
 }
 
-/// Frees what owners had that are silent, and whose leases are as they were found, unless this one was declared dead itself. The caller has
-/// the lock.
+/// Frees what owners had that are silent, and whose leases are as they were found, unless this one was declared dead itself. Returns those that
+/// are about to renew theirs. The caller has the lock.
 pub(super) fn free_the_silent(
     session: &Session,
     address: &Address,
     me: i64,
     silent: &[Silent],
-) -> Result<(), StoreError> {
+) -> Result<Vec<i64>, StoreError> {
+    let mut heard_of = Vec::new();
     let living = living(session, address)?;
     if living.iter().all(|owner| owner.epoch != me) {
-        return Ok(());
+        return Ok(heard_of);
     }
     for owner in living {
-        let is_silent = owner.is_silent && silent.contains(&owner.lease());
-        if is_silent && kill(session, owner.epoch, false)? {
+        if !owner.is_silent || !silent.contains(&owner.lease()) {
+            continue;
+        }
+        if !kill(session, owner.epoch, false)? {
+            heard_of.push(owner.epoch);
+        } else {
             tracing::warn!(
                 owner = said(&owner.note),
                 partitions = owner.partitions.len(),
@@ -229,7 +241,7 @@ pub(super) fn free_the_silent(
             );
         }
     }
-    Ok(())
+    Ok(heard_of)
 }
 
 /// Ends the lease of an owner that is silent. Nobody has its partitions then, though they say who had them. `false` if it was heard of

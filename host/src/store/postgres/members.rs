@@ -70,6 +70,13 @@ const FORGET: &str = "DELETE FROM worker AS w WHERE w.owner = $1 OR NOT EXISTS (
 const OFFER: &str =
     "INSERT INTO worker (owner, number, offer) SELECT $1, * FROM unnest($2::bigint[], $3::text[])";
 
+/// Renews a lease, unless a transaction of its owner is about to.
+const KEEP: &str = "UPDATE owner SET renewed = clock_timestamp() WHERE epoch = (SELECT epoch FROM owner WHERE epoch = $1 AND NOT dead FOR UPDATE SKIP LOCKED)
+     RETURNING (extract(epoch FROM renewed) * 1000000)::bigint";
+
+/// How long the lease of an owner is kept whose writer does not renew it: longer than a statement may take.
+const KEPT_FOR: Duration = Duration::from_secs(90);
+
 /// How long owners have to renew their leases after the database was away.
 const HEARD_OF: Duration = Duration::from_millis(if cfg!(test) { 500 } else { 3_000 });
 
@@ -95,6 +102,8 @@ pub(super) struct Shares {
     looked: Option<Instant>,
     /// The leases of others, by their epochs, and since when each is as it is.
     leases: HashMap<i64, (Silent, Instant)>,
+    /// The own lease as this renewed it, and since when the writer has not.
+    kept: Option<(Silent, Instant)>,
 }
 
 impl Shares {
@@ -110,7 +119,29 @@ impl Shares {
             back_since: None,
             looked: None,
             leases: HashMap::new(),
+            kept: None,
         }
+    }
+
+    /// Renews the own lease in place of the writer, which waits for a lock of somebody else before its transaction: this process lives, and
+    /// reaches the database. A transaction under way has the row already. Not for ever: the writer may hang.
+    fn keep_lease(&mut self, living: &[Living]) -> Result<(), StoreError> {
+        let own = living.iter().find(|owner| owner.epoch == self.epoch);
+        let Some(lease) = own.filter(|own| own.is_late).map(Living::lease) else {
+            return Ok(());
+        };
+        let since = self.kept.filter(|(kept, _)| *kept == lease);
+        let since = since.map_or_else(Instant::now, |(_, since)| since);
+        if since.elapsed() > KEPT_FOR {
+            return Ok(());
+        }
+        let row = self.session()?.query_opt(KEEP, &[&lease.0])?;
+        if let Some(row) = row {
+            self.kept = Some(((lease.0, row.try_get(0)?), since));
+        }
+        // What keeps the writer waiting may keep others.
+        self.back_since = Some(Instant::now());
+        Ok(())
     }
 
     /// The leases of other owners that count as dead. One that is connected has had time to renew its lease since that was last seen to change: a
@@ -168,12 +199,18 @@ impl Shares {
         let begun = self.looked.unwrap_or_else(Instant::now);
         let living = living(self.session()?, &address)?;
         let silent = self.silent(&living);
+        self.keep_lease(&living)?;
         if begun.elapsed() > STOOD_STILL {
             // Leases may have run out for that alone.
             self.back_since = Some(Instant::now());
         }
         if !silent.is_empty() && self.may_judge()? {
-            self.change(|session| free_the_silent(session, &address, me, &silent))?;
+            let free = |session: &Session| free_the_silent(session, &address, me, &silent);
+            for heard_of in self.change(free)? {
+                if let Some((_, since)) = self.leases.get_mut(&heard_of) {
+                    *since = Instant::now();
+                }
+            }
         }
         let mut found = self
             .session()?
