@@ -255,6 +255,9 @@ fn results_of_a_suspended_instance_are_kept_and_no_activity_runs_twice() {
         host.start("Fan", "a");
         let held: Vec<Held> = (0..3).map(|_| world.held()).collect();
         host.suspend("a");
+        // Until the engine has heard of its commit, the place of an attempt that ends is free for the next one.
+        host.until("a", |row| row.status == Status::Suspended);
+        host.idle();
         held.into_iter().for_each(|held| held.ends(Ok("1")));
         while host.count("SELECT count(*) FROM inbox") < 3 {
             std::thread::yield_now();
