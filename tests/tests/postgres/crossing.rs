@@ -1,6 +1,6 @@
 //! Hosts whose instances have to do with each other all the time: families, messages, cascades, and commands for many at once.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use perennial::{Client, Error, Filter, Host, Store};
 use perennial_tests::postgres::Database;
@@ -102,7 +102,9 @@ async fn what_crosses_between_hosts_never_deadlocks() {
         .await
         .unwrap();
     let open = "SELECT (SELECT count(*) FROM perennial_default.outbox) + (SELECT count(*) FROM perennial_default.command WHERE answer IS NULL)";
+    let within = Instant::now() + Duration::from_secs(60);
     while database.sql(open).unwrap().trim() != "0" {
+        assert!(Instant::now() < within, "something does not arrive");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     for host in hosts {

@@ -115,6 +115,7 @@ impl Client {
     /// Completes at the next change of an instance, or when the caller should poll again.
     pub(crate) fn changed(&self, id: &str) -> impl Future<Output = ()> + Send + use<> {
         let told = match &self.backend {
+            // It follows for as long as it likes. At another host it looks as who has waited for that long: each 60 ms or so.
             Backend::Engine(engine) => Some(engine.watch(id, Until::Changed, LOOK_EVERY).told),
             Backend::Outside(_) | Backend::Remote(_) => None,
         };

@@ -9,7 +9,7 @@ use super::seeds::{Named, each_of, seeds};
 use super::shares::Others;
 use super::world::*;
 use crate::engine::{Engine, Request};
-use crate::store::{Partition, Reply, StoreError};
+use crate::store::{Outside, Partition, Reply, StoreError, decode, encode};
 
 /// The partitions of each engine.
 fn held(host: &Host<'_>) -> Vec<usize> {
@@ -99,6 +99,31 @@ fn a_host_that_joins_gets_its_share_and_one_that_leaves_gives_it_back() {
         assert_eq!(host.end(id), "[8]");
     }
     host.check_histories();
+}
+
+#[test]
+fn a_command_that_was_left_for_the_wrong_partition_is_answered_once_and_does_nothing() {
+    let world = World::with("Listen", listens(1)).shared_by(1);
+    let mut host = world.open();
+    host.join();
+    balance(&host);
+    let taker = &host.engines[0];
+    let own = taker.partitions();
+    let mut ids = (0..).map(|n| format!("i{n}"));
+    let id = ids.find(|id| !own.has(own.of_id(id))).unwrap();
+    let body = encode(&start("Listen", &id, None)).unwrap();
+    let outside = Outside::new(world.place.clone());
+    let to = own.iter().next().unwrap();
+    outside.append(to, "start", &body, world.now()).unwrap();
+    world
+        .block_on("the commands", taker.take_commands())
+        .unwrap();
+    let answer = taker.hub.reader.answer("start").unwrap().unwrap();
+    let Reply::Refused { message, .. } = decode(&answer, "an answer").unwrap() else {
+        panic!("it was carried out");
+    };
+    assert!(message.contains("another partition"), "{message}");
+    assert!(host.row(&id).is_none());
 }
 
 #[test]

@@ -231,14 +231,14 @@ pub(super) fn free_the_silent(
         if !owner.is_silent || !silent.contains(&owner.lease()) {
             continue;
         }
-        if !kill(session, owner.epoch, false)? {
-            heard_of.push(owner.epoch);
-        } else {
+        if kill(session, owner.epoch, false)? {
             tracing::warn!(
                 owner = said(&owner.note),
                 partitions = owner.partitions.len(),
                 "another owner of the task hub has died; others run its partitions"
             );
+        } else {
+            heard_of.push(owner.epoch);
         }
     }
     Ok(heard_of)

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use perennial_core::Timestamp;
-
 use tokio_postgres::Row;
 
 use crate::store::StoreError;
@@ -112,7 +111,10 @@ impl Outside {
         ];
         let may_be_there = Cell::new(false);
         let done = self.with(|session| {
-            let [appended, _, found] = session.query_some(&queries)?;
+            let answered = session.query_some(&queries);
+            // Without an answer, nobody knows.
+            may_be_there.set(may_be_there.get() || answered.is_err());
+            let [appended, _, found] = answered?;
             // What the database itself refuses is not there.
             may_be_there.set(may_be_there.get() || appended.is_ok() || session.is_lost());
             match (appended, found) {
