@@ -254,15 +254,16 @@ async fn checked(
     let begun = Instant::now();
     loop {
         settle(shared).await;
-        // What was left for the owner by a host that was killed is carried out still.
-        let open = "SELECT count(*) FROM perennial_default.command WHERE answer IS NULL";
+        // What was left for the owner by a host that was killed is carried out still, and what was sent to another partition is received.
+        let open = "SELECT (SELECT count(*) FROM perennial_default.command WHERE answer IS NULL)
+             + (SELECT count(*) FROM perennial_default.outbox)";
         let open = cluster.database.lock().unwrap().sql(open).unwrap();
         if open.trim() == "0" {
             break;
         }
         assert!(
             begun.elapsed() < GOES_ON_MAX,
-            "{open} commands are not answered"
+            "{open} commands are not answered, or messages not received"
         );
     }
     settle(shared).await;
