@@ -110,25 +110,28 @@ pub(super) fn is_old(session: &Session, address: &Address) -> Result<bool, Store
 
 /// The format of the hub, if there is one: that of this version or an older one.
 fn found(session: &Session, address: &Address) -> Result<Option<u32>, StoreError> {
-    let columns = "SELECT count(*) FROM pg_attribute WHERE attrelid = to_regclass($1) AND attname IN ('mark', 'format')";
-    let table = format!("{}.hub", address.quoted_schema());
-    let found = session.query(columns, &[&table])?;
-    let columns: i64 = match found.first() {
-        Some(row) => row.try_get(0)?,
-        None => 0,
+    // One statement sees all as of one moment: between two, another host may have made the hub.
+    let seen = "SELECT EXISTS (SELECT 1 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = $1),
+         (SELECT count(*) FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+          WHERE n.nspname = $1 AND c.relname = 'hub' AND a.attname IN ('mark', 'format')) = 2";
+    let seen = session.query_opt(seen, &[&address.schema()])?;
+    let (has_anything, is_hub) = match seen {
+        Some(row) => (row.try_get(0)?, row.try_get(1)?),
+        None => (false, false),
     };
-    if columns < 2 {
-        return match has_anything(session, address)? {
+    if !is_hub {
+        return match has_anything {
             true => Err(StoreError::NotAHubSchema {
                 schema: address.schema(),
             }),
             false => Ok(None),
         };
     }
-    let row = session.query_opt(
-        &format!("SELECT mark::text, format::bigint FROM {table} WHERE id = 1"),
-        &[],
-    )?;
+    let columns = format!(
+        "SELECT mark::text, format::bigint FROM {}.hub WHERE id = 1",
+        address.quoted_schema()
+    );
+    let row = session.query_opt(&columns, &[])?;
     let (mark, format): (String, i64) = match row {
         Some(row) => (row.try_get(0)?, row.try_get(1)?),
         None => {
@@ -157,10 +160,7 @@ fn found(session: &Session, address: &Address) -> Result<Option<u32>, StoreError
 
 /// Whether there is a schema of this name with anything in it.
 pub(in crate::store) fn exists(address: &Address) -> Result<bool, StoreError> {
-    has_anything(&Session::open(address, Purpose::Manage)?, address)
-}
-
-fn has_anything(session: &Session, address: &Address) -> Result<bool, StoreError> {
+    let session = Session::open(address, Purpose::Manage)?;
     let anything = "SELECT 1 FROM pg_class WHERE relnamespace = to_regnamespace($1) LIMIT 1";
     let found = session.query_opt(anything, &[&address.quoted_schema()])?;
     Ok(found.is_some())

@@ -290,12 +290,14 @@ impl Ownership for Shares {
     fn take(&mut self, which: &[Partition]) -> Result<Vec<Partition>, StoreError> {
         let (epoch, numbers) = (self.epoch, numbers(which));
         let rows = self.change(|session| session.query(TAKE, &[&epoch, &numbers]))?;
-        let taken = numbered(&rows)?;
+        let mut taken = numbered(&rows)?;
         for (row, partition) in rows.iter().zip(&taken) {
             if let Some(former) = row.try_get::<_, Option<i64>>(1)? {
                 self.former.insert(*partition, former);
             }
         }
+        // In which order an update returns its rows differs between versions of PostgreSQL.
+        taken.sort_unstable();
         Ok(taken)
     }
 

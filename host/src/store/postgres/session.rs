@@ -369,6 +369,8 @@ where
 ///
 /// Plans depend on the schema alone, as those of SQLite do: statements are prepared while tables are empty, and PostgreSQL would choose to
 /// read whole tables, or build hashes of them, and keep to that. So the ways to read a whole table are off where there is another one.
+///
+/// What some of the supported versions of PostgreSQL do not have is set where it is.
 fn settings(address: &Address, purpose: Purpose) -> String {
     let mut settings = format!(
         "SET search_path = {}, pg_catalog; SET client_min_messages = warning; SET jit = off; SET statement_timeout = {};
@@ -383,7 +385,8 @@ fn settings(address: &Address, purpose: Purpose) -> String {
             SELECT set_config(name, 'off', false) FROM pg_settings WHERE name = 'enable_memoize';";
     }
     settings += match purpose {
-        Purpose::Read => "SET enable_sort = off; SET enable_incremental_sort = off;
+        Purpose::Read => "SET enable_sort = off;
+            SELECT set_config(name, 'off', false) FROM pg_settings WHERE name = 'enable_incremental_sort';
             SET default_transaction_read_only = on; SET idle_in_transaction_session_timeout = 60000;",
         // A whole transaction is sent at once, so that only an owner that is stopped in the middle of it would hold its locks.
         Purpose::Write => "SET idle_in_transaction_session_timeout = 2000; SET lock_timeout = 10000;

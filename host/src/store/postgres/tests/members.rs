@@ -208,13 +208,13 @@ fn an_owner_that_is_connected_and_renews_nothing_is_dead_once_its_lease_has_run_
     let one = join(&address, Share::Joined);
     let mut first = shares(&address, &one);
     // It stands still, with its connection.
+    let begun = Instant::now();
     let stands_still =
         "INSERT INTO owner (epoch, host, commits, renewed) VALUES (7, '{}', 0, clock_timestamp())";
     session.execute(stands_still, &[]).unwrap();
     let holds = "SELECT pg_advisory_lock(hashtextextended($1, 0))";
     let name = format!("{}/7", address.schema());
     session.query(holds, &[&name]).unwrap();
-    let begun = Instant::now();
     while look(&mut first).owners.len() == 2 {
         assert!(begun.elapsed() < Duration::from_secs(60));
     }
