@@ -48,6 +48,8 @@ pub(super) mod rank {
     pub(crate) const HEARTBEATS: u8 = 15;
     /// The durations of activities. Nothing is locked while it is held.
     pub(crate) const DURATIONS: u8 = 16;
+    /// What is waited for at other hosts. Nothing is locked while it is held.
+    pub(crate) const ELSEWHERE: u8 = 17;
 }
 
 /// A mutex with a place in the [order](self). A panic does not poison it.

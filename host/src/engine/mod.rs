@@ -42,6 +42,7 @@ use perennial_core::{Limits, Millis, Timestamp};
 use crate::engine::clock::{Clock, Guarded};
 use crate::engine::executor::{ActivityExecutor, Executor};
 use crate::engine::locks::{OrderedMutex, rank};
+use crate::engine::memory::elsewhere::Elsewhere;
 use crate::engine::memory::slots::{Slot, Slots};
 use crate::engine::memory::waiters::Waiters;
 use crate::engine::partitions::members::Pace;
@@ -221,6 +222,7 @@ struct Memory {
     slots: Slots,
     suspended: OrderedMutex<HashSet<InstanceKey>, { rank::SUSPENDED }>,
     waiters: Waiters,
+    elsewhere: Elsewhere,
 }
 
 /// The queue of the workers. The lock of `queue` also protects the counts that tell the engine when it is idle.
@@ -312,6 +314,7 @@ impl Engine {
                 slots: Slots::new(config.resident_max, config.resident_bytes_max),
                 suspended: OrderedMutex::default(),
                 waiters: Waiters::default(),
+                elsewhere: Elsewhere::default(),
             },
             timers: Timers::new(Arc::clone(&clock)),
             retention: Retention::default(),
@@ -362,6 +365,12 @@ impl Engine {
         self.hub.writer.when_sent(move || {
             if let Some(engine) = weak.upgrade() {
                 engine.sent();
+            }
+        });
+        let weak = Arc::downgrade(self);
+        self.hub.writer.when_hinted(move |hints| {
+            if let Some(engine) = weak.upgrade() {
+                engine.hinted(hints);
             }
         });
         if self.hub.is_shared {

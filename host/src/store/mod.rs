@@ -16,6 +16,7 @@ mod exchange;
 #[cfg(test)]
 mod faults;
 mod flight;
+mod hints;
 mod live;
 #[cfg(any(test, feature = "postgres"))]
 #[allow(dead_code, reason = "PostgreSQL, which builds on it, is not there yet")]
@@ -57,6 +58,7 @@ pub(crate) use exchange::{Exchange, Exchanged, FoundCommand};
 #[cfg(test)]
 pub(crate) use faults::{Faults, of_connections as faults_of_connections};
 pub(crate) use flight::{FlightRecorder, boot};
+pub(crate) use hints::Hints;
 #[cfg(test)]
 pub(crate) use memory::shared::MemoryHub;
 pub(crate) use outside::Outside;

@@ -6,6 +6,7 @@ use std::time::Instant;
 use crate::store::StoreError;
 use crate::store::backlog::Backlog;
 use crate::store::counts::WriterCounts;
+use crate::store::hints::Hints;
 use crate::store::live::LiveCounts;
 use crate::store::space::SpaceUsed;
 use crate::store::write::Write;
@@ -41,6 +42,16 @@ pub(crate) trait Writes: Send + Sync {
 
     /// Calls `told` whenever something may have been sent to the partitions of this owner. A hub that is not divided has no such messages.
     fn when_sent(&self, told: Arc<dyn Fn() + Send + Sync>) {
+        drop(told);
+    }
+
+    /// Tells the other owners of the hub something, soon. It may be lost.
+    fn hint(&self, hints: Hints) {
+        drop(hints);
+    }
+
+    /// Calls `told` with what other owners [tell](Self::hint).
+    fn when_hinted(&self, told: Arc<dyn Fn(&Hints) + Send + Sync>) {
         drop(told);
     }
 
@@ -126,6 +137,16 @@ impl Writer {
     /// See [`Writes::when_sent`].
     pub(crate) fn when_sent(&self, told: impl Fn() + Send + Sync + 'static) {
         self.0.when_sent(Arc::new(told));
+    }
+
+    /// See [`Writes::hint`].
+    pub(crate) fn hint(&self, hints: Hints) {
+        self.0.hint(hints);
+    }
+
+    /// See [`Writes::when_hinted`].
+    pub(crate) fn when_hinted(&self, told: impl Fn(&Hints) + Send + Sync + 'static) {
+        self.0.when_hinted(Arc::new(told));
     }
 
     /// See [`Writes::hub_version`].

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use perennial_core::Timestamp;
 use tokio::sync::broadcast::Receiver;
@@ -16,8 +16,16 @@ use crate::engine::Until;
 use crate::engine::clock::{Clock, SystemClock};
 use crate::store::{InstanceRow, Reader, StoreError};
 
-/// The polling interval of a process that does not run the hub; a host notifies its own clients instead.
+/// The polling interval of a process that does not run the hub; a host notifies its own clients instead. One that shares the hub looks as
+/// often, because what another host tells it may be lost.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// What who follows a history of another host counts as having waited.
+const FOLLOWED: Duration = Duration::from_secs(2);
+
+/// How far the clocks of hosts may be apart for somebody who goes on after the last change that he saw: he is told again of what changed in so
+/// many milliseconds before that.
+const CLOCKS_DIFFER_MS: u64 = 5_000;
 
 /// Turns per read, and bytes after which a read ends.
 const TURNS_PAGE: u32 = 256;
@@ -115,8 +123,8 @@ impl Client {
     /// Completes at the next change of an instance, or when the caller should poll again.
     pub(crate) fn changed(&self, id: &str) -> impl Future<Output = ()> + Send + use<> {
         let told = match &self.backend {
-            // It follows for as long as it likes. At another host it looks as who has waited for that long: each 60 ms or so.
-            Backend::Engine(engine) => Some(engine.watch(id, Until::Changed, LOOK_EVERY).told),
+            // It follows for as long as it likes. At another host it looks as who has waited for that long, if it is not told before.
+            Backend::Engine(engine) => Some(engine.watch(id, Until::Changed, FOLLOWED).told),
             Backend::Outside(_) | Backend::Remote(_) => None,
         };
         async move {
@@ -180,21 +188,39 @@ impl Client {
     /// [`Error::is_invalid`] if `seen` is not the id of a change.
     pub(crate) fn changes(&self, seen: Option<&str>) -> Result<Changes> {
         let told = match &self.backend {
-            // What other hosts change is found in the hub alone.
-            Backend::Engine(engine) if !engine.is_shared() => Some(engine.watch_all()),
-            Backend::Engine(_) | Backend::Outside(_) | Backend::Remote(_) => None,
+            Backend::Engine(engine) => Some(engine.watch_all()),
+            Backend::Outside(_) | Backend::Remote(_) => None,
         };
-        let since = match seen {
-            Some(seen) => parse(seen)?,
+        let is_shared = self.is_shared();
+        let since = match seen.map(parse).transpose()? {
+            Some((Timestamp(at), _)) if is_shared => {
+                let at = at.saturating_sub(CLOCKS_DIFFER_MS);
+                (Timestamp(at), 0)
+            }
+            Some(seen) => seen,
             None => Changes::now(),
         };
         Ok(Changes {
             client: self.clone(),
             caught_up: seen.is_none() && told.is_some(),
             told,
+            is_shared,
             since,
+            looked: Instant::now(),
             left: BTreeSet::new(),
         })
+    }
+
+    /// Whether other hosts may run instances of the hub.
+    fn is_shared(&self) -> bool {
+        matches!(&self.backend, Backend::Engine(engine) if engine.is_shared())
+    }
+
+    /// Asks other hosts to tell this one of all changes, for a while.
+    fn follow_elsewhere(&self) {
+        if let Backend::Engine(engine) = &self.backend {
+            engine.follow_elsewhere();
+        }
     }
 
     /// Subscribes to notices of changes from now on: of one instance, or of those whose ids begin with a prefix.
@@ -204,9 +230,10 @@ impl Client {
             (Backend::Engine(engine), NoticesOf::Prefix(_)) if !engine.is_shared() => {
                 Told::All(engine.watch_all())
             }
-            (Backend::Engine(_) | Backend::Outside(_) | Backend::Remote(_), _) => {
-                Told::Nothing(Changes::now())
+            (Backend::Engine(engine), NoticesOf::Prefix(_)) => {
+                Told::Looks(Changes::now(), Some(engine.watch_all()))
             }
+            (Backend::Outside(_) | Backend::Remote(_), _) => Told::Looks(Changes::now(), None),
         };
         Notices {
             client: self.clone(),
@@ -286,10 +313,14 @@ pub(crate) struct Changes {
     client: Client,
     /// Notifies of the ids of changed instances; `None` if another process runs the hub.
     told: Option<Receiver<std::sync::Arc<str>>>,
+    /// Whether other hosts run instances too, of which this one may not be told.
+    is_shared: bool,
     /// The last change that was delivered.
     since: ChangeCursor,
     /// Whether no change after `since` was missed.
     caught_up: bool,
+    /// When all changes were looked for last.
+    looked: Instant,
     /// Ids of changed instances that are not read yet.
     left: BTreeSet<std::sync::Arc<str>>,
 }
@@ -308,6 +339,7 @@ impl Changes {
         let mut took = Duration::ZERO;
         loop {
             if !self.caught_up {
+                self.looked = Instant::now();
                 let missed = self.client.changed_after(self.since).await?;
                 took += missed.took;
                 self.caught_up = missed.all;
@@ -322,10 +354,22 @@ impl Changes {
                 continue;
             };
             // Instances that did not fit the last answer come first.
-            let first = if self.left.is_empty() {
-                told.recv().await.map(Some)
-            } else {
-                Ok(None)
+            let first = match (self.left.is_empty(), self.is_shared) {
+                (false, _) => Ok(None),
+                (true, false) => told.recv().await.map(Some),
+                (true, true) => {
+                    self.client.follow_elsewhere();
+                    let left = LOOK_EVERY.saturating_sub(self.looked.elapsed());
+                    let next = match left.is_zero() {
+                        true => None,
+                        false => tokio::time::timeout(left, told.recv()).await.ok(),
+                    };
+                    let Some(next) = next else {
+                        self.caught_up = false;
+                        continue;
+                    };
+                    next.map(Some)
+                }
             };
             match first {
                 Ok(id) => self.left.extend(id),
@@ -414,8 +458,28 @@ enum Told {
     One(Pin<Box<dyn Future<Output = ()> + Send>>),
     /// The ids of all instances that change.
     All(Receiver<std::sync::Arc<str>>),
-    /// Another process runs the hub: what was updated after this is read.
-    Nothing(ChangeCursor),
+    /// Other processes run the hub, or some of it: what was updated after this is read, now and then and when it is told of.
+    Looks(ChangeCursor, Option<Receiver<std::sync::Arc<str>>>),
+}
+
+impl Told {
+    /// Waits until it is time to look. Whether a change is known of already.
+    async fn is_due(told: Option<&mut Receiver<std::sync::Arc<str>>>, of: &NoticesOf) -> bool {
+        let wanted = async {
+            let Some(told) = told else {
+                return std::future::pending().await;
+            };
+            loop {
+                match told.recv().await {
+                    Ok(id) if of.contains(&id) => return true,
+                    Ok(_) | Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return false,
+                }
+            }
+        };
+        let told = tokio::time::timeout(LOOK_EVERY, wanted).await;
+        told.unwrap_or(false)
+    }
 }
 
 impl Notices {
@@ -458,13 +522,14 @@ impl Notices {
                     // Others change: it is not worth waking up for each of them.
                     tokio::time::sleep(LOOK_EVERY).await;
                 }
-                Told::Nothing(since) => {
-                    tokio::time::sleep(LOOK_EVERY).await;
+                Told::Looks(since, told) => {
+                    self.client.follow_elsewhere();
+                    let is_told = Told::is_due(told.as_mut(), &self.of).await;
                     let found = self.client.changed_after(*since).await?;
                     let places = found.changes.iter().map(Change::place);
                     *since = places.fold(*since, Ord::max);
                     let mut changed = found.changes.iter().map(|one| &one.instance.instance_id);
-                    if changed.any(|id| self.of.contains(id)) {
+                    if is_told || changed.any(|id| self.of.contains(id)) {
                         return Ok(());
                     }
                 }

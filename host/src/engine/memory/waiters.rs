@@ -26,8 +26,11 @@ pub(crate) enum Until {
 const LOOK_FIRST: Duration = Duration::from_millis(2);
 const LOOK_LAST: Duration = Duration::from_millis(500);
 
-/// When a client that has waited so long looks again at an instance that another host runs. It notices a change late by an eighth of the time
-/// that it has waited, and many that wait for long do not keep the database busy.
+/// How long a client has waited for an instance that another host runs when that one is asked to tell of the change. Most waits are over before.
+const ASK_AFTER: Duration = Duration::from_millis(20);
+
+/// When a client that has waited so long looks again at an instance that another host runs, if it is not told before. It notices a change late
+/// by an eighth of the time that it has waited at most, and many that wait for long do not keep the database busy.
 fn look_after(waited: Duration) -> Duration {
     (waited / 8).clamp(LOOK_FIRST, LOOK_LAST)
 }
@@ -184,19 +187,26 @@ impl Engine {
     /// Registers a waiter for the next commit of an instance, or for its end, that has `waited` for this long.
     pub(crate) fn watch(&self, id: &str, until: Until, waited: Duration) -> Watch {
         let watch = self.memory.waiters.watch(id, until);
-        self.here_or_soon(id, watch, waited)
+        // Asked after the waiter was registered: who leaves the partition from now on notifies it.
+        match self.hub.partitions.elsewhere(id) {
+            Some(_) => self.elsewhere_or_soon(id, until, watch, waited),
+            None => watch,
+        }
     }
 
-    /// The watch, if this engine runs the instance. If not, another one that ends soon: whoever waits looks again then, and asks the hub.
-    fn here_or_soon(&self, instance: &str, watch: Watch, waited: Duration) -> Watch {
-        // Asked after the waiter was registered: who leaves the partition from now on notifies it.
-        if self.hub.partitions.elsewhere(instance).is_none() {
-            return watch;
+    /// A watch that ends as this one, which the host that runs the instance tells if it hears in time that somebody waits, and soon in any case:
+    /// whoever waits looks at the hub then.
+    fn elsewhere_or_soon(&self, id: &str, until: Until, watch: Watch, waited: Duration) -> Watch {
+        if waited >= ASK_AFTER {
+            self.ask_elsewhere(id, until);
         }
         let (tell, told) = oneshot::channel();
         self.runtime.spawn(async move {
-            tokio::time::sleep(look_after(waited)).await;
-            drop(tell.send(None));
+            match tokio::time::timeout(look_after(waited), watch.told).await {
+                Ok(Ok(_)) | Err(_) => drop(tell.send(None)),
+                // This host ends.
+                Ok(Err(_)) => drop(tell),
+            }
         });
         let lives = false;
         Watch { told, lives }
@@ -212,11 +222,18 @@ impl Engine {
         let waiters = &self.memory.waiters;
         let answer = waiters.watch(&answer_to(instance, request), Until::Changed);
         let end = waiters.watch(instance, Until::Ended);
-        [answer, end].map(|watch| self.here_or_soon(instance, watch, waited))
+        if self.hub.partitions.elsewhere(instance).is_none() {
+            return [answer, end];
+        }
+        // Answers are in commits of the instance.
+        let change = waiters.watch(instance, Until::Changed);
+        [(Until::Changed, change), (Until::Ended, end)]
+            .map(|(until, watch)| self.elsewhere_or_soon(instance, until, watch, waited))
     }
 
     pub(crate) fn tell_waiters(&self, id: &str, ended: bool) {
         self.memory.waiters.tell(id, ended);
+        self.tell_elsewhere(id, ended);
     }
 
     /// See [`Waiters::watch_all`].

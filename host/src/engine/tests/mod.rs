@@ -18,6 +18,7 @@ mod foreign;
 mod forgets;
 mod guests;
 pub(crate) mod hears;
+mod hints;
 mod hostile;
 mod ids;
 mod kit;

@@ -173,6 +173,7 @@ fn turn_committed(
         #[cfg(test)]
         is_as_read(engine, &end);
         engine.memory.waiters.tell_end(end);
+        engine.tell_elsewhere(&commit.id, true);
     }
     // Drop the guest last, so that no waiter waits for it.
     drop(guest);

@@ -11,6 +11,7 @@ use perennial_core::{Digest, Timestamp};
 
 use crate::store::StoreError;
 use crate::store::flight::FlightRecorder;
+use crate::store::hints::Hints;
 use crate::store::memory::Memory;
 use crate::store::memory::members::Shares;
 use crate::store::memory::reader::MemoryReader;
@@ -30,10 +31,15 @@ struct Shared {
     count: u16,
     /// The owners that are told of messages, by their epochs.
     told: Mutex<HashMap<u64, Told>>,
+    /// The owners that are told of hints.
+    hinted: Mutex<HashMap<u64, Hinted>>,
 }
 
 /// Called when something was sent to an owner.
 pub(super) type Told = Arc<dyn Fn() + Send + Sync>;
+
+/// Called with the hints of other owners.
+pub(super) type Hinted = Arc<dyn Fn(&Hints) + Send + Sync>;
 
 impl fmt::Debug for MemoryHub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -69,6 +75,7 @@ impl MemoryHub {
             rows: Mutex::new(rows),
             count,
             told: Mutex::default(),
+            hinted: Mutex::default(),
         }))
     }
 
@@ -226,6 +233,25 @@ impl MemoryHub {
                 .collect()
         };
         told.iter().for_each(|told| told());
+    }
+
+    /// Tells an owner from now on of hints of others.
+    pub(super) fn tell_hints(&self, epoch: u64, hinted: Hinted) {
+        self.hinted().insert(epoch, hinted);
+    }
+
+    /// Tells all other owners.
+    pub(super) fn hint(&self, from: u64, hints: &Hints) {
+        let others: Vec<Hinted> = {
+            let all = self.hinted();
+            let others = all.iter().filter(|(epoch, _)| **epoch != from);
+            others.map(|(_, hinted)| Arc::clone(hinted)).collect()
+        };
+        others.iter().for_each(|hinted| hinted(hints));
+    }
+
+    fn hinted(&self) -> MutexGuard<'_, HashMap<u64, Hinted>> {
+        self.0.hinted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn told(&self) -> MutexGuard<'_, HashMap<u64, Told>> {

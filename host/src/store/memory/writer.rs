@@ -11,6 +11,7 @@ use std::time::Instant;
 use crate::outage::Outage;
 use crate::store::backlog::Backlog;
 use crate::store::faults::Commit;
+use crate::store::hints::Hints;
 use crate::store::live::LiveCounts;
 use crate::store::memory::shared::{Gate, MemoryHub};
 use crate::store::partition::Partitions;
@@ -24,6 +25,9 @@ use crate::store::{Faults, StoreError, WriterCounts};
 pub(crate) struct MemoryWriter {
     thread: WriterThread<Box<Write>>,
     state: Arc<Mutex<State>>,
+    /// As in the state, which is locked while callbacks run.
+    hub: MemoryHub,
+    epoch: u64,
     closing: AtomicBool,
     seen: Arc<Seen>,
 }
@@ -63,7 +67,7 @@ impl MemoryWriter {
     pub(super) fn start(hub: MemoryHub, epoch: u64, own: Partitions) -> Result<Self, StoreError> {
         let seen = Arc::new(Seen::default());
         let state = Arc::new(Mutex::new(State {
-            hub,
+            hub: hub.clone(),
             epoch,
             own,
             fenced: false,
@@ -75,6 +79,8 @@ impl MemoryWriter {
         Ok(Self {
             thread,
             state,
+            hub,
+            epoch,
             closing: AtomicBool::new(false),
             seen,
         })
@@ -120,8 +126,15 @@ impl Writes for MemoryWriter {
     }
 
     fn when_sent(&self, told: Arc<dyn Fn() + Send + Sync>) {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.hub.tell(state.epoch, told);
+        self.hub.tell(self.epoch, told);
+    }
+
+    fn hint(&self, hints: Hints) {
+        self.hub.hint(self.epoch, &hints);
+    }
+
+    fn when_hinted(&self, told: Arc<dyn Fn(&Hints) + Send + Sync>) {
+        self.hub.tell_hints(self.epoch, told);
     }
 
     fn live(&self) -> &LiveCounts {

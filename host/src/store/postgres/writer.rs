@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 use crate::store::StoreError;
 use crate::store::backlog::Backlog;
 use crate::store::counts::WriterCounts;
+use crate::store::hints::Hints;
 use crate::store::live::LiveCounts;
 use crate::store::partition::Partitions;
 use crate::store::postgres::address::Address;
@@ -50,6 +51,7 @@ pub(in crate::store) struct PostgresWriter {
     thread: WriterThread<Box<Write>>,
     shared: Shared,
     address: Address,
+    epoch: i64,
     /// Whether there are no other owners, so that nothing is sent.
     is_alone: bool,
     /// Told of messages of other owners.
@@ -68,6 +70,7 @@ impl PostgresWriter {
         shared.version.store(lease.version, Ordering::Release);
         shared.sent.set_own(own);
         let place = address.to_string();
+        let epoch = lease.epoch;
         let of_hub = address.clone();
         let mut state = State::new(address, session, lease, own, shared.clone());
         let thread = WriterThread::start(&place, move |jobs| work(&mut state, &jobs))?;
@@ -75,6 +78,7 @@ impl PostgresWriter {
             thread,
             shared,
             address: of_hub,
+            epoch,
             is_alone: own.is_all(),
             notices: Mutex::default(),
         })
@@ -137,13 +141,24 @@ impl Writes for PostgresWriter {
         if self.is_alone {
             return;
         }
-        let notices = Notices::start(&self.address, Arc::clone(&self.shared.sent), told);
+        let sent = Arc::clone(&self.shared.sent);
+        let notices = Notices::start(&self.address, self.epoch, sent, told);
         let mut kept = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
         match notices {
             Ok(notices) => *kept = Some(notices),
             // Messages are looked for when something else is to do.
             Err(error) => tracing::warn!(%error, "this host is not told of what others send"),
         }
+    }
+
+    fn hint(&self, hints: Hints) {
+        if !self.is_alone {
+            self.shared.sent.hint(hints);
+        }
+    }
+
+    fn when_hinted(&self, told: Arc<dyn Fn(&Hints) + Send + Sync>) {
+        self.shared.sent.set_hinted(told);
     }
 
     fn live(&self) -> &LiveCounts {

@@ -1,15 +1,19 @@
-//! How owners tell each other that something was sent to their partitions.
+//! How owners tell each other that something was sent to their partitions, and [hints](Hints).
 //!
 //! A notification is a transaction of its own, after the one that sent the message: PostgreSQL commits those that notify one after the other.
-//! A thread makes one for all messages since the last one, so that no writer waits for it. Nothing relies on a notification: who was not told
-//! looks each second.
+//! A thread makes one for all messages and hints since the last one, so that no writer waits for it. Nothing relies on a notification: who was
+//! not told looks each second.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
 
 use crate::shortage::{Resource, Shortage};
 use crate::store::StoreError;
+use crate::store::hints::Hints;
 use crate::store::partition::{Partition, Partitions};
 use crate::store::postgres::address::Address;
 use crate::store::postgres::partitions::{is_about, payload};
@@ -18,19 +22,59 @@ use crate::store::postgres::session::{Purpose, Session};
 /// How often an owner looks that was told nothing.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// To which partitions something was sent of which their owners were not told yet, and which ones this owner has.
-#[derive(Debug, Default)]
+/// The time between two notifications of nothing but hints.
+const HINT_EVERY: Duration = Duration::from_millis(10);
+
+/// The longest text of hints, in bytes: PostgreSQL takes less than 8,000.
+const TEXT_MAX: usize = 7_900;
+
+/// Told of the hints of other owners.
+pub(super) type Hinted = Arc<dyn Fn(&Hints) + Send + Sync>;
+
+/// What other owners were not told of yet, and what this one is told of.
+#[derive(Default)]
 pub(super) struct SentTo {
     own: Mutex<Partitions>,
+    hinted: Mutex<Option<Hinted>>,
     state: Mutex<State>,
     changed: Condvar,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
+    /// The partitions to which something was sent.
     to: BTreeSet<Partition>,
+    hints: Hints,
+    /// When hints were taken last.
+    hinted: Option<Instant>,
     /// Whether the thread has to end.
     is_closed: bool,
+}
+
+/// What there is to tell.
+#[derive(Default)]
+struct News {
+    to: BTreeSet<Partition>,
+    hints: Hints,
+}
+
+impl News {
+    fn is_empty(&self) -> bool {
+        self.to.is_empty() && self.hints.is_empty()
+    }
+}
+
+/// A notification of hints. One of partitions is a list of their numbers.
+#[derive(Serialize, Deserialize)]
+struct Hinting<H> {
+    from: i64,
+    hints: H,
+}
+
+impl fmt::Debug for SentTo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SentTo")
+    }
 }
 
 impl SentTo {
@@ -39,12 +83,34 @@ impl SentTo {
         *self.own.lock().unwrap_or_else(PoisonError::into_inner) = own;
     }
 
-    /// Whether what a notification says is about this owner.
+    /// Tells `hinted` of the hints of others.
+    pub(super) fn set_hinted(&self, hinted: Hinted) {
+        *self.hinted.lock().unwrap_or_else(PoisonError::into_inner) = Some(hinted);
+    }
+
+    /// Whether something was sent to this owner by what a notification says.
     fn is_told(&self, said: &str) -> bool {
         is_about(
             said,
             &self.own.lock().unwrap_or_else(PoisonError::into_inner),
         )
+    }
+
+    /// Takes a notification of hints, unless this owner gave them.
+    fn hear(&self, own_epoch: i64, said: &str) {
+        let Ok(Hinting { from, hints }) = serde_json::from_str::<Hinting<Hints>>(said) else {
+            return;
+        };
+        if from == own_epoch {
+            return;
+        }
+        let hinted = {
+            let hinted = self.hinted.lock().unwrap_or_else(PoisonError::into_inner);
+            hinted.clone()
+        };
+        if let Some(hinted) = hinted {
+            hinted(&hints);
+        }
     }
 
     /// Something was committed that is for these partitions.
@@ -56,20 +122,47 @@ impl SentTo {
         }
     }
 
+    /// There is something to tell the other owners.
+    pub(super) fn hint(&self, hints: Hints) {
+        self.state().hints.add(hints);
+        self.changed.notify_all();
+    }
+
     fn close(&self) {
         self.state().is_closed = true;
         self.changed.notify_all();
     }
 
     /// Waits until there is something, and takes it; nothing after a while. `None` if the thread has to end.
-    fn take(&self) -> Option<BTreeSet<Partition>> {
-        let idle = |state: &mut State| state.to.is_empty() && !state.is_closed;
-        let waited = self
-            .changed
-            .wait_timeout_while(self.state(), LOOK_EVERY, idle);
-        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        let to = std::mem::take(&mut state.to);
-        (!state.is_closed).then_some(to)
+    fn take(&self) -> Option<News> {
+        let until = Instant::now() + LOOK_EVERY;
+        let mut state = self.state();
+        loop {
+            if state.is_closed {
+                return None;
+            }
+            let now = Instant::now();
+            let hints_from = state.hinted.map_or(now, |at| at + HINT_EVERY);
+            let has_hints = !state.hints.is_empty();
+            if !state.to.is_empty() || has_hints && hints_from <= now || until <= now {
+                break;
+            }
+            let next = if has_hints {
+                hints_from.min(until)
+            } else {
+                until
+            };
+            let waited = self.changed.wait_timeout(state, next - now);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        if !state.hints.is_empty() {
+            state.hinted = Some(Instant::now());
+        }
+        let State { to, hints, .. } = &mut *state;
+        Some(News {
+            to: std::mem::take(to),
+            hints: std::mem::take(hints),
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -81,16 +174,22 @@ impl SentTo {
 pub(super) struct Notices(Arc<SentTo>);
 
 impl Notices {
-    /// Begins. `told` is called when something may have been sent to this owner.
+    /// Begins, for the owner with this epoch. `told` is called when something may have been sent to it.
     pub(super) fn start(
         address: &Address,
+        epoch: i64,
         sent: Arc<SentTo>,
         told: Arc<dyn Fn() + Send + Sync>,
     ) -> Result<Self, StoreError> {
-        let (of_thread, address) = (Arc::clone(&sent), address.clone());
+        let told = Teller {
+            address: address.clone(),
+            epoch,
+            sent: Arc::clone(&sent),
+            told,
+        };
         let thread = std::thread::Builder::new()
             .name("notices".to_owned())
-            .spawn(move || work(&address, &of_thread, &told));
+            .spawn(move || told.work());
         match thread {
             // It ends by itself: it may be waiting for a database that is away, for which nobody else waits here.
             Ok(_) => Ok(Self(sent)),
@@ -116,50 +215,75 @@ fn channel_of(address: &Address) -> String {
     format!("perennial-{:016x}", perennial_core::xxh64(name.as_bytes()))
 }
 
-fn work(address: &Address, sent: &Arc<SentTo>, told: &Arc<dyn Fn() + Send + Sync>) {
-    let mut session = None;
-    let mut to = BTreeSet::new();
-    loop {
-        if let Err(error) = tell(address, &mut session, &to, (sent, told)) {
-            // What they are not told of they find soon.
-            tracing::debug!(%error, "could not tell other hosts of messages");
-            session = None;
-        }
-        match sent.take() {
-            Some(next) => to = next,
-            None => return,
-        }
-        if to.is_empty() {
-            told();
-        }
-    }
+/// What the thread does.
+struct Teller {
+    address: Address,
+    epoch: i64,
+    sent: Arc<SentTo>,
+    told: Arc<dyn Fn() + Send + Sync>,
 }
 
-/// Tells the owners of some partitions. Listens first, if it does not yet.
-fn tell(
-    address: &Address,
-    session: &mut Option<Session>,
-    to: &BTreeSet<Partition>,
-    (sent, told): (&Arc<SentTo>, &Arc<dyn Fn() + Send + Sync>),
-) -> Result<(), StoreError> {
-    let channel = channel_of(address);
-    let session = match session {
-        Some(open) if !open.is_lost() => open,
-        none => {
-            let (sent, told) = (Arc::clone(sent), Arc::clone(told));
-            let notified = move |said: &str| {
-                if sent.is_told(said) {
-                    told();
-                }
-            };
-            let open = Session::open_told(address, Purpose::Manage, Arc::new(notified))?;
-            open.batch(&format!("LISTEN \"{channel}\""))?;
-            none.insert(open)
+impl Teller {
+    fn work(&self) {
+        let mut session = None;
+        let mut news = News::default();
+        loop {
+            if let Err(error) = self.tell(&mut session, news) {
+                // What they are not told of they find soon.
+                tracing::debug!(%error, "could not tell other hosts of messages");
+                session = None;
+            }
+            match self.sent.take() {
+                Some(next) => news = next,
+                None => return,
+            }
+            if news.is_empty() {
+                (self.told)();
+            }
         }
-    };
-    if !to.is_empty() {
-        let said = payload(to.iter().copied());
-        session.query("SELECT pg_notify($1, $2)", &[&channel, &said])?;
     }
-    Ok(())
+
+    /// Tells other owners. Listens first, if it does not yet.
+    fn tell(&self, session: &mut Option<Session>, news: News) -> Result<(), StoreError> {
+        let channel = channel_of(&self.address);
+        let session = match session {
+            Some(open) if !open.is_lost() => open,
+            none => none.insert(self.listen(&channel)?),
+        };
+        let said = self.texts(news);
+        if !said.is_empty() {
+            let notify = "SELECT pg_notify($1, said) FROM unnest($2::text[]) AS said";
+            session.query(notify, &[&channel, &said])?;
+        }
+        Ok(())
+    }
+
+    fn listen(&self, channel: &str) -> Result<Session, StoreError> {
+        let (sent, told, epoch) = (Arc::clone(&self.sent), Arc::clone(&self.told), self.epoch);
+        let notified = move |said: &str| {
+            if said.starts_with('{') {
+                sent.hear(epoch, said);
+            } else if sent.is_told(said) {
+                told();
+            }
+        };
+        let session = Session::open_told(&self.address, Purpose::Manage, Arc::new(notified))?;
+        session.batch(&format!("LISTEN \"{channel}\""))?;
+        Ok(session)
+    }
+
+    fn texts(&self, news: News) -> Vec<String> {
+        let mut texts = Vec::new();
+        if !news.to.is_empty() {
+            texts.push(payload(news.to));
+        }
+        let text = |hints: &Hints| {
+            let from = self.epoch;
+            serde_json::to_string(&Hinting { from, hints }).ok()
+        };
+        let fits = |hints: &Hints| text(hints).is_some_and(|text| text.len() <= TEXT_MAX);
+        let parts = news.hints.parts(&fits);
+        texts.extend(parts.iter().filter_map(text));
+        texts
+    }
 }
