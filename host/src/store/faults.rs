@@ -25,7 +25,7 @@ pub(crate) struct Faults {
     /// Counts down to a commit that happens but reports an error.
     pub(crate) unheard: AtomicU64,
     /// Jobs that the writer has not taken yet.
-    pub(in crate::store) queued: AtomicU64,
+    pub(crate) queued: AtomicU64,
     /// Jobs that the writer has taken out of its queue so far.
     pub(crate) taken: AtomicU64,
     /// Whether the idle writer leaves the files as they are: a test that counts syncs cannot know how long the writer is idle.

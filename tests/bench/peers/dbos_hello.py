@@ -1,5 +1,6 @@
-"""hello-sequence on DBOS with SQLite: workflows called from threads."""
+"""hello-sequence on DBOS: workflows called from threads. In the database that `PEER_DATABASE` names, else in a file of SQLite."""
 
+import os
 import sqlite3
 import sys
 import threading
@@ -53,22 +54,30 @@ def latency(count):
     return {"ms": ms}
 
 
-def main():
+def store():
+    """Where it keeps what it does, and how."""
+    if database := os.environ.get("PEER_DATABASE"):
+        return database, "PostgreSQL"
     path = Path(sys.argv[1]) / "dbos.db"
     with sqlite3.connect(path) as hub:
         # It stays with the file.
         assert hub.execute("PRAGMA journal_mode=WAL").fetchone() == ("wal",)
+    return f"sqlite:///{path}", "SQLite with WAL and synchronous=FULL"
+
+
+def main():
+    url, kind = store()
     DBOS(
         config={
             "name": "hello",
-            "system_database_url": f"sqlite:///{path}",
+            "system_database_url": url,
             "run_admin_server": False,
             "console_log_level": "ERROR",
             "log_level": "ERROR",
         }
     )
     DBOS.launch()
-    configuration = "SQLite with WAL and synchronous=FULL, workflows called from threads of one process"
+    configuration = f"{kind}, workflows called from threads of one process"
     for words in questions(version("dbos"), configuration):
         match words:
             case ["throughput", in_flight, seconds]:

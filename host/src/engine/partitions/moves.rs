@@ -144,7 +144,7 @@ impl Engine {
         }
     }
 
-    fn slots_of(&self, which: &[Partition]) -> Vec<Arc<Slot>> {
+    pub(in crate::engine) fn slots_of(&self, which: &[Partition]) -> Vec<Arc<Slot>> {
         let mut slots = self.memory.slots.all();
         slots.retain(|slot| which.contains(&self.partition_of(slot.key)));
         slots

@@ -1,6 +1,7 @@
 //! Engines that share a hub, and take and give its partitions while they work.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use perennial_core::Millis;
 
@@ -9,7 +10,7 @@ use super::seeds::{Named, each_of, seeds};
 use super::shares::Others;
 use super::world::*;
 use crate::engine::{Engine, Request};
-use crate::store::{Outside, Partition, Reply, StoreError, decode, encode};
+use crate::store::{Change, Outside, Partition, Reply, StoreError, decode, encode};
 
 /// The partitions of each engine.
 fn held(host: &Host<'_>) -> Vec<usize> {
@@ -124,6 +125,42 @@ fn a_command_that_was_left_for_the_wrong_partition_is_answered_once_and_does_not
     };
     assert!(message.contains("another partition"), "{message}");
     assert!(host.row(&id).is_none());
+}
+
+#[test]
+fn a_start_that_is_being_written_while_its_partition_goes_is_answered_by_what_becomes_of_it() {
+    let world = World::with("Listen", listens(1)).shared_by(1);
+    let host = world.open();
+    let engine = &host.engine;
+    // The writer is held up for longer than a move waits for turns.
+    let (lets, goes_on) = std::sync::mpsc::channel::<()>();
+    let busy = Change::Answer(Reply::Done);
+    engine.write(busy, move |_, _| _ = goes_on.recv());
+    let queued = || engine.hub.writer.faults().queued.load(Ordering::Acquire);
+    while queued() > 0 {
+        std::thread::yield_now();
+    }
+    let (tell, told) = std::sync::mpsc::channel();
+    let (starter, request) = (Arc::clone(engine), start("Listen", "a", None));
+    engine.runtime.spawn(async move {
+        drop(tell.send(starter.submit_here(request).await));
+    });
+    let there = engine.partitions().of_id("a");
+    while queued() == 0 {
+        std::thread::yield_now();
+    }
+    std::thread::scope(|threads| {
+        let leaves = threads.spawn(|| engine.leave(&[there]));
+        while !engine.slots_of(&[there]).is_empty() {
+            std::thread::yield_now();
+        }
+        assert!(told.try_recv().is_err(), "nobody knows yet");
+        drop(lets);
+        leaves.join().unwrap().unwrap();
+    });
+    assert_eq!(told.recv().unwrap().unwrap(), Reply::Done);
+    assert!(host.row("a").is_some());
+    assert!(engine.slots_of(&[there]).is_empty(), "nothing is left");
 }
 
 #[test]

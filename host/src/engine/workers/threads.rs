@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use perennial_core::Envelope;
 
 use crate::engine::locks::{Guard, rank};
-use crate::engine::memory::slots::{Slot, put_back};
+use crate::engine::memory::slots::{Slot, SlotPhase, put_back};
 use crate::engine::tasks::timers::Fired;
+use crate::engine::turn::asked;
 use crate::engine::turn::committed;
 use crate::engine::turn::inline;
 use crate::engine::turn::worker;
@@ -338,6 +339,12 @@ impl Engine {
             return;
         };
         body.resident = None;
+        // A start that the writer has already is answered by what becomes of it. Whoever was told that it is to be made elsewhere would be
+        // refused there, because the instance exists.
+        let is_moved = matches!(why, StoreError::Elsewhere(_));
+        if is_moved && body.creating.is_some() && slot.mailbox().phase == SlotPhase::Busy {
+            return asked::drop_asked(self, &mut body);
+        }
         if let Some(asked) = body.asked.take() {
             put_back(slot, asked.batch);
         }
