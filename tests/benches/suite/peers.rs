@@ -71,8 +71,6 @@ fn installed() -> PathBuf {
 /// How a driver is started, without the directory that it works in, and what has to be there.
 fn commands() -> Vec<(&'static str, Vec<PathBuf>)> {
     let at = installed();
-    let here = perennial_tests::root().join("tests/bench/peers");
-    let python = at.join("venv/bin/python");
     vec![
         (PERENNIAL, vec![std::env::current_exe().unwrap()]),
         (
@@ -80,10 +78,21 @@ fn commands() -> Vec<(&'static str, Vec<PathBuf>)> {
             vec![at.join("target/release/perennial"), program()],
         ),
         (RESTATE, vec![at.join("target/release/restate")]),
-        ("Temporal", vec![python.clone(), here.join("temporal.py")]),
-        ("DBOS", vec![python, here.join("dbos_hello.py")]),
+        ("Temporal", in_python("temporal.py")),
+        ("DBOS", dbos()),
         ("duroxide", vec![at.join("target/release/duroxide")]),
     ]
+}
+
+/// A driver in Python.
+fn in_python(file: &str) -> Vec<PathBuf> {
+    let here = perennial_tests::root().join("tests/bench/peers");
+    vec![installed().join("venv/bin/python"), here.join(file)]
+}
+
+/// The driver of DBOS.
+pub(crate) fn dbos() -> Vec<PathBuf> {
+    in_python("dbos_hello.py")
 }
 
 /// The command line that `make bench-peers` builds as this suite is built.
@@ -96,10 +105,10 @@ fn restate_server() -> PathBuf {
 }
 
 /// An engine at work.
-struct Driver {
+pub(crate) struct Driver {
     name: &'static str,
-    version: String,
-    configuration: String,
+    pub(crate) version: String,
+    pub(crate) configuration: String,
     child: Child,
     asks: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
@@ -107,8 +116,13 @@ struct Driver {
 }
 
 impl Driver {
-    /// `under`: the words of a command that the driver is an argument of.
-    fn start(name: &'static str, command: &[PathBuf], under: &[&str]) -> Result<Self, String> {
+    /// `under`: the words of a command that the driver is an argument of. `database`: where it is to keep what it does, if it can.
+    pub(crate) fn start(
+        name: &'static str,
+        command: &[PathBuf],
+        under: &[&str],
+        database: Option<&str>,
+    ) -> Result<Self, String> {
         if let Some(missing) = command.iter().find(|part| !part.exists()) {
             return Err(format!("{} is not there", missing.display()));
         }
@@ -122,6 +136,7 @@ impl Driver {
             .env("RESTATE_SERVER", restate_server())
             .env("PERENNIAL_HELLO", perennial_tests::guest("hello-sequence"))
             .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env("PEER_DATABASE", database.unwrap_or_default())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -165,20 +180,20 @@ impl Driver {
             .unwrap_or_else(|why| panic!("{} to {question:?}: {why}", self.name))
     }
 
-    fn throughput(&mut self, in_flight: usize, seconds: f64) -> (f64, f64) {
+    pub(crate) fn throughput(&mut self, in_flight: usize, seconds: f64) -> (f64, f64) {
         let answer = self.ask(&format!("throughput {in_flight} {seconds}"));
         let of = |key: &str| answer[key].as_f64().unwrap();
         (of("done"), of("seconds"))
     }
 
-    fn latencies(&mut self, count: u32) -> Vec<f64> {
+    pub(crate) fn latencies(&mut self, count: u32) -> Vec<f64> {
         let answer = self.ask(&format!("latency {count}"));
         let ms = answer["ms"].as_array().unwrap();
         ms.iter().map(|ms| ms.as_f64().unwrap()).collect()
     }
 
     /// Processor seconds of the driver and of all that it started.
-    fn cpu(&self) -> f64 {
+    pub(crate) fn cpu(&self) -> f64 {
         family(self.child.id()).values().sum()
     }
 }
@@ -269,7 +284,7 @@ fn syncs(name: &'static str, command: &[PathBuf]) -> Result<(f64, f64), String> 
         "-o",
         file,
     ];
-    let mut driver = Driver::start(name, command, &under)?;
+    let mut driver = Driver::start(name, command, &under, None)?;
     let counted = || {
         let text = std::fs::read_to_string(file).unwrap_or_default();
         // A call that another thread's interrupts is two lines, of which the second is not one more.
@@ -344,7 +359,7 @@ pub(crate) fn run() -> Section {
     );
     let mut drivers = Vec::new();
     for (name, command) in commands() {
-        match Driver::start(name, &command, &[]) {
+        match Driver::start(name, &command, &[], None) {
             Ok(mut driver) => {
                 driver.throughput(IN_FLIGHT, if is_quick() { 0.3 } else { 2.0 });
                 drivers.push((driver, Vec::new(), command));

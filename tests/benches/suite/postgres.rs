@@ -1,6 +1,7 @@
 //! hello-sequence with its hub in PostgreSQL: beside a hub in a file, beside a program that only writes, and in a hub that has much already.
 
 mod bare;
+mod dbos;
 
 use perennial::{Host, Store};
 use perennial_tests::DataDir;
@@ -144,6 +145,7 @@ pub(crate) async fn run() -> Section {
     }
     alone(&mut section, &sqlite, &postgres, &mut bare).await;
     sqlite.shut_down().await;
+    dbos::run(&mut section, &server, &postgres).await;
     full(&mut section, &server, &postgres).await;
     postgres.shut_down().await;
     section.note(format!(
