@@ -410,6 +410,25 @@ mod tests {
     }
 
     #[test]
+    fn a_command_that_a_crash_of_the_database_lost_is_left_again() {
+        let hub = MemoryHub::divided(Timestamp(0), 4);
+        let forwarder = Forwarder::new(place(&hub));
+        let asked = ask(&forwarder, Request::Workers);
+        let there = || loop {
+            if let Some((token, _)) = left(&hub).pop() {
+                break token;
+            }
+            std::thread::yield_now();
+        };
+        let token = there();
+        hub.lose_connection();
+        hub.forget_command(&token);
+        assert_eq!(there(), token, "the same one, so that it is done once");
+        hub.answer_command(&token, &store::encode(&Reply::Done).unwrap());
+        assert_eq!(asked.recv().unwrap().unwrap(), Reply::Done);
+    }
+
+    #[test]
     fn who_waits_when_the_host_stops_is_told_that_it_may_still_happen() {
         let hub = MemoryHub::divided(Timestamp(0), 4);
         let forwarder = Forwarder::new(place(&hub));

@@ -164,7 +164,11 @@ impl Outside {
         Exchanged {
             appended: append.try_for_each(|(to, token, body)| self.append(*to, token, body, now)),
             found: forgotten.and_then(|()| what.look.iter().filter(is_there).map(answer).collect()),
-            connection: 0,
+            connection: match &self.commands {
+                #[cfg(test)]
+                Commands::Memory(hub) => hub.connection(),
+                _ => 0,
+            },
         }
     }
 

@@ -5,6 +5,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use perennial_core::{Digest, Timestamp};
@@ -31,6 +32,8 @@ struct Shared {
     count: u16,
     /// The owners that are told of messages, by their epochs.
     told: Mutex<HashMap<u64, Told>>,
+    /// How often whoever leaves commands lost its connection.
+    lost: AtomicU64,
     /// The owners that are told of hints.
     hinted: Mutex<HashMap<u64, Hinted>>,
 }
@@ -75,6 +78,7 @@ impl MemoryHub {
             rows: Mutex::new(rows),
             count,
             told: Mutex::default(),
+            lost: AtomicU64::default(),
             hinted: Mutex::default(),
         }))
     }
@@ -207,6 +211,16 @@ impl MemoryHub {
     /// The rows. Nobody else reads or changes them meanwhile.
     pub(super) fn rows(&self) -> MutexGuard<'_, Memory> {
         self.0.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whoever leaves commands loses its connection.
+    pub(crate) fn lose_connection(&self) {
+        self.0.lost.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The connection by which commands are left now.
+    pub(in crate::store) fn connection(&self) -> u64 {
+        self.0.lost.load(Ordering::Acquire)
     }
 
     /// Tells an owner from now on of messages to its partitions.

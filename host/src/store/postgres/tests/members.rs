@@ -202,6 +202,28 @@ fn an_owner_whose_transaction_waits_for_long_is_not_dead() {
 }
 
 #[test]
+fn an_owner_whose_writer_waits_keeps_its_lease_as_long_as_it_looks() {
+    let Some(server) = server() else { return };
+    let (address, _session) = hub(server);
+    let (one, other) = (join(&address, Share::Joined), join(&address, Share::Joined));
+    let (mut first, mut second) = (shares(&address, &one), shares(&address, &other));
+    // It renews nothing meanwhile.
+    let (lets, goes_on) = mpsc::channel::<()>();
+    let change = Change::Join(all(&[]));
+    let waits = Write::new(change, Timestamp(2_000), move |_, _| _ = goes_on.recv());
+    one.writer.submit_or_commit(waits);
+    let begun = Instant::now();
+    while begun.elapsed() < TTL * 2 {
+        look(&mut first);
+        assert_eq!(look(&mut second).owners.len(), 2);
+    }
+    while look(&mut second).owners.len() == 2 {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+    }
+    drop(lets);
+}
+
+#[test]
 fn an_owner_that_is_connected_and_renews_nothing_is_dead_once_its_lease_has_run_out() {
     let Some(server) = server() else { return };
     let (address, session) = hub(server);
