@@ -500,6 +500,17 @@ impl Error {
         }
     }
 
+    /// The owner of the task hub did not execute the command in time, and it was withdrawn. It can be given again.
+    pub fn is_withdrawn(&self) -> bool {
+        matches!(
+            &self.kind,
+            Kind::Store {
+                source: StoreError::NotTaken { .. } | StoreError::TakenBack,
+                ..
+            }
+        ) || self.has_code(&["withdrawn"])
+    }
+
     /// The owner of the task hub did not answer, and the command could not be withdrawn: it may still be executed.
     pub fn is_queued(&self) -> bool {
         matches!(self.kind, Kind::NoAnswer { .. }) || self.has_code(&["queued"])

@@ -30,7 +30,9 @@ pub(super) async fn submit(hub: &str, engine: &Arc<Engine>, request: Request) ->
             Err(_) => looks += 1,
         }
         if looks == LOOKS_MAX {
-            return Err(Error::no_answer("a host that cannot write to it now"));
+            return Err(Error::no_answer(
+                "the host, which cannot write to the task hub at the moment,",
+            ));
         }
     }
 }

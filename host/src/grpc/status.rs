@@ -19,7 +19,7 @@ pub(crate) fn status(error: &Error) -> Status {
             Code::ResourceExhausted
         } else if error.is_limit_exceeded() || error.is_invalid() {
             Code::InvalidArgument
-        } else if error.is_overloaded() || error.is_queued() {
+        } else if error.is_overloaded() || error.is_queued() || error.is_withdrawn() {
             Code::Unavailable
         } else if error.is_shutting_down() {
             return shutting_down();

@@ -36,7 +36,7 @@ macro_rules! of_hubs {
 
 const COUNTERS: &[HubMetric] = of_hubs! {
     "perennial_activity_attempts" "Attempts of activities that ended" activity_attempts
-    "perennial_checkpoints" "Times that the write-ahead log was written into the file" checkpoints
+    "perennial_checkpoints" "Times that the write-ahead log was written into the file of the hub; none in PostgreSQL" checkpoints
     "perennial_commits" "Transactions committed, each with one sync to disk" commits
     "perennial_committed_changes" "Changes committed in them" changes
     "perennial_evictions" "Guests that were dropped to make room" evictions

@@ -48,6 +48,11 @@ pub(crate) struct Serve {
     /// They are told (`heartbeat` of the SDK, `draining` of closures). Meanwhile everything else goes on. A second signal stops at once.
     #[arg(long, value_name = "DURATION", value_parser = value::duration)]
     pub(crate) drain: Option<Duration>,
+    /// When it is told to stop, go on serving for at least this long, such as `5s`, while `/readyz` says 503
+    ///
+    /// So a load balancer stops sending requests before the port closes. Give a little more than it takes to notice. Implies `--drain` for as long.
+    #[arg(long, value_name = "DURATION", value_parser = value::duration)]
+    pub(crate) lame_duck: Option<Duration>,
     #[command(flatten)]
     pub(crate) quotas: QuotaArgs,
     #[command(flatten)]

@@ -71,8 +71,9 @@ pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exi
         signals.again().await;
         std::process::exit(130);
     });
-    if let (None, Some(within)) = (&lost, args.drain) {
-        drain(hosts.iter(), within, session).await;
+    if let (None, Some(within)) = (&lost, args.drain.max(args.lame_duck)) {
+        let serves_on = tokio::time::sleep(args.lame_duck.unwrap_or_default());
+        tokio::join!(drain(hosts.iter(), within, session), serves_on);
     }
     if let Some(served) = served {
         served.stop().await;

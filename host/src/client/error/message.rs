@@ -69,7 +69,7 @@ impl fmt::Display for Error {
             ),
             Kind::NoAnswer { what } => write!(
                 f,
-                "{what} owns the task hub and did not answer in time; the command stays queued and takes effect when it does"
+                "{what} did not answer in time; the command stays queued and takes effect when it does"
             ),
             Kind::Answered { message, .. } => f.write_str(message),
             Kind::Unreachable { address, message } => {

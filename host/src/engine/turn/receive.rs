@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::engine::tasks::timers::Due;
 use crate::engine::{Engine, TRY_AGAIN_AFTER, Work};
+use crate::outage::warn_seldom;
 use crate::store::{Change, InstanceKey, Outcome, StoreError};
 
 /// Messages received in one transaction at most.
@@ -119,7 +120,7 @@ impl Engine {
     fn receive_later(&self, error: &StoreError) {
         if !self.is_stopping() {
             self.work.receiving.waits();
-            tracing::warn!(%error, "could not receive what other partitions sent; trying again");
+            warn_seldom!(%error, "could not receive what other partitions sent; trying again");
             self.timers.again_in(TRY_AGAIN_AFTER, NOBODY, Due::Receive);
         }
     }

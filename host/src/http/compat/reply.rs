@@ -178,7 +178,7 @@ pub(super) fn error(error: &Error) -> Refused {
             StatusCode::SERVICE_UNAVAILABLE,
             "The host is shutting down; try again soon.",
         ))
-    } else if error.is_queued() {
+    } else if error.is_queued() || error.is_withdrawn() {
         Box::new(later(StatusCode::SERVICE_UNAVAILABLE, &message))
     } else if error.is_disk_full() {
         Box::new(later(StatusCode::INSUFFICIENT_STORAGE, DISK_FULL))

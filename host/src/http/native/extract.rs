@@ -163,6 +163,8 @@ impl From<Error> for Failed {
             (StatusCode::SERVICE_UNAVAILABLE, "shuttingDown")
         } else if error.is_queued() {
             (StatusCode::SERVICE_UNAVAILABLE, "queued")
+        } else if error.is_withdrawn() {
+            (StatusCode::SERVICE_UNAVAILABLE, "withdrawn")
         } else if error.is_unauthorized() {
             (StatusCode::FORBIDDEN, "forbidden")
         } else if error.is_disk_full() {

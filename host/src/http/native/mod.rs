@@ -68,12 +68,8 @@ pub(super) fn routes() -> Router<Arc<Api>> {
         get(async move || wire::json_text(StatusCode::OK, &document)),
     );
     for operation in operations() {
-        let handler = if operation.method == "GET" {
-            operation.handler
-        } else {
-            let names = operation.query_names().into();
-            operation.handler.layer(OnlyLayer(names))
-        };
+        let names = operation.query_names().into();
+        let handler = operation.handler.layer(OnlyLayer(names));
         routes = routes.route(&format!("{BASE}{}", operation.path), handler);
     }
     routes
@@ -81,7 +77,7 @@ pub(super) fn routes() -> Router<Arc<Api>> {
         .method_not_allowed_fallback(other_method)
 }
 
-/// Admits requests only with documented parameters. Ignoring an unknown one could change more, or other things, than the caller meant.
+/// Admits requests only with documented parameters. Ignoring an unknown one could change or show more, or other things, than the caller meant.
 #[derive(Clone)]
 struct Only<S> {
     inner: S,

@@ -43,6 +43,21 @@ pub(super) fn failed(what: impl Display) -> StoreError {
     said(what, false)
 }
 
+/// The error of a table that is not found because the user may not use the schema that it is in.
+pub(super) fn no_rights(error: &tokio_postgres::Error) -> StoreError {
+    StoreError::Database(Arc::new(DatabaseError {
+        resource: Resource::Hub,
+        is_locked: false,
+        is_away: false,
+        hint: RIGHTS,
+        cause: format!(
+            "the user may not use the schema of the task hub: {}",
+            text(error)
+        )
+        .into(),
+    }))
+}
+
 /// An error that says that there is no answer: there may be one later.
 pub(super) fn unanswered(what: impl Display) -> StoreError {
     said(what, true)
@@ -121,6 +136,10 @@ fn in_chain(error: &tokio_postgres::Error) -> Resource {
     }
 }
 
+/// What to do about a right that the user lacks.
+const RIGHTS: &str = "; `perennial doctor` with this address says which rights the user lacks, and the statements that give them. Without GRANT CONNECT on \
+     the database it cannot look";
+
 /// What to do about known causes.
 fn hint(error: &tokio_postgres::Error) -> &'static str {
     let Some(code) = error.code() else {
@@ -133,13 +152,13 @@ fn hint(error: &tokio_postgres::Error) -> &'static str {
     } else if *code == SqlState::INVALID_CATALOG_NAME {
         "; create the database, or name another one"
     } else if *code == SqlState::INSUFFICIENT_PRIVILEGE {
-        "; the user needs the right to create a schema in the database, or must own the schema of the task hub"
+        RIGHTS
     } else if *code == SqlState::TOO_MANY_CONNECTIONS {
         "; raise max_connections of the server, or use fewer hosts"
     } else if *code == SqlState::DISK_FULL {
         "; the disk of the database server is full"
     } else if *code == SqlState::READ_ONLY_SQL_TRANSACTION {
-        "; name the primary server, not a standby"
+        "; name the primary server, not a standby, and reset default_transaction_read_only where it is on"
     } else if *code == SqlState::QUERY_CANCELED {
         "; the statement took longer than it may"
     } else {

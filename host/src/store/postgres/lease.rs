@@ -187,17 +187,33 @@ impl Living {
     }
 }
 
+/// The owners that are not known to be dead.
 pub(super) fn living(session: &Session, address: &Address) -> Result<Vec<Living>, StoreError> {
+    let (found, from_the_future) = found(session, address)?;
+    if !from_the_future {
+        return Ok(found);
+    }
+    // The clock of the database was set back, or a standby took over whose clock is. Leases last from now on.
+    let begin_anew = "UPDATE owner SET renewed = clock_timestamp() WHERE epoch IN
+         (SELECT epoch FROM owner WHERE NOT dead AND renewed > clock_timestamp() FOR UPDATE SKIP LOCKED)";
+    session.execute(begin_anew, &[])?;
+    Ok(self::found(session, address)?.0)
+}
+
+/// As [`living`], and whether the lease of one was renewed at a time that the database has not reached.
+fn found(session: &Session, address: &Address) -> Result<(Vec<Living>, bool), StoreError> {
     let owners = session.query(
         "SELECT epoch, host, renewed < clock_timestamp() - $1::bigint * interval '1 ms',
              renewed < clock_timestamp() - $2::bigint * interval '1 ms'
                  AND pg_try_advisory_xact_lock(hashtextextended($3 || '/' || epoch, 0)),
              ARRAY(SELECT partition FROM partition AS p WHERE p.owner = o.epoch), (extract(epoch FROM greatest(renewed, 'epoch')) * 1000000)::bigint,
-             renewed < clock_timestamp() - $4::bigint * interval '1 ms'
+             renewed < clock_timestamp() - $4::bigint * interval '1 ms', renewed > clock_timestamp()
          FROM owner AS o WHERE NOT dead ORDER BY epoch",
         &[&TTL_MS, &ABANDONED_MS, &address.schema(), &LATE_MS],
     )?;
+    let mut from_the_future = false;
     let living = owners.iter().map(|row| {
+        from_the_future |= row.try_get::<_, bool>(7)?;
         let (has_run_out, is_abandoned): (bool, bool) = (row.try_get(2)?, row.try_get(3)?);
         let partitions: Vec<i16> = row.try_get(4)?;
         let partitions = partitions.into_iter();
@@ -211,7 +227,8 @@ pub(super) fn living(session: &Session, address: &Address) -> Result<Vec<Living>
             partitions: partitions.map(partitions::partition).collect(),
         })
     });
-    living.collect()
+    let living: Result<Vec<Living>, StoreError> = living.collect();
+    Ok((living?, from_the_future))
 }
 
 /// Frees what owners had that are silent, and whose leases are as they were found, unless this one was declared dead itself. Returns those that

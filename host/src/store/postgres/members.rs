@@ -58,6 +58,7 @@ const SHARING: &str = "SELECT o.epoch, o.host, greatest(extract(epoch FROM clock
              WHERE l.epoch = p.owner AND NOT l.dead AND l.renewed >= statement_timestamp() - $1::bigint * interval '1 ms'))::smallint,
          (SELECT count(*) FROM (SELECT 1 FROM outbox ORDER BY seq LIMIT $2) AS w)
      FROM hub LEFT JOIN owner AS o ON NOT o.dead AND o.renewed >= statement_timestamp() - $1::bigint * interval '1 ms'
+         AND o.renewed <= statement_timestamp() + $1::bigint * interval '1 ms'
      WHERE hub.id = 1";
 
 /// Remote workers that are connected to other owners.

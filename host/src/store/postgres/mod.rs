@@ -19,6 +19,7 @@ pub(in crate::store) mod outside;
 pub(in crate::store) mod owned;
 mod partitions;
 mod pool;
+mod probe;
 pub(in crate::store) mod reads;
 mod replica;
 pub(in crate::store) mod running;

@@ -28,16 +28,13 @@ impl Runtime {
         if let Some(runtime) = shared.upgrade() {
             return Ok(runtime);
         }
+        has_threads()?;
         let built = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
             .thread_name("perennial-postgres")
             .enable_all()
             .build();
-        let built = built.map_err(|error| {
-            let resource = Resource::of_io(&error);
-            let message = format!("could not start the threads for PostgreSQL: {error}");
-            StoreError::Lacks(Shortage::new(resource, message))
-        })?;
+        let built = built.map_err(|error| lacks(&error))?;
         let runtime = Arc::new(Self(Some(built)));
         *shared = Arc::downgrade(&runtime);
         Ok(runtime)
@@ -49,6 +46,32 @@ impl Runtime {
             runtime.spawn(future);
         }
     }
+}
+
+fn lacks(error: &std::io::Error) -> StoreError {
+    let resource = Resource::of_io(error);
+    let message = format!("could not start the threads for PostgreSQL: {error}");
+    StoreError::Lacks(Shortage::new(resource, message))
+}
+
+/// Whether as many threads can be started as the runtime has: tokio panics if it cannot start one, and then waits for ever for the others.
+fn has_threads() -> Result<(), StoreError> {
+    let mut threads = Vec::new();
+    // Each waits until all have begun, so that they are there at the same time.
+    let (lets, goes_on) = std::sync::mpsc::channel::<()>();
+    let goes_on = Arc::new(Mutex::new(goes_on));
+    let mut result = Ok(());
+    for _ in 0..=THREADS {
+        let goes_on = Arc::clone(&goes_on);
+        let waits = move || _ = goes_on.lock().map(|goes_on| goes_on.recv());
+        match std::thread::Builder::new().spawn(waits) {
+            Ok(thread) => threads.push(thread),
+            Err(error) => result = Err(lacks(&error)),
+        }
+    }
+    drop(lets);
+    threads.into_iter().for_each(|thread| drop(thread.join()));
+    result
 }
 
 impl Drop for Runtime {

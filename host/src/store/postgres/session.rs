@@ -2,20 +2,22 @@
 
 use std::collections::HashMap;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::{TryJoinAll, join_all, try_join_all};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{AsyncMessage, Client, Connection, Row, Statement};
+use tokio_postgres::{AsyncMessage, Client, Connection, Row, SimpleQueryMessage, Statement};
 
 use crate::outage::warn_seldom;
 use crate::store::StoreError;
 use crate::store::postgres::address::Address;
-use crate::store::postgres::error::{is_lost, of_postgres, unanswered};
+use crate::store::postgres::error::{is_lost, no_rights, of_postgres, unanswered};
+use crate::store::postgres::probe::{ASK_AFTER, ASK_SELDOM, ON_ITS_WAY, Probe};
 use crate::store::postgres::runtime::{Runtime, wait};
 use crate::store::postgres::tls;
 
@@ -53,6 +55,7 @@ pub(super) struct Session {
     lost: AtomicBool,
     /// The address of the hub, for errors.
     place: String,
+    probe: Option<Probe>,
     /// Keeps the connection going.
     runtime: Arc<Runtime>,
 }
@@ -106,16 +109,21 @@ impl Session {
                 )));
             }
         };
-        let session = Self {
+        let mut session = Self {
             client: Arc::new(client),
             statements: Mutex::default(),
             lost: AtomicBool::new(false),
             place: address.to_string(),
+            probe: None,
             runtime,
         };
-        if purpose != Purpose::Look {
-            session.batch(&settings(address, purpose))?;
-        }
+        let settings = match purpose {
+            Purpose::Look => String::new(),
+            purpose => settings(address, purpose),
+        };
+        let pid = session.last_of(&format!("{settings}SELECT pg_backend_pid()"))?;
+        let pid = pid.and_then(|pid| pid.parse().ok());
+        session.probe = pid.map(|pid| Probe::new(address.clone(), pid));
         Ok(session)
     }
 
@@ -155,6 +163,16 @@ impl Session {
     /// Executes several statements without parameters.
     pub(super) fn batch(&self, sql: &str) -> Result<(), StoreError> {
         self.wait(self.client.batch_execute(sql))
+    }
+
+    /// Executes several statements without parameters, and returns the first column of the last row.
+    fn last_of(&self, sql: &str) -> Result<Option<String>, StoreError> {
+        let answers = self.wait_within(CONNECT_MAX, self.client.simple_query(sql))?;
+        let rows = answers.iter().filter_map(|answer| match answer {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+        Ok(rows.last().and_then(|row| row.get(0)).map(str::to_owned))
     }
 
     /// Executes a statement without parameters, however long it takes.
@@ -218,33 +236,67 @@ impl Session {
         within: Duration,
         answers: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, StoreError> {
-        match wait(within, answers) {
-            Some(Ok(answer)) => Ok(answer),
-            Some(Err(error)) => Err(self.noted(error)),
-            None => {
+        match self.wait_while_at_work(within, answers) {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(self.noted(error)),
+            Err(waited) => {
                 // What was asked may still be answered: nothing else can be asked here.
-                self.lost.store(true, Ordering::Release);
-                Err(no_answer())
+                self.lose();
+                Err(no_answer(waited))
             }
         }
     }
 
+    /// Waits as long as the server is at work, at most for so long.
+    ///
+    /// # Errors
+    /// How long it waited in vain.
+    fn wait_while_at_work<T>(
+        &self,
+        within: Duration,
+        done: impl Future<Output = T>,
+    ) -> Result<T, Duration> {
+        let (begun, mut done) = (Instant::now(), pin!(done));
+        let mut ask_after = ASK_AFTER;
+        loop {
+            let left = within.saturating_sub(begun.elapsed());
+            if let Some(done) = wait(left.min(ask_after), done.as_mut()) {
+                return Ok(done);
+            }
+            let is_at_work = left > ask_after
+                && self
+                    .probe
+                    .as_ref()
+                    .is_none_or(|probe| probe.is_at_work(&self.runtime));
+            if !is_at_work {
+                let last = wait(ON_ITS_WAY, done.as_mut());
+                return last.ok_or_else(|| begun.elapsed());
+            }
+            ask_after = (ask_after * 2).min(ASK_SELDOM);
+        }
+    }
+
     /// Does work beside the connection, and waits for its end: an answer that arrives then wakes a task of the same thread, and this thread
-    /// only once. `None` if there was no end in time, or never will be: the connection is lost then.
+    /// only once.
+    ///
+    /// # Errors
+    /// If there was no end in time, or never will be: the connection is lost then.
     pub(super) fn run<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
-    ) -> Option<T> {
+    ) -> Result<T, StoreError> {
         let (tell, told) = tokio::sync::oneshot::channel();
         self.runtime.spawn(async move {
             // Who waited may have given up.
             drop(tell.send(work.await));
         });
-        let done = wait(ANSWER_MAX, told).and_then(Result::ok);
-        if done.is_none() {
-            self.lose();
-        }
-        done
+        let done = match self.wait_while_at_work(ANSWER_MAX, told) {
+            Ok(Ok(done)) => return Ok(done),
+            Ok(Err(_)) => StoreError::Closed,
+            Err(waited) => no_answer(waited),
+        };
+        self.lose();
+        Err(done)
     }
 
     /// An error of this connection, which may be lost with it.
@@ -258,9 +310,16 @@ impl Session {
     /// An error of this connection.
     pub(super) fn error(&self, error: tokio_postgres::Error) -> StoreError {
         match error.code() {
-            // Its statements name tables of the hub only.
+            // Its statements name tables of the hub only. Those of a schema that the user may not use are not found either.
             Some(code) if *code == SqlState::UNDEFINED_TABLE => {
-                StoreError::Missing(self.place.clone().into())
+                let there = self
+                    .probe
+                    .as_ref()
+                    .map(|probe| probe.is_hub_there(&self.runtime));
+                match there {
+                    None | Some(Some(false)) => StoreError::Missing(self.place.clone().into()),
+                    Some(Some(true) | None) => no_rights(&error),
+                }
             }
             _ => error.into(),
         }
@@ -321,8 +380,8 @@ impl Session {
     #[cfg(test)]
     fn query_once(&self, sql: &str) -> Vec<String> {
         let rows = self.wait(self.client.simple_query(sql)).unwrap();
-        let line = |message: &tokio_postgres::SimpleQueryMessage| match message {
-            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        let line = |message: &SimpleQueryMessage| match message {
+            SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
             _ => None,
         };
         rows.iter().filter_map(line).collect()
@@ -336,10 +395,10 @@ impl Session {
 }
 
 /// There was no answer in time.
-pub(super) fn no_answer() -> StoreError {
+fn no_answer(waited: Duration) -> StoreError {
     unanswered(format!(
         "PostgreSQL did not answer in {} s",
-        ANSWER_MAX.as_secs()
+        waited.as_secs()
     ))
 }
 

@@ -250,9 +250,10 @@ impl Database {
                  (SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user),
                  has_database_privilege(current_database(), 'CREATE')
                      OR coalesce(has_schema_privilege(to_regnamespace($1)::oid, 'CREATE'), false),
-                 (SELECT has_table_privilege(oid, 'INSERT') AND has_table_privilege(oid, 'UPDATE') AND has_schema_privilege(relnamespace, 'USAGE')
-                  FROM pg_class WHERE relnamespace = to_regnamespace($1) AND relname = 'hub')";
-        let row = session.query_opt(sql, &[&address.quoted_schema()])?;
+                 (SELECT bool_and(has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT') AND has_table_privilege(oid, 'UPDATE')
+                      AND has_table_privilege(oid, 'DELETE') AND has_schema_privilege(relnamespace, 'USAGE'))
+                  FROM pg_class WHERE relkind = 'r' AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $2))";
+        let row = session.query_opt(sql, &[&address.quoted_schema(), &address.schema()])?;
         let row = row.ok_or(StoreError::Closed)?;
         Ok(Self {
             // What the session itself set does not count.

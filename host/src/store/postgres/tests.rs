@@ -4,6 +4,7 @@ mod crashes;
 mod exchange;
 mod members;
 mod plans;
+mod probe;
 mod rows;
 mod settings;
 mod tls;

@@ -244,6 +244,21 @@ fn an_owner_that_is_connected_and_renews_nothing_is_dead_once_its_lease_has_run_
 }
 
 #[test]
+fn the_lease_of_a_dead_owner_runs_out_though_the_clock_of_the_database_was_set_back() {
+    let Some(server) = server() else { return };
+    let (address, session) = hub(server);
+    let one = join(&address, Share::Joined);
+    let mut first = shares(&address, &one);
+    let dead = "INSERT INTO owner (epoch, host, commits, renewed) VALUES (7, '{}', 0, clock_timestamp() + interval '1 hour')";
+    session.execute(dead, &[]).unwrap();
+    let begun = Instant::now();
+    assert_eq!(look(&mut first).owners.len(), 2, "it may live");
+    while look(&mut first).owners.len() == 2 {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+    }
+}
+
+#[test]
 fn what_a_dead_owner_had_is_free_and_it_writes_nothing_more() {
     let Some(server) = server() else { return };
     let (address, session) = hub(server);

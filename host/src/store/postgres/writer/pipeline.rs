@@ -9,7 +9,7 @@ use tokio_postgres::{Client, Error};
 use crate::store::StoreError;
 use crate::store::postgres::error::is_lost;
 use crate::store::postgres::lease::LOCK;
-use crate::store::postgres::session::{Param, Session, no_answer};
+use crate::store::postgres::session::{Param, Session};
 use crate::store::postgres::writer::columns::Statement;
 
 /// Fences and numbers a transaction, and renews the lease. Fails, by a division by zero, unless the owner lives, its last transaction is
@@ -94,8 +94,9 @@ pub(super) fn send(session: &Session, transaction: &Arc<Transaction>) -> Sent {
     };
     let (client, sent) = (Arc::clone(session.client()), Arc::clone(transaction));
     let work = async move { answers(&client, &prepared, &sent).await };
-    let Some(mut answers) = session.run(work) else {
-        return Sent::Unknown(no_answer());
+    let mut answers = match session.run(work) {
+        Ok(answers) => answers,
+        Err(error) => return Sent::Unknown(error),
     };
     if answers
         .iter()

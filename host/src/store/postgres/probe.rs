@@ -1,0 +1,79 @@
+//! Whether the server is at work on what a connection waits for.
+//!
+//! A connection can be dead without an end: something between swallows what is sent. TCP notices it where nothing acknowledges the bytes, and not
+//! where a proxy does. So the server is asked on another connection after one that has waited for long.
+
+use std::time::Duration;
+
+use tokio_postgres::Error;
+use tokio_postgres::types::ToSql;
+
+use crate::store::postgres::address::Address;
+use crate::store::postgres::runtime::{Runtime, wait};
+use crate::store::postgres::tls;
+
+/// How long an answer takes before the server is asked. Then the wait until it is asked again is twice as long, at most [`ASK_SELDOM`].
+pub(super) const ASK_AFTER: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 4 });
+pub(super) const ASK_SELDOM: Duration = Duration::from_secs(60);
+
+/// How long the server has to say it.
+const ASKING_MAX: Duration = Duration::from_secs(6);
+
+/// After the server has said that it is not at work, its answer may be on its way for so long.
+pub(super) const ON_ITS_WAY: Duration = Duration::from_millis(500);
+
+/// A connection, as the server knows it.
+pub(super) struct Probe {
+    address: Address,
+    /// The process of the server.
+    pid: i32,
+}
+
+impl Probe {
+    pub(super) fn new(address: Address, pid: i32) -> Self {
+        Self { address, pid }
+    }
+
+    /// Whether the server says that it is at work for the connection. One that answers nothing in time does not.
+    pub(super) fn is_at_work(&self, runtime: &Runtime) -> bool {
+        let state =
+            "SELECT coalesce(state, '') NOT LIKE 'idle%' FROM pg_stat_activity WHERE pid = $1";
+        match self.ask(runtime, state, self.pid) {
+            Some(Ok(is_at_work)) => is_at_work,
+            // A server that refuses lives, and has said nothing of the connection.
+            Some(Err(error)) => error.code().is_some(),
+            None => false,
+        }
+    }
+
+    /// Whether the hub of the connection is there, whatever the user may do with it. `None` if nobody says so.
+    pub(super) fn is_hub_there(&self, runtime: &Runtime) -> Option<bool> {
+        let there = "SELECT EXISTS (SELECT 1 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+             WHERE n.nspname = $1 AND c.relname = 'hub')";
+        self.ask(runtime, there, self.address.schema())?.ok()
+    }
+
+    /// Asks a question that has a parameter, on another connection. No row is a no. `None` if there is no answer in time.
+    fn ask(
+        &self,
+        runtime: &Runtime,
+        question: &'static str,
+        of: impl ToSql + Sync + Send + 'static,
+    ) -> Option<Result<bool, Error>> {
+        let Address { trust, roots, .. } = &self.address;
+        let connector = tls::connector(*trust, roots.as_deref()).ok()?;
+        let config = self.address.config.clone();
+        let (tell, told) = tokio::sync::oneshot::channel();
+        runtime.spawn(async move {
+            let asked = async {
+                let (client, connection) = config.connect(connector).await?;
+                tokio::spawn(connection);
+                let row = client.query_opt(question, &[&of]).await?;
+                row.map_or(Ok(false), |row| row.try_get(0))
+            };
+            // Who waited may have given up.
+            drop(tell.send(tokio::time::timeout(ASKING_MAX, asked).await.ok()));
+        });
+        wait(ASKING_MAX * 2, told)?.ok()?
+    }
+}

@@ -1,0 +1,144 @@
+//! Connections whose bytes something swallows, and tables that are there and not found.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::store::StoreError;
+use crate::store::postgres::address::Address;
+use crate::store::postgres::session::{Purpose, Session};
+use crate::store::postgres::testing::{Server, server};
+
+/// Passes bytes on between clients and a server, as a proxy does.
+struct Proxy {
+    port: u16,
+    /// Whether the bytes of a connection are swallowed, for each.
+    swallows: Arc<Mutex<Vec<Arc<AtomicBool>>>>,
+}
+
+impl Proxy {
+    fn before(server: &Server) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let files = std::fs::read_dir(server.sockets()).unwrap();
+        let mut files = files.map(|file| file.unwrap().path());
+        let is_socket = |name: &str| name.starts_with(".s.PGSQL.") && !name.ends_with(".lock");
+        let socket = files.find(|file| is_socket(file.file_name().unwrap().to_str().unwrap()));
+        let (socket, swallows) = (socket.unwrap(), Arc::<Mutex<Vec<_>>>::default());
+        let all = Arc::clone(&swallows);
+        // It ends with the process, as the server does.
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let Ok(of_server) = UnixStream::connect(&socket) else {
+                    continue;
+                };
+                let swallowed = Arc::<AtomicBool>::default();
+                all.lock().unwrap().push(Arc::clone(&swallowed));
+                pass_on(client, of_server, swallowed);
+            }
+        });
+        Self { port, swallows }
+    }
+
+    fn address(&self) -> Address {
+        let url = format!("postgres://perennial@127.0.0.1:{}/postgres", self.port);
+        Address::parse(&url).unwrap()
+    }
+
+    /// From now on, nothing arrives on the connections that are there.
+    fn swallow(&self) {
+        let all = self.swallows.lock().unwrap();
+        all.iter()
+            .for_each(|one| one.store(true, Ordering::Release));
+    }
+}
+
+fn pass_on(client: TcpStream, server: UnixStream, swallowed: Arc<AtomicBool>) {
+    let (mut from_client, mut to_server) =
+        (client.try_clone().unwrap(), server.try_clone().unwrap());
+    let (mut from_server, mut to_client) = (server, client);
+    let also = Arc::clone(&swallowed);
+    std::thread::spawn(move || {
+        let mut bytes = [0; 4_096];
+        while let Ok(count @ 1..) = from_client.read(&mut bytes) {
+            if !swallowed.load(Ordering::Acquire) && to_server.write_all(&bytes[..count]).is_err() {
+                break;
+            }
+        }
+        drop(to_server.shutdown(Shutdown::Both));
+    });
+    std::thread::spawn(move || {
+        let mut bytes = [0; 4_096];
+        while let Ok(count @ 1..) = from_server.read(&mut bytes) {
+            if !also.load(Ordering::Acquire) && to_client.write_all(&bytes[..count]).is_err() {
+                break;
+            }
+        }
+        drop(to_client.shutdown(Shutdown::Both));
+    });
+}
+
+#[test]
+fn a_connection_on_which_nothing_arrives_is_given_up() {
+    let Some(server) = server() else { return };
+    let proxy = Proxy::before(server);
+    let open = || Session::open(&proxy.address(), Purpose::Manage).unwrap();
+    let session = open();
+    session.query("SELECT 1", &[]).unwrap();
+    proxy.swallow();
+    let begun = Instant::now();
+    let error = session.query("SELECT 1", &[]).unwrap_err();
+    assert!(error.is_away() && session.is_lost(), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(30));
+    open().query("SELECT 1", &[]).unwrap();
+}
+
+#[test]
+fn a_statement_at_which_the_server_is_at_work_is_waited_for() {
+    let Some(server) = server() else { return };
+    let session = Session::open(&server.address("slow"), Purpose::Manage).unwrap();
+    let slow = session.query("SELECT 1 FROM pg_sleep(3)", &[]);
+    assert_eq!(slow.unwrap().len(), 1);
+}
+
+#[test]
+fn a_hub_that_the_user_may_not_use_is_not_missing() {
+    let Some(server) = server() else { return };
+    let hub = server.fresh();
+    let (admin, schema) = (
+        Session::open(&hub, Purpose::Manage).unwrap(),
+        hub.quoted_schema(),
+    );
+    let role = format!("guest{}", hub.short_digest());
+    let made = format!(
+        "CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA {schema} TO {role}; GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role}"
+    );
+    admin.batch(&made).unwrap();
+    let url = format!(
+        "postgres://{role}@/postgres?host={}",
+        server.sockets().display()
+    );
+    let address = Address::parse(&url).unwrap();
+    let name = hub.to_string();
+    let address = address.with_hub(name.rsplit('#').next().unwrap()).unwrap();
+    let session = Session::open(&address, Purpose::Manage).unwrap();
+    let read = |sql: &str| session.query(sql, &[]).map(drop);
+    read("SELECT id FROM hub").unwrap();
+    admin
+        .batch(&format!("REVOKE USAGE ON SCHEMA {schema} FROM {role}"))
+        .unwrap();
+    let error = read("SELECT id FROM hub WHERE id = 1").unwrap_err();
+    assert!(
+        error.to_string().contains("may not use the schema")
+            && error.to_string().contains("perennial doctor"),
+        "{error}"
+    );
+    admin
+        .batch(&format!("DROP SCHEMA {schema} CASCADE"))
+        .unwrap();
+    let error = read("SELECT id FROM hub WHERE id = 2").unwrap_err();
+    assert!(matches!(error, StoreError::Missing(_)), "{error}");
+}
