@@ -30,12 +30,25 @@ pub(super) async fn status(args: Status, session: &Session) -> anyhow::Result<Ex
         output.json(&status)?;
         return Ok(Exit::Ok);
     }
-    output.block(&fields(&status, session))?;
+    let mut fields = fields(&status, session);
+    fields.extend(host_of(&args.id, session).await?);
+    output.block(&fields)?;
     if let Some(history) = &status.history {
         output.line("")?;
         super::history::print(history, output)?;
     }
     Ok(Exit::Ok)
+}
+
+/// The host that runs the instance, where several may.
+async fn host_of(id: &str, session: &Session) -> anyhow::Result<Option<(&'static str, String)>> {
+    let client = session.client()?;
+    if client.hosts().await?.partitions == 1 {
+        return Ok(None);
+    }
+    let host = client.host_of(id).await?;
+    let host = host.map_or_else(|| "none at the moment".to_owned(), |host| host.to_string());
+    Ok(Some(("host", host)))
 }
 
 async fn read(client: &Client, args: &Status, session: &Session) -> anyhow::Result<InstanceStatus> {

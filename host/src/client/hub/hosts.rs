@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_with::{DurationMilliSeconds, serde_as, skip_serializing_none};
 
 use crate::client::{Client, Error, Result};
-use crate::store::{Member, Outside, OwnerNote, Place, Reader, Sharing};
+use crate::store::{Member, Outside, OwnerNote, Partitions, Place, Reader, Sharing};
 
 /// The hosts that share a task hub: each runs the instances of its partitions. A hub in a file has one partition, which one host has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -96,6 +96,28 @@ impl Client {
             (None, None) => None,
         };
         Ok(HubHosts::of_one(owner, self.engine().is_some()))
+    }
+
+    /// The host that runs an instance, or would run one with this id; `None` if its partition has none at the moment. Where several hosts share the
+    /// hub, that changes when they come and go.
+    ///
+    /// # Errors
+    /// If the hub does not exist or cannot be read.
+    pub async fn host_of(&self, id: &str) -> Result<Option<HubHost>> {
+        if let Some(remote) = self.remote() {
+            return Ok(remote.hosts_of(id).await?.hosts.pop().map(|mut host| {
+                host.is_this = false;
+                host
+            }));
+        }
+        let Some(sharing) = self.read(Reader::sharing).await? else {
+            return Ok(self.hosts().await?.hosts.pop());
+        };
+        let me = self.engine().and_then(|engine| engine.epoch());
+        let there = Partitions::all(sharing.partitions).of_id(id);
+        let mut owners = sharing.owners.into_iter();
+        let owner = owners.find(|owner| owner.partitions.contains(&there));
+        Ok(owner.map(|owner| HubHost::member(owner, me)))
     }
 }
 
@@ -186,6 +208,8 @@ mod tests {
         assert_eq!(one.process_id, std::process::id());
         assert_eq!(one.version, env!("CARGO_PKG_VERSION"));
         assert!(one.lease_age.is_none() && !one.is_this);
+        let runs = outside.host_of("a").await.unwrap();
+        assert_eq!(runs.as_ref(), Some(one));
         let mut own = host.client().hosts().await.unwrap();
         assert!(std::mem::take(&mut own.hosts[0].is_this));
         assert_eq!(own, seen);

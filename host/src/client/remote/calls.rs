@@ -390,6 +390,11 @@ impl Remote {
         self.ask(Call::get(&["hosts"])).await
     }
 
+    /// Of its hosts, only the one that runs an instance.
+    pub(crate) async fn hosts_of(&self, id: &str) -> Result<HubHosts> {
+        self.ask(Call::get(&["hosts"]).query("instance", id)).await
+    }
+
     pub(crate) async fn workers(&self) -> Result<Workers> {
         self.ask(Call::get(&["workers"])).await
     }

@@ -11,7 +11,7 @@ use crate::HostStats;
 use crate::client::body::{NewKeyBody, RetentionBody};
 use crate::client::json::Counts;
 use crate::client::{AccessKey, HubHosts, HubStats, NewAccessKey, Overview, Retention, Workers};
-use crate::http::native::doc::{Operation, delete, get, number, post, put, time};
+use crate::http::native::doc::{Operation, delete, get, number, post, put, text, time};
 use crate::http::native::extract::{Admin, Ask, Failed, Object, Segments};
 use crate::http::native::instances::{filter, filtered};
 use crate::http::native::reply::{Nothing, Reply};
@@ -87,6 +87,11 @@ fn processes() -> Vec<Operation> {
             hosts,
             "listHosts",
             "The hosts that share the task hub, and how many partitions each has",
+        )
+        .query(
+            "instance",
+            text(),
+            "Of the hosts, only the one that runs the instance with this id",
         )
         .answer(200, "The hosts"),
         get(
@@ -169,7 +174,11 @@ async fn overview(ask: Ask) -> Result<Reply<Overview>, Failed> {
 }
 
 async fn hosts(ask: Ask) -> Result<Reply<HubHosts>, Failed> {
-    Ok(Reply::ok(&ask.client.hosts().await?))
+    let mut found = ask.client.hosts().await?;
+    if let Some(id) = ask.query.text("instance") {
+        found.hosts = ask.client.host_of(id).await?.into_iter().collect();
+    }
+    Ok(Reply::ok(&found))
 }
 
 async fn workers(ask: Ask) -> Result<Reply<Workers>, Failed> {
