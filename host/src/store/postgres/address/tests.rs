@@ -78,6 +78,8 @@ fn what_is_wrong_is_said_without_the_text() {
     for bad in [
         "mysql://me:s3cret@db",
         "postgres://me:s3cret@db/app?hub=s3cret",
+        "postgres://me:s3cret@db/app#other",
+        "postgres://me:s3cret@/app?host=/run/db#default",
         "postgres://me:s3cret@db/app?sslmode=maybe",
         "postgres://me:s3cret@db/app?passwort=s3cret",
         "postgres://me:s3cret@db:many/app",

@@ -109,6 +109,11 @@ pub(super) fn read(text: &str, env: &Variables<'_>) -> Result<Parts, StoreError>
         None => (String::new(), rest),
     };
     let (hosts, database) = rest.split_once('/').unwrap_or((rest, ""));
+    if database.contains('#') || query.contains('#') {
+        return Err(bad_address(
+            "what messages say after # is the name of a task hub: leave it out, and name the hub by --task-hub; in a value, write # as %23",
+        ));
+    }
     let mut parameters = Parameters::read(query).with_each_host();
     let has_user = credentials
         .strip_suffix('@')
