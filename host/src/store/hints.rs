@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 /// The most instances that are named at once in hints that wait to be sent. Clients find the others by looking.
+#[cfg(any(feature = "postgres", test))]
 const NAMED_MAX: usize = 20_000;
 
 /// Hints of one owner.
@@ -31,6 +32,7 @@ pub(crate) struct Hints {
     pub(crate) changed: BTreeSet<String>,
 }
 
+#[cfg(any(feature = "postgres", test))]
 impl Hints {
     pub(crate) fn is_empty(&self) -> bool {
         self.named() == 0 && !self.follow_all

@@ -42,6 +42,7 @@ struct State {
     /// When this host asked the others last.
     asked_ends: Times,
     asked_changes: Times,
+    #[cfg(feature = "http")]
     asked_all: Option<Instant>,
     forgot: Option<Instant>,
 }
@@ -149,6 +150,7 @@ impl Elsewhere {
         *self.state.lock() = State::default();
     }
 
+    #[cfg(feature = "http")]
     fn ask_for_all(&self, now: Instant) -> Option<Hints> {
         let mut state = self.state.lock();
         if state.asked_all.is_some_and(|at| now - at < ASK_EVERY) {
