@@ -271,6 +271,19 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 #[tokio::test]
+async fn a_parameter_that_no_request_has_is_refused_in_reads_too() {
+    let wire = Wire::new().await;
+    for path in ["counts?staus=Running", "instances?staus=Failed&limit=1"] {
+        let answer = wire.ask(&format!("GET {API}/{path}")).await;
+        assert_eq!(answer.status, 400);
+        let said = answer.json()["error"]["message"].to_string();
+        assert!(said.contains("staus") && said.contains("status"), "{said}");
+    }
+    let runs = wire.ask(&format!("GET {API}/hosts?instance=a")).await;
+    assert_eq!(runs.json()["hosts"][0]["isThis"], true);
+}
+
+#[tokio::test]
 async fn a_long_history_is_read_page_by_page() {
     let wire = Wire::new().await;
     wire.ended("Chain", "long", 600).await;

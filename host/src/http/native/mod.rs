@@ -68,8 +68,12 @@ pub(super) fn routes() -> Router<Arc<Api>> {
         get(async move || wire::json_text(StatusCode::OK, &document)),
     );
     for operation in operations() {
-        let names = operation.query_names().into();
-        let handler = operation.handler.layer(OnlyLayer(names));
+        let only = OnlyLayer {
+            names: operation.query_names().into(),
+            // What is read by an empty parameter is what is read without it.
+            empty: operation.method == "GET",
+        };
+        let handler = operation.handler.layer(only);
         routes = routes.route(&format!("{BASE}{}", operation.path), handler);
     }
     routes
@@ -83,17 +87,26 @@ struct Only<S> {
     inner: S,
     /// The parameters, and whether each may be repeated.
     names: Arc<[(String, bool)]>,
+    /// Whether they may be empty.
+    empty: bool,
 }
 
 #[derive(Clone)]
-struct OnlyLayer(Arc<[(String, bool)]>);
+struct OnlyLayer {
+    names: Arc<[(String, bool)]>,
+    empty: bool,
+}
 
 impl<S> Layer<S> for OnlyLayer {
     type Service = Only<S>;
 
     fn layer(&self, inner: S) -> Only<S> {
-        let names = Arc::clone(&self.0);
-        Only { inner, names }
+        let Self { names, empty } = self.clone();
+        Only {
+            inner,
+            names,
+            empty,
+        }
     }
 }
 
@@ -125,7 +138,7 @@ impl<S> Only<S> {
         let known = self.names.iter().map(|(name, many)| Known {
             name,
             many: *many,
-            empty: false,
+            empty: self.empty,
         });
         let known: Vec<Known<'_>> = known.collect();
         Query::of(uri).only(&known)
