@@ -105,9 +105,12 @@ impl Client {
     /// If the hub does not exist or cannot be read.
     pub async fn host_of(&self, id: &str) -> Result<Option<HubHost>> {
         if let Some(remote) = self.remote() {
-            return Ok(remote.hosts_of(id).await?.hosts.pop().map(|mut host| {
-                host.is_this = false;
-                host
+            let mut found = remote.hosts_of(id).await?.hosts;
+            // A host of an older version answers with all of them.
+            let host = found.pop().filter(|_| found.is_empty());
+            return Ok(host.map(|host| HubHost {
+                is_this: false,
+                ..host
             }));
         }
         let Some(sharing) = self.read(Reader::sharing).await? else {

@@ -1,6 +1,6 @@
 //! Subscriptions to changes of instances and to new events of histories.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
@@ -182,33 +182,30 @@ impl Client {
         }))
     }
 
-    /// Subscribes to changes of instances, from now on or after the change `seen`.
-    ///
-    /// # Errors
-    /// [`Error::is_invalid`] if `seen` is not the id of a change.
-    pub(crate) fn changes(&self, seen: Option<&str>) -> Result<Changes> {
+    /// Subscribes to changes of instances from now on.
+    pub(crate) fn changes(&self) -> Changes {
         let told = match &self.backend {
             Backend::Engine(engine) => Some(engine.watch_all()),
             Backend::Outside(_) | Backend::Remote(_) => None,
         };
-        let is_shared = self.is_shared();
-        let since = match seen.map(parse).transpose()? {
-            Some((Timestamp(at), _)) if is_shared => {
-                let at = at.saturating_sub(CLOCKS_DIFFER_MS);
-                (Timestamp(at), 0)
-            }
-            Some(seen) => seen,
-            None => Changes::now(),
-        };
-        Ok(Changes {
+        Changes {
             client: self.clone(),
-            caught_up: seen.is_none() && told.is_some(),
+            caught_up: told.is_some(),
             told,
-            is_shared,
-            since,
+            is_shared: self.is_shared(),
+            since: Changes::now(),
+            delivered: HashMap::new(),
             looked: Instant::now(),
             left: BTreeSet::new(),
-        })
+        }
+    }
+
+    /// Where somebody goes on who has seen the changes up to a place: earlier, if hosts share the hub, whose clocks may differ.
+    pub(crate) fn goes_on_after(&self, seen: ChangeCursor) -> ChangeCursor {
+        match (self.is_shared(), seen) {
+            (true, (Timestamp(at), _)) => (Timestamp(at.saturating_sub(CLOCKS_DIFFER_MS)), 0),
+            (false, seen) => seen,
+        }
     }
 
     /// Whether other hosts may run instances of the hub.
@@ -315,8 +312,10 @@ pub(crate) struct Changes {
     told: Option<Receiver<std::sync::Arc<str>>>,
     /// Whether other hosts run instances too, of which this one may not be told.
     is_shared: bool,
-    /// The last change that was delivered.
+    /// The last change that was delivered; if hosts share the hub, the last one that a look at all changes found.
     since: ChangeCursor,
+    /// The instances that were delivered since, and when they had changed: the next look finds them too. Empty unless hosts share the hub.
+    delivered: HashMap<i64, Timestamp>,
     /// Whether no change after `since` was missed.
     caught_up: bool,
     /// When all changes were looked for last.
@@ -340,10 +339,15 @@ impl Changes {
         loop {
             if !self.caught_up {
                 self.looked = Instant::now();
-                let missed = self.client.changed_after(self.since).await?;
+                let mut missed = self.client.changed_after(self.since).await?;
                 took += missed.took;
                 self.caught_up = missed.all;
-                self.remember(&missed.changes);
+                let places = missed.changes.iter().map(Change::place);
+                self.since = places.fold(self.since, Ord::max);
+                let delivered = |of: &Change| self.delivered.get(&of.key) == Some(&of.place().0);
+                missed.changes.retain(|change| !delivered(change));
+                let since = self.since;
+                self.delivered.retain(|key, at| (*at, *key) > since);
                 if !missed.changes.is_empty() {
                     return Ok(Changed { took, ..missed });
                 }
@@ -398,7 +402,11 @@ impl Changes {
 
     fn remember(&mut self, changes: &[Change]) {
         let places = changes.iter().map(Change::place);
-        self.since = places.fold(self.since, Ord::max);
+        if self.is_shared {
+            self.delivered.extend(places.map(|(at, key)| (key, at)));
+        } else {
+            self.since = places.fold(self.since, Ord::max);
+        }
     }
 
     /// Reads instances; also returns the ids of those that did not fit.
@@ -463,22 +471,29 @@ enum Told {
 }
 
 impl Told {
-    /// Waits until it is time to look. Whether a change is known of already.
-    async fn is_due(told: Option<&mut Receiver<std::sync::Arc<str>>>, of: &NoticesOf) -> bool {
+    /// Waits until it is time to look. Whether a change is known of already; `None` if the host has stopped.
+    async fn is_due(
+        told: Option<&mut Receiver<std::sync::Arc<str>>>,
+        of: &NoticesOf,
+    ) -> Option<bool> {
+        let Some(told) = told else {
+            tokio::time::sleep(LOOK_EVERY).await;
+            return Some(false);
+        };
         let wanted = async {
-            let Some(told) = told else {
-                return std::future::pending().await;
-            };
             loop {
                 match told.recv().await {
-                    Ok(id) if of.contains(&id) => return true,
-                    Ok(_) | Err(RecvError::Lagged(_)) => {}
-                    Err(RecvError::Closed) => return false,
+                    Ok(id) if of.contains(&id) => return Some(true),
+                    Ok(_) => {}
+                    Err(RecvError::Lagged(_)) => return Some(true),
+                    Err(RecvError::Closed) => return None,
                 }
             }
         };
-        let told = tokio::time::timeout(LOOK_EVERY, wanted).await;
-        told.unwrap_or(false)
+        let is_told = tokio::time::timeout(LOOK_EVERY, wanted).await;
+        // The look that follows finds all of these.
+        while let Ok(_) | Err(TryRecvError::Lagged(_)) = told.try_recv() {}
+        is_told.unwrap_or(Some(false))
     }
 }
 
@@ -524,7 +539,9 @@ impl Notices {
                 }
                 Told::Looks(since, told) => {
                     self.client.follow_elsewhere();
-                    let is_told = Told::is_due(told.as_mut(), &self.of).await;
+                    let Some(is_told) = Told::is_due(told.as_mut(), &self.of).await else {
+                        return Err(Error::store(&self.client.hub, StoreError::Closed));
+                    };
                     let found = self.client.changed_after(*since).await?;
                     let places = found.changes.iter().map(Change::place);
                     *since = places.fold(*since, Ord::max);

@@ -167,6 +167,14 @@ struct Hot {
     ages: HashMap<InstanceKey, (u64, usize)>,
 }
 
+/// Takes a slot out of the table, unless another one has its place: that of an instance whose partition was gone, and came back.
+fn take_out(table: &mut HashMap<InstanceKey, Arc<Slot>>, slot: &Slot) -> bool {
+    let is_there = table
+        .get(&slot.key)
+        .is_some_and(|there| std::ptr::eq(&raw const **there, slot));
+    is_there && table.remove(&slot.key).is_some()
+}
+
 impl Slots {
     /// Creates an empty table that keeps at most `resident_max` guests with at most `resident_bytes_max` bytes.
     pub(crate) fn new(resident_max: usize, resident_bytes_max: usize) -> Self {
@@ -234,7 +242,7 @@ impl Slots {
             && mailbox.mail.iter().all(|envelope| envelope.seq.is_some())
         {
             mailbox.phase = SlotPhase::Gone;
-            table.remove(&slot.key);
+            take_out(&mut table, slot);
         }
     }
 
@@ -244,9 +252,11 @@ impl Slots {
         let mut mailbox = slot.mailbox();
         mailbox.phase = SlotPhase::Gone;
         mailbox.mail.clear();
-        table.remove(&slot.key);
+        let was_there = take_out(&mut table, slot);
         drop((table, mailbox));
-        self.cool(slot.key);
+        if was_there {
+            self.cool(slot.key);
+        }
     }
 
     /// Records that an instance has a guest in memory and was just used. Returns the keys of instances to evict.

@@ -109,7 +109,10 @@ fn turn_committed(
     body.batch.clear();
     engine.trouble.backoff.over((slot.key, None));
     if let Some(creating) = body.creating.take() {
-        engine.memory.waiters.begun(&commit.id);
+        // If its partition was given away meanwhile, nobody here would say that it has ended.
+        if body.resident.is_some() {
+            engine.memory.waiters.begun(&commit.id);
+        }
         (creating.respond)(Ok(Reply::Done));
     }
     let Some(resident) = &mut body.resident else {

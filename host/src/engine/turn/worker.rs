@@ -35,8 +35,9 @@ const REMOTE_DELIVERIES_MAX: u32 = 20;
 
 /// Runs the next turn of an instance, and passes it to the writer.
 pub(crate) fn run(engine: &Arc<Engine>, slot: &Arc<Slot>, worker: usize) {
-    slot.mailbox().phase = SlotPhase::Busy;
     let mut body = slot.body();
+    // Busy without this lock means that the writer has it.
+    slot.mailbox().phase = SlotPhase::Busy;
     let step = next_step(engine, slot, &mut body, worker);
     engine.release_unused(crate::engine::remote::dispatch::Work::Turn(slot.key));
     match step {

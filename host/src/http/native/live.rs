@@ -455,11 +455,11 @@ struct Watching {
 
 async fn changes(ask: Ask, headers: HeaderMap) -> Result<Raw, Failed> {
     let since = match last_seen(&ask, &headers) {
-        Some(last) => Some(Client::change_place(&last)?),
+        Some(last) => Some(ask.client.goes_on_after(Client::change_place(&last)?)),
         None => None,
     };
     // Subscribe before all other requests: changes from now on must not be missed.
-    let now = ask.client.changes(None)?;
+    let now = ask.client.changes();
     let live = ask.api.live();
     let key = ask.client.task_hub().to_owned();
     let follower = live.changes.join(key, &live.told, || Watched(now));
@@ -490,7 +490,8 @@ impl Watching {
                         Err(_) => return Some((Bytes::from_static(STILL_THERE.as_bytes()), self)),
                         Ok(News::Piece(piece)) => piece,
                         Ok(News::Behind) => {
-                            (self.since, self.behind_since) = (Some(self.last), Instant::now());
+                            let place = self.client.goes_on_after(self.last);
+                            (self.since, self.behind_since) = (Some(place), Instant::now());
                             continue;
                         }
                         Ok(News::Over) => return None,

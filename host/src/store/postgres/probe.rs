@@ -22,23 +22,40 @@ const ASKING_MAX: Duration = Duration::from_secs(6);
 /// After the server has said that it is not at work, its answer may be on its way for so long.
 pub(super) const ON_ITS_WAY: Duration = Duration::from_millis(500);
 
+/// Says who the server is for a connection: its process, and when the server began, in microseconds.
+pub(super) const WHO: &str = "SELECT pg_backend_pid() || ' ' || (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint";
+
 /// A connection, as the server knows it.
 pub(super) struct Probe {
     address: Address,
     /// The process of the server.
     pid: i32,
+    /// When the server began.
+    began: i64,
 }
 
 impl Probe {
-    pub(super) fn new(address: Address, pid: i32) -> Self {
-        Self { address, pid }
+    /// `who` is what [`WHO`] said.
+    pub(super) fn new(address: &Address, who: &str) -> Option<Self> {
+        let (pid, began) = who.split_once(' ')?;
+        Some(Self {
+            address: address.clone(),
+            pid: pid.parse().ok()?,
+            began: began.parse().ok()?,
+        })
     }
 
     /// Whether the server says that it is at work for the connection. One that answers nothing in time does not.
     pub(super) fn is_at_work(&self, runtime: &Runtime) -> bool {
-        let state =
-            "SELECT coalesce(state, '') NOT LIKE 'idle%' FROM pg_stat_activity WHERE pid = $1";
-        match self.ask(runtime, state, self.pid) {
+        // Another server of the same address says nothing of the connection. One that has been idle only for a moment may have answered just now.
+        let state = "SELECT (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint <> $2 OR coalesce(
+             (SELECT coalesce(state, '') NOT LIKE 'idle%' OR state_change > clock_timestamp() - interval '2 s'
+              FROM pg_stat_activity WHERE pid = $1), false)";
+        match self.ask(
+            runtime,
+            state,
+            vec![Box::new(self.pid), Box::new(self.began)],
+        ) {
             Some(Ok(is_at_work)) => is_at_work,
             // A server that refuses lives, and has said nothing of the connection.
             Some(Err(error)) => error.code().is_some(),
@@ -50,15 +67,16 @@ impl Probe {
     pub(super) fn is_hub_there(&self, runtime: &Runtime) -> Option<bool> {
         let there = "SELECT EXISTS (SELECT 1 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
              WHERE n.nspname = $1 AND c.relname = 'hub')";
-        self.ask(runtime, there, self.address.schema())?.ok()
+        let schema = Box::new(self.address.schema());
+        self.ask(runtime, there, vec![schema])?.ok()
     }
 
-    /// Asks a question that has a parameter, on another connection. No row is a no. `None` if there is no answer in time.
+    /// Asks a question, on another connection. No row is a no. `None` if there is no answer in time.
     fn ask(
         &self,
         runtime: &Runtime,
         question: &'static str,
-        of: impl ToSql + Sync + Send + 'static,
+        of: Vec<Box<dyn ToSql + Sync + Send>>,
     ) -> Option<Result<bool, Error>> {
         let Address { trust, roots, .. } = &self.address;
         let connector = tls::connector(*trust, roots.as_deref()).ok()?;
@@ -68,7 +86,9 @@ impl Probe {
             let asked = async {
                 let (client, connection) = config.connect(connector).await?;
                 tokio::spawn(connection);
-                let row = client.query_opt(question, &[&of]).await?;
+                let of: Vec<&(dyn ToSql + Sync)> =
+                    of.iter().map(|one| &**one as &(dyn ToSql + Sync)).collect();
+                let row = client.query_opt(question, &of).await?;
                 row.map_or(Ok(false), |row| row.try_get(0))
             };
             // Who waited may have given up.

@@ -7,6 +7,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
+use tokio::task::JoinHandle;
+
 use crate::shortage::{Resource, Shortage};
 use crate::store::StoreError;
 
@@ -40,11 +42,12 @@ impl Runtime {
         Ok(runtime)
     }
 
-    /// Runs a future on the runtime, and leaves it to itself.
-    pub(super) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
-        if let Some(runtime) = &self.0 {
-            runtime.spawn(future);
-        }
+    /// Runs a future on the runtime. It is left to itself, unless the caller ends it.
+    pub(super) fn spawn(
+        &self,
+        future: impl Future<Output = ()> + Send + 'static,
+    ) -> Option<JoinHandle<()>> {
+        self.0.as_ref().map(|runtime| runtime.spawn(future))
     }
 }
 

@@ -17,7 +17,7 @@ use crate::outage::warn_seldom;
 use crate::store::StoreError;
 use crate::store::postgres::address::Address;
 use crate::store::postgres::error::{is_lost, no_rights, of_postgres, unanswered};
-use crate::store::postgres::probe::{ASK_AFTER, ASK_SELDOM, ON_ITS_WAY, Probe};
+use crate::store::postgres::probe::{ASK_AFTER, ASK_SELDOM, ON_ITS_WAY, Probe, WHO};
 use crate::store::postgres::runtime::{Runtime, wait};
 use crate::store::postgres::tls;
 
@@ -121,9 +121,8 @@ impl Session {
             Purpose::Look => String::new(),
             purpose => settings(address, purpose),
         };
-        let pid = session.last_of(&format!("{settings}SELECT pg_backend_pid()"))?;
-        let pid = pid.and_then(|pid| pid.parse().ok());
-        session.probe = pid.map(|pid| Probe::new(address.clone(), pid));
+        let who = session.last_of(&format!("{settings}{WHO}"))?;
+        session.probe = who.and_then(|who| Probe::new(address, &who));
         Ok(session)
     }
 
@@ -257,18 +256,19 @@ impl Session {
         done: impl Future<Output = T>,
     ) -> Result<T, Duration> {
         let (begun, mut done) = (Instant::now(), pin!(done));
-        let mut ask_after = ASK_AFTER;
+        // What may take for ever is given up only after the server has said several times that it is not at work, or nothing.
+        let misses_max = if within == Duration::MAX { 3 } else { 1 };
+        let (mut ask_after, mut misses) = (ASK_AFTER, 0);
         loop {
             let left = within.saturating_sub(begun.elapsed());
             if let Some(done) = wait(left.min(ask_after), done.as_mut()) {
                 return Ok(done);
             }
-            let is_at_work = left > ask_after
-                && self
-                    .probe
-                    .as_ref()
-                    .is_none_or(|probe| probe.is_at_work(&self.runtime));
-            if !is_at_work {
+            let probe = self.probe.as_ref().filter(|_| left > ask_after);
+            if probe.is_some_and(|probe| !probe.is_at_work(&self.runtime)) {
+                misses += 1;
+            }
+            if misses >= misses_max || left <= ask_after {
                 let last = wait(ON_ITS_WAY, done.as_mut());
                 return last.ok_or_else(|| begun.elapsed());
             }
@@ -286,7 +286,7 @@ impl Session {
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (tell, told) = tokio::sync::oneshot::channel();
-        self.runtime.spawn(async move {
+        let task = self.runtime.spawn(async move {
             // Who waited may have given up.
             drop(tell.send(work.await));
         });
@@ -296,6 +296,10 @@ impl Session {
             Err(waited) => no_answer(waited),
         };
         self.lose();
+        // It holds the connection, which is closed when nobody does.
+        if let Some(task) = task {
+            task.abort();
+        }
         Err(done)
     }
 
@@ -318,7 +322,8 @@ impl Session {
                     .map(|probe| probe.is_hub_there(&self.runtime));
                 match there {
                     None | Some(Some(false)) => StoreError::Missing(self.place.clone().into()),
-                    Some(Some(true) | None) => no_rights(&error),
+                    Some(Some(true)) => no_rights(&error),
+                    Some(None) => unanswered(error),
                 }
             }
             _ => error.into(),

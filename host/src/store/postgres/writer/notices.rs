@@ -58,12 +58,6 @@ struct News {
     hints: Hints,
 }
 
-impl News {
-    fn is_empty(&self) -> bool {
-        self.to.is_empty() && self.hints.is_empty()
-    }
-}
-
 /// A notification of hints. One of partitions is a list of their numbers.
 #[derive(Serialize, Deserialize)]
 struct Hinting<H> {
@@ -227,6 +221,7 @@ impl Teller {
     fn work(&self) {
         let mut session = None;
         let mut news = News::default();
+        let mut looked = Instant::now();
         loop {
             if let Err(error) = self.tell(&mut session, news) {
                 // What they are not told of they find soon.
@@ -237,7 +232,9 @@ impl Teller {
                 Some(next) => news = next,
                 None => return,
             }
-            if news.is_empty() {
+            // Also where there are always hints to give.
+            if looked.elapsed() >= LOOK_EVERY {
+                looked = Instant::now();
                 (self.told)();
             }
         }
@@ -248,7 +245,12 @@ impl Teller {
         let channel = channel_of(&self.address);
         let session = match session {
             Some(open) if !open.is_lost() => open,
-            none => none.insert(self.listen(&channel)?),
+            none => {
+                let open = none.insert(self.listen(&channel)?);
+                // What others said before was not heard.
+                (self.told)();
+                open
+            }
         };
         let said = self.texts(news);
         if !said.is_empty() {
