@@ -20,7 +20,7 @@ use crate::store::{InstanceRow, Reader, StoreError};
 /// often, because what another host tells it may be lost.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// What who follows a history of another host counts as having waited.
+/// How long a client that follows a history counts as having waited: that decides how often it looks at an instance of another host.
 const FOLLOWED: Duration = Duration::from_secs(2);
 
 /// How far the clocks of hosts may be apart for somebody who goes on after the last change that he saw: he is told again of what changed in so

@@ -23,6 +23,16 @@ fn all() -> Hints {
     }
 }
 
+/// Two engines that share the hub, one of which runs the instance `a`.
+fn started(world: &World) -> Host<'_> {
+    let mut host = world.open();
+    host.join();
+    balance(&host);
+    host.start("Listen", "a");
+    host.idle();
+    host
+}
+
 /// Two engines that hear each other, the first of which runs the instance.
 fn two<'a>(host: &'a Host<'_>, id: &str) -> [&'a Arc<Engine>; 2] {
     let [one, other] = [&host.engines[0], &host.engines[1]];
@@ -38,11 +48,7 @@ fn two<'a>(host: &'a Host<'_>, id: &str) -> [&'a Arc<Engine>; 2] {
 #[test]
 fn who_waits_at_another_host_is_told_of_the_end() {
     let world = World::with("Listen", listens(2)).shared_by(1);
-    let mut host = world.open();
-    host.join();
-    balance(&host);
-    host.start("Listen", "a");
-    host.idle();
+    let host = started(&world);
     let [runs, waits] = two(&host, "a");
     let wait_for_end = Hints {
         wait_for_end: ["a".to_owned()].into(),
@@ -63,11 +69,7 @@ fn who_waits_at_another_host_is_told_of_the_end() {
 #[test]
 fn who_follows_at_another_host_is_told_of_each_change() {
     let world = World::with("Listen", listens(2)).shared_by(1);
-    let mut host = world.open();
-    host.join();
-    balance(&host);
-    host.start("Listen", "a");
-    host.idle();
+    let host = started(&world);
     let [runs, waits] = two(&host, "a");
     asks(waits, runs, &all());
     let mut told = waits.memory.waiters.watch_all();
@@ -82,11 +84,7 @@ fn who_follows_at_another_host_is_told_of_each_change() {
 #[test]
 fn who_has_waited_for_a_while_asks_and_who_has_not_does_not() {
     let world = World::with("Listen", listens(1)).shared_by(1);
-    let mut host = world.open();
-    host.join();
-    balance(&host);
-    host.start("Listen", "a");
-    host.idle();
+    let host = started(&world);
     let [runs, waits] = two(&host, "a");
     let soon = waits.watch("a", Until::Ended, Duration::ZERO);
     world.block_on("a look", soon.told).unwrap();

@@ -256,7 +256,7 @@ impl Session {
         done: impl Future<Output = T>,
     ) -> Result<T, Duration> {
         let (begun, mut done) = (Instant::now(), pin!(done));
-        // What may take for ever is given up only after the server has said several times that it is not at work, or nothing.
+        // What may take for ever is given up only after the server has said three times in a row that it is not at work, or nothing.
         let misses_max = if within == Duration::MAX { 3 } else { 1 };
         let (mut ask_after, mut misses) = (ASK_AFTER, 0);
         loop {
@@ -265,8 +265,9 @@ impl Session {
                 return Ok(done);
             }
             let probe = self.probe.as_ref().filter(|_| left > ask_after);
-            if probe.is_some_and(|probe| !probe.is_at_work(&self.runtime)) {
-                misses += 1;
+            match probe.is_some_and(|probe| !probe.is_at_work(&self.runtime)) {
+                true => misses += 1,
+                false => misses = 0,
             }
             if misses >= misses_max || left <= ask_after {
                 let last = wait(ON_ITS_WAY, done.as_mut());
