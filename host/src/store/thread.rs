@@ -1,12 +1,15 @@
 //! The thread of a writer, with the queue of its jobs.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SendError, Sender, channel};
 use std::sync::{Mutex, PoisonError, RwLock};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 
 use crate::limits::{TRANSACTION_BYTES, TRANSACTION_CHANGES};
 use crate::store::StoreError;
+use crate::store::answers::Answers;
+use crate::store::backlog::Backlog;
 use crate::store::write::Write;
 
 /// How long dropping the last handle of a writer waits for its end.
@@ -21,33 +24,43 @@ pub(in crate::store) struct WriterThread<J> {
 /// The thread, and the signal of its end.
 struct Running {
     handle: JoinHandle<()>,
+    answering: ThreadId,
     ended: Receiver<()>,
 }
 
 impl<J: Send + 'static> WriterThread<J> {
-    /// Starts a thread for a hub, which has the queue.
+    /// Starts a thread for a hub, which has the queue, and one that answers for it. The thread of the writer ends after that one.
     ///
     /// # Errors
     /// [`StoreError::File`] if the system has no thread.
     pub(in crate::store) fn start(
         hub: &str,
-        work: impl FnOnce(Receiver<J>) + Send + 'static,
+        backlog: &Arc<Backlog>,
+        work: impl FnOnce(Receiver<J>, &Answers) + Send + 'static,
     ) -> Result<Self, StoreError> {
+        let no_thread =
+            |error| StoreError::file("could not start the writer thread for", hub)(error);
         let (queue, jobs) = channel();
         let (ending, ended) = channel();
+        let (answers, answerer) = Answers::start(Arc::clone(backlog)).map_err(no_thread)?;
+        let answering = answerer.thread().id();
         let started = std::thread::Builder::new()
             .name("perennial-writer".to_owned())
             .spawn(move || {
                 let _ending: Sender<()> = ending;
-                work(jobs);
+                work(jobs, &answers);
+                drop(answers);
+                // It catches what panics in it.
+                let _ = answerer.join();
             });
-        let handle = started.map_err(StoreError::file(
-            "could not start the writer thread for",
-            hub,
-        ))?;
+        let handle = started.map_err(no_thread)?;
         Ok(Self {
             queue: RwLock::new(Some(queue)),
-            thread: Mutex::new(Some(Running { handle, ended })),
+            thread: Mutex::new(Some(Running {
+                handle,
+                answering,
+                ended,
+            })),
         })
     }
 
@@ -67,12 +80,18 @@ impl<J: Send + 'static> WriterThread<J> {
         queue.take();
         drop(queue);
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(Running { handle, ended }) = thread.take() else {
+        let Some(running) = thread.take() else {
             return;
         };
         drop(thread);
+        let Running {
+            handle,
+            answering,
+            ended,
+        } = running;
         // The answer to the last job may drop the last handle.
-        if handle.thread().id() == std::thread::current().id() {
+        let here = std::thread::current().id();
+        if here == handle.thread().id() || here == answering {
             return;
         }
         let left = until.saturating_duration_since(Instant::now());

@@ -2,13 +2,13 @@
 //!
 //! Its thread takes all queued changes, makes them as one transaction, and answers them. A change that fails is undone alone.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::outage::Outage;
+use crate::store::answers::{Answers, Committed};
 use crate::store::backlog::Backlog;
 use crate::store::faults::Commit;
 use crate::store::hints::Hints;
@@ -36,7 +36,7 @@ pub(crate) struct MemoryWriter {
 #[derive(Default)]
 struct Seen {
     counts: WriterCounts,
-    backlog: Backlog,
+    backlog: Arc<Backlog>,
     live: LiveCounts,
     space: SpaceUsed,
     outage: Outage,
@@ -75,7 +75,10 @@ impl MemoryWriter {
             seen: Arc::clone(&seen),
         }));
         let of_thread = Arc::clone(&state);
-        let thread = WriterThread::start("a hub in memory", move |jobs| work(&of_thread, &jobs))?;
+        let thread =
+            WriterThread::start("a hub in memory", &seen.backlog, move |jobs, answers| {
+                work(&of_thread, &jobs, answers);
+            })?;
         Ok(Self {
             thread,
             state,
@@ -117,7 +120,7 @@ impl Writes for MemoryWriter {
             drop(state);
             return later(job);
         }
-        state.commit(vec![job]);
+        state.commit(vec![job]).answer();
     }
 
     fn close(&self, until: Instant) {
@@ -169,8 +172,9 @@ impl Drop for MemoryWriter {
 }
 
 /// The loop of the writer's thread.
-fn work(state: &Mutex<State>, jobs: &Receiver<Box<Write>>) {
-    while let Ok(first) = jobs.recv() {
+fn work(state: &Mutex<State>, jobs: &Receiver<Box<Write>>, answers: &Answers) {
+    let mut ahead = None;
+    while let Some(first) = ahead.take().or_else(|| jobs.recv().ok()) {
         let (bytes, mut batch) = (first.bytes(), vec![*first]);
         let bytes = fill(&mut batch, bytes, || jobs.try_recv().ok().map(|next| *next));
         let count = batch.len();
@@ -178,13 +182,14 @@ fn work(state: &Mutex<State>, jobs: &Receiver<Box<Write>>) {
         let faults = &state.seen.faults;
         faults.queued.fetch_sub(count as u64, Ordering::AcqRel);
         faults.taken.fetch_add(count as u64, Ordering::AcqRel);
-        state.commit(batch);
-        state.seen.backlog.leave(count, bytes);
+        let committed = state.commit(batch);
+        ahead = jobs.try_recv().ok();
+        answers.give(committed, bytes, ahead.is_some());
     }
 }
 
 impl State {
-    fn commit(&mut self, mut batch: Vec<Write>) {
+    fn commit(&mut self, mut batch: Vec<Write>) -> Committed {
         let (begun, seen) = (Instant::now(), Arc::clone(&self.seen));
         let results = match self.try_commit(&mut batch) {
             Ok(results) => {
@@ -211,12 +216,7 @@ impl State {
             let made = made.filter(|(_, result)| result.is_ok());
             seen.live.add(made.map(|(job, _)| job.live()));
         }
-        for (job, result) in batch.into_iter().zip(results) {
-            // A callback may panic; the others are still called.
-            if catch_unwind(AssertUnwindSafe(|| job.answer(result))).is_err() {
-                tracing::error!("what follows a change panicked");
-            }
-        }
+        Committed::new(batch, results)
     }
 
     /// Makes the batch as one transaction.

@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::store::StoreError;
+use crate::store::answers::Answers;
 use crate::store::backlog::Backlog;
 use crate::store::counts::WriterCounts;
 use crate::store::hints::Hints;
@@ -73,7 +74,9 @@ impl PostgresWriter {
         let epoch = lease.epoch;
         let of_hub = address.clone();
         let mut state = State::new(address, session, lease, own, shared.clone());
-        let thread = WriterThread::start(&place, move |jobs| work(&mut state, &jobs))?;
+        let thread = WriterThread::start(&place, &shared.backlog, move |jobs, answers| {
+            work(&mut state, &jobs, answers);
+        })?;
         Ok(Self {
             thread,
             shared,
@@ -190,17 +193,22 @@ impl Drop for PostgresWriter {
 }
 
 /// The loop of the writer's thread.
-fn work(state: &mut State, jobs: &Receiver<Box<Write>>) {
+fn work(state: &mut State, jobs: &Receiver<Box<Write>>, answers: &Answers) {
+    let mut ahead = None;
     loop {
-        match jobs.recv_timeout(state.renews_in(RENEW_EVERY)) {
+        let next = ahead.take().map_or_else(
+            || jobs.recv_timeout(state.renews_in(RENEW_EVERY)),
+            Ok::<Box<Write>, _>,
+        );
+        match next {
             Ok(first) => {
                 let (bytes, mut batch) = (first.bytes(), vec![*first]);
                 let bytes = fill(&mut batch, bytes, || jobs.try_recv().ok().map(|next| *next));
-                let count = batch.len();
                 #[cfg(test)]
-                state.taken(count);
-                state.commit(batch);
-                state.backlog().leave(count, bytes);
+                state.taken(batch.len());
+                let committed = state.commit(batch);
+                ahead = jobs.try_recv().ok();
+                answers.give(committed, bytes, ahead.is_some());
             }
             Err(RecvTimeoutError::Timeout) => state.renew(),
             Err(RecvTimeoutError::Disconnected) => return state.end(),

@@ -28,6 +28,7 @@ use rusqlite::Connection;
 
 use crate::outage::{Outage, warn_seldom};
 use crate::store::StoreError;
+use crate::store::answers::Answers;
 use crate::store::backlog::Backlog;
 use crate::store::counts::WriterCounts;
 #[cfg(test)]
@@ -81,7 +82,6 @@ impl FileWriter {
             epoch,
             number: None,
             counts: Arc::clone(&counts),
-            backlog: Arc::clone(&backlog),
             live: Arc::clone(&live),
             counts_live: false,
             space: Arc::clone(&space),
@@ -104,8 +104,9 @@ impl FileWriter {
         let of_thread = Arc::clone(&state);
         let folds = Arc::new(AtomicBool::new(false));
         let asked = Arc::clone(&folds);
-        let thread = WriterThread::start(&path.display().to_string(), move |jobs| {
-            work(&of_thread, &jobs, &asked);
+        let place = path.display().to_string();
+        let thread = WriterThread::start(&place, &backlog, move |jobs, answers| {
+            work(&of_thread, &jobs, answers, &asked);
         })?;
         Ok(Self {
             thread,
@@ -155,7 +156,7 @@ impl Writes for FileWriter {
             drop(state);
             return later(job);
         }
-        state.commit(vec![job]);
+        state.commit(vec![job]).answer();
         let wakes = state.log_is_long() || state.asks_to_tidy();
         drop(state);
         if wakes && !self.folds.swap(true, Ordering::AcqRel) {
@@ -215,7 +216,6 @@ struct State {
     /// The hub's transaction counter after the last known commit.
     number: Option<u64>,
     counts: Arc<WriterCounts>,
-    backlog: Arc<Backlog>,
     live: Arc<LiveCounts>,
     /// Whether this connection counts live instances.
     counts_live: bool,
@@ -342,9 +342,10 @@ impl State {
 }
 
 /// The loop of the writer's thread.
-fn work(state: &Mutex<State>, jobs: &Receiver<Job>, folds: &AtomicBool) {
+fn work(state: &Mutex<State>, jobs: &Receiver<Job>, answers: &Answers, folds: &AtomicBool) {
     let state = || state.lock().unwrap_or_else(PoisonError::into_inner);
-    while let Some(first) = next(&state, jobs) {
+    let mut ahead = None;
+    while let Some(first) = ahead.take().or_else(|| next(&state, jobs)) {
         let Job::Write(first) = first else {
             folds.store(false, Ordering::Release);
             state().fold_log();
@@ -360,7 +361,6 @@ fn work(state: &Mutex<State>, jobs: &Receiver<Job>, folds: &AtomicBool) {
                 }
             }
         });
-        let count = batch.len();
         let mut state = state();
         #[cfg(test)]
         {
@@ -368,8 +368,9 @@ fn work(state: &Mutex<State>, jobs: &Receiver<Job>, folds: &AtomicBool) {
             state.faults.queued.fetch_sub(taken, Ordering::AcqRel);
             state.faults.taken.fetch_add(taken, Ordering::AcqRel);
         }
-        state.commit(batch);
-        state.backlog.leave(count, bytes);
+        let committed = state.commit(batch);
+        ahead = jobs.try_recv().ok();
+        answers.give(committed, bytes, ahead.is_some());
         state.fold_log();
     }
     state().end();

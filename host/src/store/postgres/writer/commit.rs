@@ -10,7 +10,7 @@ use crate::limits::{TRANSACTION_BYTES, TRANSACTION_CHANGES};
 use crate::outage::warn_seldom;
 use crate::shortage::{Resource, Shortage};
 use crate::store::StoreError;
-use crate::store::backlog::Backlog;
+use crate::store::answers::Committed;
 use crate::store::codec::int;
 use crate::store::memory::delta::Delta;
 use crate::store::overlay::{Bound, Overlay};
@@ -112,11 +112,7 @@ impl State {
         faults.taken.fetch_add(count as u64, Ordering::AcqRel);
     }
 
-    pub(super) fn backlog(&self) -> &Backlog {
-        &self.shared.backlog
-    }
-
-    pub(super) fn commit(&mut self, mut batch: Vec<Write>) {
+    pub(super) fn commit(&mut self, mut batch: Vec<Write>) -> Committed {
         let count = batch.len() as u64;
         let begun = Instant::now();
         let results = match self.guarded_commit(&mut batch) {
@@ -150,12 +146,7 @@ impl State {
                 .filter(|(_, result)| result.is_ok());
             self.shared.live.add(made.map(|(job, _)| job.live()));
         }
-        for (job, result) in batch.into_iter().zip(results) {
-            // A callback may panic; the others are still called.
-            if catch_unwind(AssertUnwindSafe(|| job.answer(result))).is_err() {
-                tracing::error!("what follows a change panicked");
-            }
-        }
+        Committed::new(batch, results)
     }
 
     /// As [`try_commit`](Self::try_commit), but also turns a panic into errors for the whole batch, so that the thread continues.

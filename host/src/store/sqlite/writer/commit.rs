@@ -12,6 +12,7 @@ use super::{REOPEN_DELAY, State, is_there};
 use crate::outage::warn_seldom;
 use crate::shortage::{Resource, Shortage};
 use crate::store::StoreError;
+use crate::store::answers::Committed;
 use crate::store::codec::{int, uint};
 #[cfg(test)]
 use crate::store::faults::Commit;
@@ -22,7 +23,7 @@ use crate::store::sqlite::writer::transaction::Transaction;
 use crate::store::write::Write;
 
 impl State {
-    pub(super) fn commit(&mut self, mut batch: Vec<Write>) {
+    pub(super) fn commit(&mut self, mut batch: Vec<Write>) -> Committed {
         let count = batch.len() as u64;
         let begun = Instant::now();
         self.may_give_back |= batch.iter().any(Write::frees);
@@ -64,12 +65,7 @@ impl State {
                 .filter(|(_, result)| result.is_ok());
             self.live.add(made.map(|(job, _)| job.live()));
         }
-        for (job, result) in batch.into_iter().zip(results) {
-            // A callback may panic; the others are still called.
-            if catch_unwind(AssertUnwindSafe(|| job.answer(result))).is_err() {
-                tracing::error!("what follows a change panicked");
-            }
-        }
+        Committed::new(batch, results)
     }
 
     /// As [`try_commit`](Self::try_commit), but also turns a panic into errors for the whole batch, so that the thread continues.
