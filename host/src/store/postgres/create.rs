@@ -5,6 +5,7 @@ use perennial_core::Timestamp;
 use crate::store::StoreError;
 use crate::store::codec::{int, uint};
 use crate::store::postgres::address::{Address, PREFIX};
+use crate::store::postgres::needs;
 use crate::store::postgres::session::{Purpose, Session};
 
 /// The format that `schema.sql` creates, and that this binary writes.
@@ -25,12 +26,14 @@ const LOCKS: i32 = 0x5045_524e;
 /// A schema without tables may be there already: a user who may not create one can be given it.
 ///
 /// # Errors
-/// [`StoreError::NotAHubSchema`] and [`StoreError::Newer`] if it is something else; it is left unchanged.
+/// [`StoreError::NotAHubSchema`] and [`StoreError::Newer`] if it is something else; it is left unchanged. [`StoreError::Address`] if the server
+/// lacks what hosts need.
 pub(in crate::store) fn create(address: &Address, now: Timestamp) -> Result<bool, StoreError> {
     let session = Session::open(address, Purpose::Manage)?;
     if found(&session, address)?.is_some() {
         return Ok(false);
     }
+    needs::require(&session, address)?;
     session.batch("BEGIN")?;
     let made = create_in(&session, address, now);
     match made {

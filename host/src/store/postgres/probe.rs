@@ -22,8 +22,9 @@ const ASKING_MAX: Duration = Duration::from_secs(6);
 /// After the server has said that it is not at work, its answer may be on its way for so long.
 pub(super) const ON_ITS_WAY: Duration = Duration::from_millis(500);
 
-/// Says who the server is for a connection: its process, and when the server began, in microseconds.
-pub(super) const WHO: &str = "SELECT pg_backend_pid() || ' ' || (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint";
+/// Says who the server is for a connection: its process, and when the server and the process began, in microseconds.
+pub(super) const WHO: &str = "SELECT pg_backend_pid() || ' ' || (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint || ' ' || coalesce(
+     (SELECT (extract(epoch FROM backend_start) * 1000000)::bigint FROM pg_stat_get_activity(pg_backend_pid())), 0)";
 
 /// A connection, as the server knows it.
 pub(super) struct Probe {
@@ -37,11 +38,11 @@ pub(super) struct Probe {
 impl Probe {
     /// `who` is what [`WHO`] said.
     pub(super) fn new(address: &Address, who: &str) -> Option<Self> {
-        let (pid, began) = who.split_once(' ')?;
+        let mut who = who.split(' ');
         Some(Self {
             address: address.clone(),
-            pid: pid.parse().ok()?,
-            began: began.parse().ok()?,
+            pid: who.next()?.parse().ok()?,
+            began: who.next()?.parse().ok()?,
         })
     }
 

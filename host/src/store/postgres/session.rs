@@ -18,7 +18,9 @@ use crate::store::StoreError;
 use crate::store::postgres::address::Address;
 use crate::store::postgres::error::{is_lost, no_rights, of_postgres, unanswered};
 use crate::store::postgres::probe::{ASK_AFTER, ASK_SELDOM, ON_ITS_WAY, Probe, WHO};
+use crate::store::postgres::product;
 use crate::store::postgres::runtime::{Runtime, wait};
+use crate::store::postgres::seat::Seat;
 use crate::store::postgres::tls;
 
 /// How long all of connecting may take: each address of each host may take the time of the address for itself.
@@ -56,6 +58,8 @@ pub(super) struct Session {
     /// The address of the hub, for errors.
     place: String,
     probe: Option<Probe>,
+    /// The session of the server is this connection's alone.
+    seat: Mutex<Option<Seat>>,
     /// Keeps the connection going.
     runtime: Arc<Runtime>,
 }
@@ -82,7 +86,11 @@ impl Session {
         runtime.spawn(async move {
             match tokio::time::timeout(CONNECT_MAX, config.connect(connector)).await {
                 Ok(Ok((client, connection))) => {
-                    if tell.send(Ok(client)).is_ok()
+                    let refused = product::refusal(
+                        connection.parameter("server_version").unwrap_or_default(),
+                        connection.parameter("crdb_version"),
+                    );
+                    if tell.send(Ok((client, refused))).is_ok()
                         && let Err(error) = keep_going(connection, &*notified).await
                     {
                         // Each request that waited has an error of its own.
@@ -95,7 +103,12 @@ impl Session {
             }
         });
         let client = match told.recv() {
-            Ok(Ok(client)) => client,
+            Ok(Ok((client, None))) => client,
+            Ok(Ok((_, Some(why)))) => {
+                return Err(StoreError::Address(format!(
+                    "{address} cannot have task hubs: {why}"
+                )));
+            }
             Ok(Err(Some(error))) => {
                 return Err(of_postgres(
                     &error,
@@ -115,6 +128,7 @@ impl Session {
             lost: AtomicBool::new(false),
             place: address.to_string(),
             probe: None,
+            seat: Mutex::default(),
             runtime,
         };
         let settings = match purpose {
@@ -122,7 +136,11 @@ impl Session {
             purpose => settings(address, purpose),
         };
         let who = session.last_of(&format!("{settings}{WHO}"))?;
-        session.probe = who.and_then(|who| Probe::new(address, &who));
+        session.probe = who.as_deref().and_then(|who| Probe::new(address, who));
+        if purpose != Purpose::Look {
+            let seat = who.map(|who| Seat::take(&who, &session.client));
+            session.seat = Mutex::new(seat.transpose()?);
+        }
         Ok(session)
     }
 
@@ -334,6 +352,8 @@ impl Session {
     /// Gives the connection up.
     pub(super) fn lose(&self) {
         self.lost.store(true, Ordering::Release);
+        let mut seat = self.seat.lock().unwrap_or_else(PoisonError::into_inner);
+        seat.take();
     }
 
     /// The client, for requests that are sent together.

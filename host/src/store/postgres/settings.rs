@@ -5,13 +5,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::store::StoreError;
 use crate::store::postgres::address::Address;
+use crate::store::postgres::needs;
 use crate::store::postgres::pool::CONNECTIONS_MAX;
+use crate::store::postgres::product::{Product, VERSION_MIN};
 use crate::store::postgres::replica;
+use crate::store::postgres::seat::{POOLED, UNPOOLED};
 use crate::store::postgres::session::{Purpose, Session};
 use crate::store::queries::advice::{DatabaseAdvice as Advice, Severity};
-
-/// The oldest version of a server that has what hubs need.
-const VERSION_MIN: i32 = 120_000;
 
 /// Connections of a host for each hub: its readers, its writer, one each that is told of commands and of messages, that looks who shares the hub, that
 /// asks other hosts and that reads modules, and those of commands beside it.
@@ -50,6 +50,7 @@ struct Setting {
 /// What there is to know of a database.
 pub(super) struct Database {
     settings: HashMap<String, Setting>,
+    pub(super) product: Product,
     pub(super) version: i32,
     is_standby: bool,
     user: String,
@@ -84,6 +85,7 @@ pub(in crate::store) fn look(address: &Address) -> Result<Vec<Advice>, StoreErro
         pooled(servers[0] == servers[1]),
         clocks(clocks_apart(&session)?),
     ]);
+    advice.extend(needs::look(&session, address)?);
     advice.extend(replica::advice(address));
     Ok(advice)
 }
@@ -97,8 +99,9 @@ pub(super) fn warn(session: &Session) {
             return;
         }
     };
-    let mend = |name: &str| format!("ALTER SYSTEM SET {name} = on; SELECT pg_reload_conf();");
-    for advice in durability(&settings, &mend) {
+    let product = Product::of(session).unwrap_or(Product::PostgreSql);
+    let mend = |name: &str| product.mend(name, "on");
+    for advice in durability(&settings, product, &mend) {
         if advice.severity != Severity::Fine {
             let fix = advice.fix.as_deref().unwrap_or_default();
             let (check, found) = (advice.check, advice.found);
@@ -184,18 +187,16 @@ pub(super) fn pooled(are_one: bool) -> Advice {
             check,
             "each connection has a session of the server of its own",
         ),
-        true => Advice::bad(
-            check,
-            Severity::Failure,
-            "a connection pooler in between gives one session of the server to several connections: what a host sets and prepares in its \
-             session is lost or another's, its advisory locks and LISTEN too, and its statements fail or have no limit",
-            "name the server itself in the address, or set pool_mode = session in the pooler",
-        ),
+        true => Advice::bad(check, Severity::Failure, POOLED, UNPOOLED),
     }
 }
 
 /// Whether what is confirmed stays. `mend` says how a setting is changed.
-fn durability(settings: &HashMap<String, Setting>, mend: &dyn Fn(&str) -> String) -> Vec<Advice> {
+fn durability(
+    settings: &HashMap<String, Setting>,
+    product: Product,
+    mend: &dyn Fn(&str) -> String,
+) -> Vec<Advice> {
     let is = |name: &str, value: &str| {
         settings
             .get(name)
@@ -219,17 +220,18 @@ fn durability(settings: &HashMap<String, Setting>, mend: &dyn Fn(&str) -> String
         ),
         () => (false, ""),
     };
+    let storage = product.name().filter(|_| product.has_own_storage());
+    let of_files = |check, bad: &str| match storage {
+        Some(name) => Advice::fine(check, format!("the storage of {name} does without it")),
+        None => of(check, is(check, "off"), "on", bad),
+    };
     vec![
-        of(
+        of_files(
             "fsync",
-            is("fsync", "off"),
-            "on",
             "off: a crash of the machine may destroy the database, and with it all hubs",
         ),
-        of(
+        of_files(
             "full_page_writes",
-            is("full_page_writes", "off"),
-            "on",
             "off: a crash of the machine may leave pages of the database half written, and with them damaged hubs",
         ),
         of(
@@ -258,6 +260,7 @@ impl Database {
         Ok(Self {
             // What the session itself set does not count.
             settings: settings(session, "reset_val")?,
+            product: Product::of(session)?,
             version: row.try_get(0)?,
             is_standby: row.try_get(1)?,
             user: row.try_get(2)?,
@@ -291,19 +294,31 @@ impl Database {
             Some("client" | "environment variable") => {
                 format!("take {name} out of the options of the address, and out of PGOPTIONS")
             }
-            _ => format!("ALTER SYSTEM SET {name} = {value}; SELECT pg_reload_conf();"),
+            _ => self.product.mend(name, value),
         }
     }
 
     pub(super) fn version(&self) -> Advice {
         let version = self.setting("server_version");
-        match self.version {
-            VERSION_MIN.. => Advice::fine("server", format!("PostgreSQL {version}")),
-            _ => Advice::bad(
+        if u32::try_from(self.version / 10_000).unwrap_or(0) < VERSION_MIN {
+            return Advice::bad(
                 "server",
                 Severity::Failure,
                 format!("PostgreSQL {version} lacks what hubs need"),
-                format!("use version {} or later", VERSION_MIN / 10_000),
+                format!("use version {VERSION_MIN} or later"),
+            );
+        }
+        match (self.product, self.product.name()) {
+            (_, None) => Advice::fine("server", format!("PostgreSQL {version}")),
+            (Product::Yugabyte, Some(name)) => Advice::bad(
+                "server",
+                Severity::Warning,
+                format!("{name} {version}: Perennial was not tested on it"),
+                "try it with your own load before you rely on it, or use PostgreSQL",
+            ),
+            (_, Some(name)) => Advice::fine(
+                "server",
+                format!("PostgreSQL {version} of {name}, on which Perennial was not tested"),
             ),
         }
     }
@@ -321,7 +336,7 @@ impl Database {
     }
 
     fn durability(&self) -> Vec<Advice> {
-        let mut found = durability(&self.settings, &|name| self.mend(name, "on"));
+        let mut found = durability(&self.settings, self.product, &|name| self.mend(name, "on"));
         // The writer of a host sets it on.
         let is_off = self.setting("synchronous_commit") == "off";
         for advice in found
@@ -345,7 +360,10 @@ impl Database {
                 format!(
                     "{count} asynchronous: a failover to one loses the last transactions, which clients were told had happened"
                 ),
-                "unless nobody fails over to it: ALTER SYSTEM SET synchronous_standby_names = '*'; SELECT pg_reload_conf();",
+                format!(
+                    "unless nobody fails over to it: {}",
+                    self.product.mend("synchronous_standby_names", "'*'")
+                ),
             ),
         }
     }
@@ -436,7 +454,13 @@ impl Database {
                 "ALTER DATABASE \"{}\" CONNECTION LIMIT {wanted}; or ALTER ROLE \"{}\" CONNECTION LIMIT {wanted};",
                 self.name, self.user
             ),
-            false => format!("ALTER SYSTEM SET max_connections = {wanted}; and restart the server"),
+            false if self.product == Product::PostgreSql => {
+                format!("ALTER SYSTEM SET max_connections = {wanted}; and restart the server")
+            }
+            false => format!(
+                "{}, and restart the server",
+                self.product.mend("max_connections", &wanted.to_string())
+            ),
         };
         Advice::bad(
             "connections",

@@ -8,8 +8,11 @@ use std::time::Duration;
 
 use perennial_core::Timestamp;
 
+use crate::store::StoreError;
 use crate::store::postgres::address::Address;
 use crate::store::postgres::create::create;
+use crate::store::postgres::needs;
+use crate::store::postgres::product::Product;
 use crate::store::postgres::session::{Purpose, Session};
 use crate::store::postgres::settings::{Database, clocks, look, pooled};
 use crate::store::postgres::testing::{Server, say_skipped, server};
@@ -334,6 +337,67 @@ fn a_pooler_that_shares_sessions_is_found() {
         Severity::Fine,
         "",
         "",
+    );
+    // A hub is neither made nor used through it.
+    let refused = |what: Result<bool, StoreError>| match what {
+        Err(StoreError::Address(why)) => assert!(why.contains("a connection pooler"), "{why}"),
+        other => panic!("{other:?}"),
+    };
+    refused(create(&address, Timestamp(0)));
+    create(&server.address("pooled"), Timestamp(0)).unwrap();
+    let first = Session::open(&address, Purpose::Read).unwrap();
+    refused(Session::open(&address, Purpose::Read).map(|_| true));
+    // Whoever gets the session of a connection that is gone shares it with nobody.
+    drop(first);
+    Session::open(&address, Purpose::Read).unwrap();
+}
+
+#[test]
+fn what_hosts_need_beside_tables_is_tried() {
+    let Some(server) = server() else { return };
+    let address = server.address("needs");
+    says(&find(&address, "advisory locks"), Severity::Fine, "", "");
+    says(&find(&address, "notifications"), Severity::Fine, "", "");
+    says(
+        &needs::locks(false),
+        Severity::Failure,
+        "to two connections at once",
+        "use PostgreSQL",
+    );
+    says(
+        &needs::notifications(false),
+        Severity::Warning,
+        "none arrived",
+        "LISTEN and NOTIFY",
+    );
+}
+
+#[test]
+fn settings_of_a_service_are_mended_where_it_has_them() {
+    let Some(server) = server() else { return };
+    let address = server.address("service");
+    let session = Session::open(&address, Purpose::Look).unwrap();
+    let mut database = Database::read(&session, &address).unwrap();
+    database.product = Product::Aurora;
+    database.asynchronous = 1;
+    says(
+        &database.standbys(),
+        Severity::Warning,
+        "1 asynchronous",
+        "parameter group of the DB cluster",
+    );
+    says(
+        &database.version(),
+        Severity::Fine,
+        "of Amazon Aurora, on which Perennial was not tested",
+        "",
+    );
+    database.product = Product::Yugabyte;
+    says(
+        &database.version(),
+        Severity::Warning,
+        "YugabyteDB",
+        "with your own load",
     );
 }
 

@@ -1,0 +1,58 @@
+//! Which processes of servers serve the connections of this process.
+//!
+//! A connection pooler that gives one session of a server to several connections makes hosts fail in ways that nobody understands: what one sets
+//! is another's, and locks and notifications are lost. So a connection that gets the session of another one is refused.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use tokio_postgres::Client;
+
+use crate::store::StoreError;
+
+/// The sessions of servers, with the connections that have them.
+type Taken = HashMap<String, Weak<Client>>;
+
+static TAKEN: Mutex<Option<Taken>> = Mutex::new(None);
+
+fn taken() -> MutexGuard<'static, Option<Taken>> {
+    TAKEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What is wrong where connections share sessions, and how it is mended.
+pub(super) const POOLED: &str = "a connection pooler in between gives one session of the server to several connections: what a host sets and \
+     prepares in its session is lost or another's, its advisory locks and LISTEN too, and its statements fail or have no limit";
+pub(super) const UNPOOLED: &str = "name the server itself in the address, or the pooler's port or setting for whole sessions (in PgBouncer pool_mode = session)";
+
+/// A session of a server that one connection has.
+#[derive(Debug)]
+pub(super) struct Seat(String, Weak<Client>);
+
+impl Seat {
+    /// `who` is the process of the server, and when the server and the process began.
+    ///
+    /// # Errors
+    /// [`StoreError::Address`] if another connection of this process has it.
+    pub(super) fn take(who: &str, client: &Arc<Client>) -> Result<Self, StoreError> {
+        let mut taken = taken();
+        let taken = taken.get_or_insert_default();
+        // A pooler that keeps whole sessions may give that of a lost connection to the next one.
+        let other = taken.get(who).and_then(Weak::upgrade);
+        if other.is_some_and(|other| !other.is_closed()) {
+            return Err(StoreError::Address(format!("{POOLED}; {UNPOOLED}")));
+        }
+        let seat = Self(who.to_owned(), Arc::downgrade(client));
+        taken.insert(who.to_owned(), Arc::downgrade(client));
+        Ok(seat)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut taken = taken();
+        let taken = taken.get_or_insert_default();
+        if taken.get(&self.0).is_some_and(|has| has.ptr_eq(&self.1)) {
+            taken.remove(&self.0);
+        }
+    }
+}
