@@ -342,3 +342,28 @@ pub(crate) fn forget_read(slot: &Slot, body: &mut Body) {
     mailbox.mail.retain(|envelope| envelope.seq.is_none());
     mailbox.inbox_is_new = true;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_of_a_partition_that_was_gone_does_not_take_the_place_of_the_one_since() {
+        let slots = Slots::new(10, 1_000);
+        let key = InstanceKey(1);
+        let old = slots.slot(key);
+        slots.remove(&old);
+        let new = slots.slot(key);
+        slots.warm(key, 5);
+        // A thread that still held the old one ends with it.
+        slots.remove(&old);
+        assert!(Arc::ptr_eq(&slots.slot(key), &new));
+        assert_eq!(slots.hot().bytes, 5);
+        old.mailbox().phase = SlotPhase::Idle;
+        slots.remove_if_idle(&old);
+        assert!(Arc::ptr_eq(&slots.slot(key), &new));
+        slots.remove(&new);
+        assert!(!slots.has(key));
+        assert_eq!(slots.hot().bytes, 0);
+    }
+}

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use crate::engine::Engine;
 use crate::engine::modules::names::NameTable;
+use crate::foreign::guarded;
 
 impl Engine {
     /// The current table of names.
@@ -41,5 +42,25 @@ impl Engine {
                 tracing::error!(%error, "could not read the names of deployed modules; using the previous ones until they can be read");
             }
         }
+    }
+
+    /// Reads the names anew after another host may have changed them, and compiles what they newly lead to, so that its first instance here
+    /// does not wait. Does not wait for that.
+    pub(in crate::engine) fn names_changed(self: &Arc<Self>) {
+        let before = self.names().modules();
+        self.reload_names();
+        let mut new = self.names().modules();
+        new.retain(|module| !before.contains(module));
+        if new.is_empty() {
+            return;
+        }
+        let (executor, engine) = (Arc::clone(&self.code.executor), Arc::downgrade(self));
+        self.runtime.spawn_blocking(move || {
+            // Nobody needs them once the host has stopped.
+            for module in new.into_iter().take_while(|_| engine.strong_count() > 0) {
+                // Errors appear when a guest is created.
+                let _ = guarded(|| executor.prepare(module));
+            }
+        });
     }
 }

@@ -53,6 +53,15 @@ impl NameTable {
         table
     }
 
+    /// The modules that what is started or called now runs on.
+    pub(crate) fn modules(&self) -> BTreeSet<Digest> {
+        let orchestrations = self.orchestrations.values().map(|(digest, _)| digest);
+        orchestrations
+            .chain(self.activities.values())
+            .copied()
+            .collect()
+    }
+
     /// The orchestrations that can be started.
     pub(crate) fn orchestration_names(&self) -> impl Iterator<Item = &str> {
         self.orchestrations.keys().map(String::as_str)

@@ -301,10 +301,10 @@ impl Engine {
     }
 
     /// Reads anew what this engine keeps of the hub: another host may have changed it.
-    pub(in crate::engine) fn hub_changed(&self, version: i64) {
+    pub(in crate::engine) fn hub_changed(self: &Arc<Self>, version: i64) {
         self.keys.send_replace(());
         self.code.deployments.fetch_add(1, Ordering::AcqRel);
-        self.reload_names();
+        self.names_changed();
         if let Err(error) = self.load_worker_names() {
             tracing::warn!(%error, "could not read the names that remote workers have run; using the previous ones");
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
 
 use perennial_core::{
@@ -252,9 +253,18 @@ pub(crate) struct Programs {
     pub(crate) lacks: Arc<Mutex<Option<Resource>>>,
     /// Number of turns that guests were told are committed.
     pub(crate) committed: Arc<AtomicU32>,
+    /// Told of each module that is prepared.
+    pub(crate) prepared: Arc<Mutex<Option<Sender<Digest>>>>,
 }
 
 impl Executor for Programs {
+    fn prepare(&self, module: Digest) {
+        if let Some(told) = &*self.prepared.lock().unwrap() {
+            // A test that has ended does not listen.
+            let _ = told.send(module);
+        }
+    }
+
     fn instantiate(
         &self,
         module: Digest,

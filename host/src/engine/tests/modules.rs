@@ -342,3 +342,25 @@ fn executions_begin_with_the_limits_of_their_module_wherever_they_come_from() {
     assert_eq!(limits_of(&host, "again"), memory);
     host.check_histories();
 }
+
+#[test]
+fn what_another_host_deploys_is_compiled_before_it_runs() {
+    let world = World::with("Listen", listens(1))
+        .and("Listen#9", listens(1))
+        .shared_by(1);
+    let mut host = world.open();
+    host.join();
+    let (told, prepared) = std::sync::mpsc::channel();
+    *world.programs.prepared.lock().unwrap() = Some(told);
+    deploy(&host, other(MENDED, "Listen"));
+    // Not every store tells.
+    for engine in &host.engines {
+        engine.hub_changed(1);
+    }
+    assert_eq!(prepared.recv().unwrap(), MENDED, "no instance was started");
+    *world.programs.prepared.lock().unwrap() = None;
+    assert!(
+        prepared.iter().all(|module| module == MENDED),
+        "what is known already is not prepared again"
+    );
+}
