@@ -7,6 +7,7 @@
 //! transaction; only the owner writes, through one [`Writer`]; every process may read. The store saves what the core decided: which command
 //! a status allows, and what a history means, is the core's.
 
+#[cfg(any(test, feature = "postgres"))]
 mod answers;
 mod backlog;
 mod change;

@@ -1,5 +1,6 @@
 //! The thread of a writer, with the queue of its jobs.
 
+#[cfg(any(test, feature = "postgres"))]
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SendError, Sender, channel};
 use std::sync::{Mutex, PoisonError, RwLock};
@@ -8,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use crate::limits::{TRANSACTION_BYTES, TRANSACTION_CHANGES};
 use crate::store::StoreError;
+#[cfg(any(test, feature = "postgres"))]
 use crate::store::answers::Answers;
+#[cfg(any(test, feature = "postgres"))]
 use crate::store::backlog::Backlog;
 use crate::store::write::Write;
 
@@ -24,44 +27,60 @@ pub(in crate::store) struct WriterThread<J> {
 /// The thread, and the signal of its end.
 struct Running {
     handle: JoinHandle<()>,
-    answering: ThreadId,
+    /// The thread that answers for it, if there is one.
+    answering: Option<ThreadId>,
     ended: Receiver<()>,
 }
 
 impl<J: Send + 'static> WriterThread<J> {
-    /// Starts a thread for a hub, which has the queue, and one that answers for it. The thread of the writer ends after that one.
+    /// Starts a thread for a hub, which has the queue.
     ///
     /// # Errors
     /// [`StoreError::File`] if the system has no thread.
     pub(in crate::store) fn start(
         hub: &str,
-        backlog: &Arc<Backlog>,
-        work: impl FnOnce(Receiver<J>, &Answers) + Send + 'static,
+        work: impl FnOnce(Receiver<J>) + Send + 'static,
     ) -> Result<Self, StoreError> {
-        let no_thread =
-            |error| StoreError::file("could not start the writer thread for", hub)(error);
         let (queue, jobs) = channel();
         let (ending, ended) = channel();
-        let (answers, answerer) = Answers::start(Arc::clone(backlog)).map_err(no_thread)?;
-        let answering = answerer.thread().id();
         let started = std::thread::Builder::new()
             .name("perennial-writer".to_owned())
             .spawn(move || {
                 let _ending: Sender<()> = ending;
-                work(jobs, &answers);
-                drop(answers);
-                // It catches what panics in it.
-                let _ = answerer.join();
+                work(jobs);
             });
-        let handle = started.map_err(no_thread)?;
+        let handle = started.map_err(no_thread(hub))?;
         Ok(Self {
             queue: RwLock::new(Some(queue)),
             thread: Mutex::new(Some(Running {
                 handle,
-                answering,
+                answering: None,
                 ended,
             })),
         })
+    }
+
+    /// As [`start`](Self::start), with a thread that answers for it, which ends first.
+    #[cfg(any(test, feature = "postgres"))]
+    pub(in crate::store) fn start_with_answers(
+        hub: &str,
+        backlog: &Arc<Backlog>,
+        work: impl FnOnce(Receiver<J>, &Answers) + Send + 'static,
+    ) -> Result<Self, StoreError> {
+        let (answers, answerer) = Answers::start(Arc::clone(backlog)).map_err(no_thread(hub))?;
+        let answering = answerer.thread().id();
+        let this = Self::start(hub, move |jobs| {
+            work(jobs, &answers);
+            drop(answers);
+            // It catches what panics in it.
+            let _ = answerer.join();
+        })?;
+        let mut thread = this.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(running) = &mut *thread {
+            running.answering = Some(answering);
+        }
+        drop(thread);
+        Ok(this)
     }
 
     /// Queues a job; returns it if the thread is closed or has ended.
@@ -91,7 +110,7 @@ impl<J: Send + 'static> WriterThread<J> {
         } = running;
         // The answer to the last job may drop the last handle.
         let here = std::thread::current().id();
-        if here == handle.thread().id() || here == answering {
+        if here == handle.thread().id() || Some(here) == answering {
             return;
         }
         let left = until.saturating_duration_since(Instant::now());
@@ -103,6 +122,10 @@ impl<J: Send + 'static> WriterThread<J> {
             tracing::error!("the writer thread panicked");
         }
     }
+}
+
+fn no_thread(hub: &str) -> impl FnOnce(std::io::Error) -> StoreError {
+    StoreError::file("could not start the writer thread for", hub)
 }
 
 /// Adds jobs to a batch while they fit into a transaction. Returns the bytes of the batch, which had `bytes`.

@@ -1,5 +1,7 @@
 //! A change on its way through the writer.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use perennial_core::Timestamp;
 
 use crate::store::StoreError;
@@ -24,7 +26,7 @@ pub(crate) struct Write {
     done: Done,
 }
 
-/// Receives the result of a [`Write`] on the writer's thread, so it must return at once.
+/// Receives the result of a [`Write`], on the writer's thread or on one that answers for it, so it must return at once.
 pub(crate) type Done = Box<dyn FnOnce(Change, Result<Outcome, StoreError>) + Send>;
 
 /// The result of a change, and its effects outside the file.
@@ -141,5 +143,35 @@ impl Write {
     /// Calls the callback with the result.
     pub(crate) fn answer(self, result: Result<(), StoreError>) {
         (self.done)(self.change, result.map(|()| self.outcome));
+    }
+}
+
+/// The changes of a transaction, and what each is answered.
+pub(in crate::store) struct Committed {
+    batch: Vec<Write>,
+    results: Vec<Result<(), StoreError>>,
+}
+
+impl Committed {
+    /// Each change of the batch has a result.
+    pub(in crate::store) fn new(batch: Vec<Write>, results: Vec<Result<(), StoreError>>) -> Self {
+        debug_assert_eq!(batch.len(), results.len());
+        Self { batch, results }
+    }
+
+    /// The number of changes.
+    #[cfg(any(test, feature = "postgres"))]
+    pub(in crate::store) fn len(&self) -> usize {
+        self.batch.len()
+    }
+
+    /// Answers all of them on this thread.
+    pub(in crate::store) fn answer(self) {
+        for (job, result) in self.batch.into_iter().zip(self.results) {
+            // A callback may panic; the others are still called.
+            if catch_unwind(AssertUnwindSafe(|| job.answer(result))).is_err() {
+                tracing::error!("what follows a change panicked");
+            }
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::outage::Outage;
-use crate::store::answers::{Answers, Committed};
+use crate::store::answers::Answers;
 use crate::store::backlog::Backlog;
 use crate::store::faults::Commit;
 use crate::store::hints::Hints;
@@ -17,7 +17,7 @@ use crate::store::memory::shared::{Gate, MemoryHub};
 use crate::store::partition::Partitions;
 use crate::store::space::SpaceUsed;
 use crate::store::thread::{CLOSE_MAX, WriterThread, fill};
-use crate::store::write::Write;
+use crate::store::write::{Committed, Write};
 use crate::store::writer::Writes;
 use crate::store::{Faults, StoreError, WriterCounts};
 
@@ -75,10 +75,13 @@ impl MemoryWriter {
             seen: Arc::clone(&seen),
         }));
         let of_thread = Arc::clone(&state);
-        let thread =
-            WriterThread::start("a hub in memory", &seen.backlog, move |jobs, answers| {
+        let thread = WriterThread::start_with_answers(
+            "a hub in memory",
+            &seen.backlog,
+            move |jobs, answers| {
                 work(&of_thread, &jobs, answers);
-            })?;
+            },
+        )?;
         Ok(Self {
             thread,
             state,

@@ -74,9 +74,10 @@ impl PostgresWriter {
         let epoch = lease.epoch;
         let of_hub = address.clone();
         let mut state = State::new(address, session, lease, own, shared.clone());
-        let thread = WriterThread::start(&place, &shared.backlog, move |jobs, answers| {
-            work(&mut state, &jobs, answers);
-        })?;
+        let thread =
+            WriterThread::start_with_answers(&place, &shared.backlog, move |jobs, answers| {
+                work(&mut state, &jobs, answers);
+            })?;
         Ok(Self {
             thread,
             shared,

@@ -28,7 +28,6 @@ use rusqlite::Connection;
 
 use crate::outage::{Outage, warn_seldom};
 use crate::store::StoreError;
-use crate::store::answers::Answers;
 use crate::store::backlog::Backlog;
 use crate::store::counts::WriterCounts;
 #[cfg(test)]
@@ -82,6 +81,7 @@ impl FileWriter {
             epoch,
             number: None,
             counts: Arc::clone(&counts),
+            backlog: Arc::clone(&backlog),
             live: Arc::clone(&live),
             counts_live: false,
             space: Arc::clone(&space),
@@ -104,9 +104,8 @@ impl FileWriter {
         let of_thread = Arc::clone(&state);
         let folds = Arc::new(AtomicBool::new(false));
         let asked = Arc::clone(&folds);
-        let place = path.display().to_string();
-        let thread = WriterThread::start(&place, &backlog, move |jobs, answers| {
-            work(&of_thread, &jobs, answers, &asked);
+        let thread = WriterThread::start(&path.display().to_string(), move |jobs| {
+            work(&of_thread, &jobs, &asked);
         })?;
         Ok(Self {
             thread,
@@ -216,6 +215,7 @@ struct State {
     /// The hub's transaction counter after the last known commit.
     number: Option<u64>,
     counts: Arc<WriterCounts>,
+    backlog: Arc<Backlog>,
     live: Arc<LiveCounts>,
     /// Whether this connection counts live instances.
     counts_live: bool,
@@ -342,10 +342,9 @@ impl State {
 }
 
 /// The loop of the writer's thread.
-fn work(state: &Mutex<State>, jobs: &Receiver<Job>, answers: &Answers, folds: &AtomicBool) {
+fn work(state: &Mutex<State>, jobs: &Receiver<Job>, folds: &AtomicBool) {
     let state = || state.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut ahead = None;
-    while let Some(first) = ahead.take().or_else(|| next(&state, jobs)) {
+    while let Some(first) = next(&state, jobs) {
         let Job::Write(first) = first else {
             folds.store(false, Ordering::Release);
             state().fold_log();
@@ -361,6 +360,7 @@ fn work(state: &Mutex<State>, jobs: &Receiver<Job>, answers: &Answers, folds: &A
                 }
             }
         });
+        let count = batch.len();
         let mut state = state();
         #[cfg(test)]
         {
@@ -368,9 +368,8 @@ fn work(state: &Mutex<State>, jobs: &Receiver<Job>, answers: &Answers, folds: &A
             state.faults.queued.fetch_sub(taken, Ordering::AcqRel);
             state.faults.taken.fetch_add(taken, Ordering::AcqRel);
         }
-        let committed = state.commit(batch);
-        ahead = jobs.try_recv().ok();
-        answers.give(committed, bytes, ahead.is_some());
+        state.commit(batch).answer();
+        state.backlog.leave(count, bytes);
         state.fold_log();
     }
     state().end();

@@ -10,7 +10,6 @@ use crate::limits::{TRANSACTION_BYTES, TRANSACTION_CHANGES};
 use crate::outage::warn_seldom;
 use crate::shortage::{Resource, Shortage};
 use crate::store::StoreError;
-use crate::store::answers::Committed;
 use crate::store::codec::int;
 use crate::store::memory::delta::Delta;
 use crate::store::overlay::{Bound, Overlay};
@@ -26,7 +25,7 @@ use crate::store::postgres::writer::delta;
 use crate::store::postgres::writer::pipeline::send;
 use crate::store::postgres::writer::pipeline::{Sent, Transaction};
 use crate::store::postgres::writer::shared::Shared;
-use crate::store::write::Write;
+use crate::store::write::{Committed, Write};
 
 /// The delay between two tries to reach the database.
 const RETRY_DELAY: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 100 });

@@ -12,7 +12,6 @@ use super::{REOPEN_DELAY, State, is_there};
 use crate::outage::warn_seldom;
 use crate::shortage::{Resource, Shortage};
 use crate::store::StoreError;
-use crate::store::answers::Committed;
 use crate::store::codec::{int, uint};
 #[cfg(test)]
 use crate::store::faults::Commit;
@@ -20,7 +19,7 @@ use crate::store::sqlite::file::open;
 use crate::store::sqlite::file::space;
 use crate::store::sqlite::rows::sql::Sql;
 use crate::store::sqlite::writer::transaction::Transaction;
-use crate::store::write::Write;
+use crate::store::write::{Committed, Write};
 
 impl State {
     pub(super) fn commit(&mut self, mut batch: Vec<Write>) -> Committed {
