@@ -19,13 +19,11 @@ mod flight;
 mod hints;
 mod live;
 #[cfg(any(test, feature = "postgres"))]
-#[allow(dead_code, reason = "PostgreSQL, which builds on it, is not there yet")]
 mod memory;
 mod numbers;
 mod outbox;
 mod outside;
 #[cfg(any(test, feature = "postgres"))]
-#[allow(dead_code, reason = "PostgreSQL, which builds on it, is not there yet")]
 mod overlay;
 mod owned;
 mod partition;

@@ -69,10 +69,6 @@ impl<K: Ord, V> Table<K, V> {
         self.rows.len()
     }
 
-    pub(in crate::store) fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
     pub(in crate::store) fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&V>
     where
         K: Borrow<Q>,
@@ -85,11 +81,6 @@ impl<K: Ord, V> Table<K, V> {
         K: Borrow<Q>,
     {
         self.rows.contains_key(key)
-    }
-
-    /// The row with the lowest key.
-    pub(in crate::store) fn first_key_value(&self) -> Option<(&K, &V)> {
-        self.rows.first_key_value().map(pair)
     }
 
     /// The rows in the order of their keys.
