@@ -69,6 +69,11 @@ impl<K: Ord, V> Table<K, V> {
         self.rows.len()
     }
 
+    #[cfg(test)]
+    pub(in crate::store) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     pub(in crate::store) fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&V>
     where
         K: Borrow<Q>,
