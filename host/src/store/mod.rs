@@ -32,6 +32,8 @@ mod place;
 mod postgres;
 mod queries;
 mod reads;
+#[cfg(feature = "postgres")]
+mod refusals;
 mod reply;
 mod rows;
 mod rules;
