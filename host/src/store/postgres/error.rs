@@ -132,7 +132,7 @@ fn text(error: &tokio_postgres::Error) -> String {
         return "rows of the hub were changed by another process at the same time".to_owned();
     }
     if let Some(error) = error.as_db_error() {
-        return format!("{} ({})", error.message(), error.code().code());
+        return format!("{} (SQLSTATE {})", error.message(), error.code().code());
     }
     let mut text = error.to_string();
     let mut cause = error.source();
