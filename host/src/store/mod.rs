@@ -68,7 +68,10 @@ pub(crate) use owned::{Member, Members, Owned, OwnerNote, Ownership, Sharing};
 pub(crate) use partition::{Partition, Partitions};
 pub(crate) use place::Place;
 #[cfg(feature = "postgres")]
-pub(crate) use postgres::{address::Address, create::hubs as hubs_in_postgres, outside::Told};
+pub(crate) use postgres::{
+    address::Address, create::hubs as hubs_in_postgres,
+    create::unreadable as unreadable_in_postgres, outside::Told,
+};
 #[cfg(feature = "postgres")]
 pub use queries::advice::{DatabaseAdvice, Severity};
 pub use queries::filter::Order;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use perennial_core::Timestamp;
 
 use crate::store::postgres::address::Address;
-use crate::store::postgres::create::create;
+use crate::store::postgres::create::{create, hubs, unreadable};
 use crate::store::postgres::session::{Purpose, Session};
 use crate::store::postgres::settings::{Database, clocks, look, pooled};
 use crate::store::postgres::testing::{Server, say_skipped, server};
@@ -201,7 +201,12 @@ fn what_a_user_may_not_do_is_found_with_what_grants_it() {
         "may make the hub",
         "",
     );
+    let seen = |by: &Address| (hubs(by).unwrap(), unreadable(by).unwrap());
+    assert_eq!(seen(&poor), (Vec::new(), 0));
     create(&rich, Timestamp(1)).unwrap();
+    let hub = vec!["looked".to_owned()];
+    assert_eq!(seen(&poor), (Vec::new(), 1));
+    assert_eq!(seen(&rich), (hub.clone(), 0));
     let lacking = find(&poor, "rights");
     says(
         &lacking,
@@ -219,6 +224,7 @@ fn what_a_user_may_not_do_is_found_with_what_grants_it() {
         "",
     );
     own(&poor, Duration::ZERO).unwrap();
+    assert_eq!(seen(&poor), (hub, 0));
 }
 
 #[test]
