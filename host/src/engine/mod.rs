@@ -107,6 +107,8 @@ pub(crate) struct EngineConfig {
     pub(crate) limits: Limits,
     /// The kind of this process. Shown to processes that find the hub in use.
     pub(crate) what: String,
+    /// Where the HTTP API of this process listens.
+    pub(crate) url: Option<String>,
     /// How long a remote worker may take for one item.
     pub(crate) worker_times: WorkerTimes,
 }
