@@ -8,6 +8,8 @@
 mod crossing;
 #[path = "postgres/failover.rs"]
 mod failover;
+#[path = "postgres/operators.rs"]
+mod operators;
 #[path = "postgres/replica.rs"]
 mod replica;
 

@@ -284,8 +284,7 @@ fn without_numbers(told: &str, after_words: &str) -> String {
     })
 }
 
-/// The text without the numbers that differ from hub to hub: a module that came through the file leaves room there, the version of a value is
-/// the number of a transaction, and a host makes others between; each host has a port.
+/// The text without the numbers that differ: a module that came through the file leaves room there; versions of values are numbers of transactions.
 fn without_bytes(told: &str) -> String {
     let told = without_numbers(told, "\"version\":");
     let mut told = without_numbers(&told, "http://127.0.0.1:");
