@@ -8,6 +8,8 @@
 mod crossing;
 #[path = "postgres/failover.rs"]
 mod failover;
+#[path = "postgres/operators.rs"]
+mod operators;
 #[path = "postgres/replica.rs"]
 mod replica;
 
@@ -94,6 +96,9 @@ async fn two_hosts_share_a_hub_and_everybody_who_asks_sees_what_each_has() {
         assert!(seen.machine.is_some() && seen.transactions.is_some());
         assert!(seen.lease_age.unwrap() < Duration::from_secs(5));
         assert!(!seen.is_this);
+        let url = format!("http://{}", host.address());
+        assert_eq!(seen.url.as_deref(), Some(url.as_str()));
+        assert!(seen.to_string().ends_with(&format!(", {url})")), "{seen}");
     }
 
     // Over HTTP each says which one it is.
@@ -121,6 +126,12 @@ async fn two_hosts_share_a_hub_and_everybody_who_asks_sees_what_each_has() {
             let line = format!("\nperennial_hub_{name}{{hub=\"default\"}} {value}\n");
             assert!(metrics.contains(&line), "{line}: {metrics}");
         }
+        let mut ages = metrics.lines().filter_map(|line| {
+            let age = line.strip_prefix("perennial_lease_age_seconds{hub=\"default\"} ")?;
+            age.parse::<f64>().ok()
+        });
+        let age = ages.next().unwrap();
+        assert!((0.0..5.0).contains(&age), "{age}");
     }
 
     let (json, _) = told(&database, dirs[0].path(), &["hubs", "show", "--json"]);
@@ -325,7 +336,11 @@ fn what_a_database_lacks_is_said_by_doctor_and_when_a_host_starts() {
     // The servers of tests do not sync.
     let (text, _) = told(&database, dir.path(), &["doctor"]);
     let says = |text: &str, said: &str| assert!(text.contains(said), "{said}: {text}");
-    says(&text, "server: PostgreSQL ");
+    let line = text.lines().find(|line| line.starts_with("database "));
+    let line = line.unwrap_or_default();
+    says(line, " PostgreSQL ");
+    says(line, " other checks found nothing amiss");
+    assert!(line.len() < 120, "{line}");
     says(
         &text,
         "fsync: ALTER SYSTEM SET fsync = on; SELECT pg_reload_conf();",
@@ -339,6 +354,11 @@ fn what_a_database_lacks_is_said_by_doctor_and_when_a_host_starts() {
     let is_fsync = |finding: &&serde_json::Value| finding["check"] == "fsync";
     let fsync = findings.iter().find(is_fsync).unwrap();
     assert_eq!(fsync["level"], "warning", "{fsync}");
+    let fine = findings.iter().filter(|finding| finding["level"] == "ok");
+    let fine: Vec<&str> = fine.filter_map(|one| one["check"].as_str()).collect();
+    for check in ["server", "rights", "clock", "autovacuum"] {
+        assert!(fine.contains(&check), "{check}: {fine:?}");
+    }
     host.kill();
     let text = std::fs::read_to_string(log.path()).unwrap();
     says(

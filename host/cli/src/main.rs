@@ -26,6 +26,7 @@ mod value;
 use std::process::ExitCode;
 
 use clap::Parser;
+use perennial_core::text::{is_unseen, visible};
 
 use crate::args::Cli;
 use crate::error::Exit;
@@ -42,7 +43,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return report::usage(&on_their_lines().unwrap_or(error)),
+        Err(error) => return report::usage(&seen_whole(on_their_lines().unwrap_or(error))),
     };
     let output = Output::new(cli.global.json, cli.global.quiet, cli.global.width);
     let global = &cli.global;
@@ -57,14 +58,14 @@ fn main() -> ExitCode {
     exit.into()
 }
 
-/// The parse error of a command line whose arguments contain control characters, with these escaped: clap's message quotes arguments.
+/// The parse error of a command line whose arguments contain characters that a terminal would obey or nobody would see, with these escaped:
+/// clap's message quotes arguments.
 fn on_their_lines() -> Option<clap::Error> {
-    use perennial_core::text::visible;
     let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
     let arguments: Vec<String> = arguments.collect();
     if !arguments
         .iter()
-        .any(|argument| argument.contains(char::is_control))
+        .any(|argument| argument.contains(is_unseen))
     {
         return None;
     }
@@ -72,6 +73,21 @@ fn on_their_lines() -> Option<clap::Error> {
         .iter()
         .map(|argument| visible(argument).into_owned());
     Cli::try_parse_from(written_out).err()
+}
+
+/// A parse error with what it quotes escaped, which may also come from the environment.
+fn seen_whole(mut error: clap::Error) -> clap::Error {
+    use clap::error::ContextValue;
+    let quoted = error.context().filter_map(|(kind, value)| match value {
+        ContextValue::String(text) if text.contains(is_unseen) => {
+            Some((kind, ContextValue::String(visible(text).into_owned())))
+        }
+        _ => None,
+    });
+    for (kind, value) in quoted.collect::<Vec<_>>() {
+        error.insert(kind, value);
+    }
+    error
 }
 
 /// Starts the runtime. Tokio panics if the system has no thread left; this returns an error that says so.

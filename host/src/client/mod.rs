@@ -297,8 +297,15 @@ impl Client {
         self.engine().is_some_and(|engine| engine.is_draining())
     }
 
+    /// Whether the hub is in a database, whose disk is that of another machine.
+    #[cfg(feature = "http")]
+    pub(crate) fn is_in_database(&self) -> bool {
+        self.place().is_some_and(|place| place.path().is_none())
+    }
+
     /// Checks that the hub can be written. If the last commit of the host in this process failed, this tries a commit that changes nothing:
-    /// a host that is not ready gets no other requests, so it would never become ready again.
+    /// a host that is not ready gets no other requests, so it would never become ready again. What keeps failing for want of room, while other
+    /// commits succeed, counts for some seconds.
     ///
     /// # Errors
     /// The reason why it cannot be written.
@@ -311,6 +318,10 @@ impl Client {
             // No key has this id, so nothing changes.
             let nothing = Request::RevokeKey { id: String::new() };
             self.submit("", nothing).await?;
+        }
+        // That commit was a small one.
+        if let Some(error) = engine.refuses_to_write() {
+            return Err(Error::store(self.task_hub(), error));
         }
         // That commit may fit on a disk that is too full for a start.
         let place = engine.place().clone();

@@ -141,9 +141,16 @@ impl Store {
     /// Where a hub is.
     ///
     /// # Errors
-    /// [`Error::is_invalid`] if the name is not 1 to 64 letters, digits and dashes; in PostgreSQL, at most 53.
+    /// [`Error::is_invalid`] if the name is not 1 to 64 letters, digits and dashes, without a dash at its beginning; in PostgreSQL, at most 53.
     pub(crate) fn place(&self, hub: &str) -> Result<Place> {
         check_name(hub)?;
+        // A file of an earlier version may be called that.
+        if hub.starts_with('-') && (self.is_shared() || !self.file(hub).exists()) {
+            return Err(Error::invalid(format!(
+                "the task hub name {:?} must not begin with a dash: commands would take it for an option",
+                brief(hub)
+            )));
+        }
         #[cfg(feature = "postgres")]
         if let Some(address) = &self.database {
             let address = address.with_hub(hub);
@@ -168,6 +175,15 @@ impl Store {
 
     fn file(&self, hub: &str) -> PathBuf {
         self.data_dir.join(format!("{hub}.db"))
+    }
+
+    /// How many hubs the user of the database may not read, which are not among [`hubs`](Self::hubs).
+    #[cfg(feature = "postgres")]
+    pub(crate) fn unreadable(&self) -> Result<u64, StoreError> {
+        match &self.database {
+            Some(address) => crate::store::unreadable_in_postgres(address),
+            None => Ok(0),
+        }
     }
 
     /// The hubs, by name.

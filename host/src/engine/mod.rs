@@ -107,6 +107,8 @@ pub(crate) struct EngineConfig {
     pub(crate) limits: Limits,
     /// The kind of this process. Shown to processes that find the hub in use.
     pub(crate) what: String,
+    /// Where the HTTP API of this process listens.
+    pub(crate) url: Option<String>,
     /// How long a remote worker may take for one item.
     pub(crate) worker_times: WorkerTimes,
 }
@@ -443,6 +445,12 @@ impl Engine {
     /// Whether the last commit failed.
     pub(crate) fn fails_to_write(&self) -> bool {
         self.hub.writer.fails()
+    }
+
+    /// Why some commits failed lately, and will again, though the last one may have succeeded.
+    #[cfg(feature = "http")]
+    pub(crate) fn refuses_to_write(&self) -> Option<StoreError> {
+        self.hub.writer.refuses()
     }
 
     /// Submits a change to the writer, and blocks while its queue is full. The writer's thread calls `done`.

@@ -169,6 +169,7 @@ impl Collector for Metrics {
                 )?;
             }
         }
+        self.leases(&mut to)?;
         self.commits(&mut to)?;
         self.http(&mut to)
     }
@@ -188,6 +189,23 @@ impl Metrics {
                 let count = found.map_or(0, |(_, count)| *count);
                 let labels = [("hub", hub.name.as_str()), ("status", status.name())];
                 family.encode_family(&labels)?.encode_gauge(&count)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing of a hub whose host has no lease, as in a file.
+    fn leases(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let (name, help) = (
+            "perennial_lease_age_seconds",
+            "Seconds since this host renewed its lease of the hub, by the clock of the database",
+        );
+        let mut family = to.encode_descriptor(name, help, None, Gauge)?;
+        for hub in &self.hubs {
+            let own = hub.hosts.hosts.iter().find(|host| host.is_this);
+            if let Some(age) = own.and_then(|own| own.lease_age) {
+                let age = age.as_secs_f64();
+                sample(&mut family.encode_family(&hub.label())?, Gauge, age)?;
             }
         }
         Ok(())

@@ -45,14 +45,16 @@ async fn ready(State(api): State<Arc<Api>>) -> Response {
             return text(StatusCode::SERVICE_UNAVAILABLE, &message);
         }
         if let Err(error) = client.can_write().await {
-            let why = if error.is_disk_full() {
+            let why = if error.is_disk_full() && client.is_in_database() {
+                "the disk of its database is full"
+            } else if error.is_disk_full() {
                 "its disk is full"
             } else if error.is_locked() {
                 "something else has locked it"
             } else {
                 "the log says why"
             };
-            tracing::warn!(hub, %error, "the task hub cannot be written");
+            warn_seldom!(hub, %error, "the task hub cannot be written");
             let message = format!("task hub {hub:?} cannot be written; {why}\n");
             return text(StatusCode::SERVICE_UNAVAILABLE, &message);
         }

@@ -43,6 +43,7 @@ pub struct HostBuilder {
     limits: Limits,
     quotas: Quotas,
     what: String,
+    url: Option<String>,
     clock: Arc<dyn Clock>,
     native: Activities,
     management_url: Option<String>,
@@ -65,6 +66,7 @@ impl Default for HostBuilder {
             limits: Limits::default(),
             quotas: Quotas::default(),
             what: "a host".to_owned(),
+            url: None,
             clock: Arc::new(SystemClock),
             native: Activities::default(),
             management_url: None,
@@ -177,6 +179,13 @@ impl HostBuilder {
         self
     }
 
+    /// Sets the URL at which this process serves the HTTP API of the hub, such as `http://10.0.0.7:7071`: [`Client::hosts`](crate::Client::hosts)
+    /// tells of it, so that people find a host that they are told of.
+    pub fn listens_at(mut self, url: impl Into<String>) -> Self {
+        self.url = Some(url.into());
+        self
+    }
+
     /// Sets the clock; tests use a [`SimClock`](crate::SimClock).
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
@@ -267,6 +276,7 @@ impl HostBuilder {
                 limits: self.limits,
                 quotas: self.quotas,
                 what: self.what,
+                url: self.url,
                 worker_times: self.worker_times,
             };
             let parts = EngineParts {

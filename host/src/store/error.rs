@@ -150,6 +150,8 @@ pub(crate) struct DatabaseError {
     pub(in crate::store) is_locked: bool,
     /// Whether nothing answered where the database is, or nothing that accepts connections now.
     pub(in crate::store) is_away: bool,
+    /// Whether it stays until somebody acts: see [`StoreError::stays`].
+    pub(in crate::store) stays: bool,
     /// Advice for known causes that the message omits.
     pub(in crate::store) hint: &'static str,
     pub(in crate::store) cause: Box<dyn std::error::Error + Send + Sync>,
@@ -168,6 +170,26 @@ impl StoreError {
             ),
             _ => false,
         }
+    }
+
+    /// Whether the database has no room or another resource left, forbids what hosts do, or has an error of its own: this comes again until
+    /// somebody acts there, though other changes may succeed meanwhile.
+    #[cfg(feature = "postgres")]
+    pub(in crate::store) fn stays(&self) -> bool {
+        self.is_disk_full() || matches!(self, Self::Database(error) if error.stays)
+    }
+
+    /// Whether the store failed: what was to be changed has nothing to do with it.
+    #[cfg(feature = "postgres")]
+    pub(in crate::store) fn is_failure(&self) -> bool {
+        !matches!(
+            self,
+            Self::Conflict
+                | Self::TakenBack
+                | Self::Elsewhere(_)
+                | Self::NotTaken { .. }
+                | Self::NoAnswer(_)
+        )
     }
 
     /// Whether this process does not own the hub any more, or is about to let it go.

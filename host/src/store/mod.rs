@@ -21,13 +21,11 @@ mod flight;
 mod hints;
 mod live;
 #[cfg(any(test, feature = "postgres"))]
-#[allow(dead_code, reason = "PostgreSQL, which builds on it, is not there yet")]
 mod memory;
 mod numbers;
 mod outbox;
 mod outside;
 #[cfg(any(test, feature = "postgres"))]
-#[allow(dead_code, reason = "PostgreSQL, which builds on it, is not there yet")]
 mod overlay;
 mod owned;
 mod partition;
@@ -36,6 +34,8 @@ mod place;
 mod postgres;
 mod queries;
 mod reads;
+#[cfg(feature = "postgres")]
+mod refusals;
 mod reply;
 mod rows;
 mod rules;
@@ -70,7 +70,10 @@ pub(crate) use owned::{Member, Members, Owned, OwnerNote, Ownership, Sharing};
 pub(crate) use partition::{Partition, Partitions};
 pub(crate) use place::Place;
 #[cfg(feature = "postgres")]
-pub(crate) use postgres::{address::Address, create::hubs as hubs_in_postgres, outside::Told};
+pub(crate) use postgres::{
+    address::Address, create::hubs as hubs_in_postgres,
+    create::unreadable as unreadable_in_postgres, outside::Told,
+};
 #[cfg(feature = "postgres")]
 pub use queries::advice::{DatabaseAdvice, Severity};
 pub use queries::filter::Order;

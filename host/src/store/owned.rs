@@ -27,6 +27,9 @@ pub(crate) struct OwnerNote {
     /// The name of its machine, if the hub is in a database, which other machines use too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) machine: Option<String>,
+    /// Where its HTTP API listens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) url: Option<String>,
     /// Whether it is about to stop, so that it wants no partitions.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) leaves: bool,
@@ -44,6 +47,7 @@ impl OwnerNote {
             what: what.to_owned(),
             socket,
             machine: None,
+            url: None,
             leaves: false,
             lacks: None,
         }

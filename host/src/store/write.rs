@@ -119,7 +119,6 @@ impl Write {
 
     /// The token of the command of another process that it executes.
     #[cfg(feature = "postgres")]
-    #[allow(dead_code, reason = "hosts do not open hubs in PostgreSQL yet")]
     pub(in crate::store) fn token(&self) -> Option<&str> {
         self.token.as_deref()
     }

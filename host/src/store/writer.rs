@@ -79,6 +79,11 @@ pub(crate) trait Writes: Send + Sync {
     /// Whether the last transaction failed.
     fn fails(&self) -> bool;
 
+    /// Why some changes have failed lately, and will again, though others succeed. A file has a disk that can be asked whether it has room.
+    fn refuses(&self) -> Option<StoreError> {
+        None
+    }
+
     /// Makes writes fail.
     #[cfg(test)]
     fn faults(&self) -> &Arc<crate::store::faults::Faults>;
@@ -177,6 +182,11 @@ impl Writer {
     /// Whether the last transaction failed.
     pub(crate) fn fails(&self) -> bool {
         self.0.fails()
+    }
+
+    /// See [`Writes::refuses`].
+    pub(crate) fn refuses(&self) -> Option<StoreError> {
+        self.0.refuses()
     }
 
     /// Makes writes fail.

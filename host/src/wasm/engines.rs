@@ -3,6 +3,8 @@
 //! Everything that could make two runs of one orchestration differ is disabled or deterministic: there are no threads, NaN bits are
 //! canonical, relaxed SIMD has one meaning, and only fuel ends a turn, which counts instructions and does not depend on a clock.
 
+use std::sync::Once;
+
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::WasmConfig;
@@ -56,6 +58,9 @@ enum Room {
     /// A memory reserves nothing, and there is no pool: each instance allocates its own.
     Tight,
 }
+
+/// Said once: a host whose hub cannot be opened yet makes engines at each try.
+static SAID: Once = Once::new();
 
 impl Room {
     /// The initial choice of this process. Every process with the same limits chooses alike, so that they can share compiled code.
@@ -122,10 +127,12 @@ impl Engines {
     /// Creates the engines, with less address space if the system lacks it.
     pub(super) fn new(config: &WasmConfig) -> wasmtime::Result<Self> {
         if Room::here() == Room::Tight {
-            tracing::warn!(
-                limit = address_space(),
-                "this process may use little address space: guests run with bounds checks, and each is given memory when it is made"
-            );
+            SAID.call_once(|| {
+                tracing::warn!(
+                    limit = address_space(),
+                    "this process may use little address space: guests run with bounds checks, and each is given memory when it is made"
+                );
+            });
             return Self::sized(config, Room::Tight);
         }
         let rooms = [Room::Small, Room::Tight];
@@ -133,10 +140,12 @@ impl Engines {
             .into_iter()
             .fold(Self::sized(config, Room::Full), |made, next| {
                 made.or_else(|error| {
-                    tracing::warn!(
-                        error = format!("{error:#}"),
-                        "no address space for the usual reservations; guests run with bounds checks"
-                    );
+                    SAID.call_once(|| {
+                        tracing::warn!(
+                            error = format!("{error:#}"),
+                            "no address space for the usual reservations; guests run with bounds checks"
+                        );
+                    });
                     Self::sized(config, next)
                 })
             })

@@ -111,6 +111,57 @@ fn no_command_prints_what_a_terminal_would_obey() {
 }
 
 #[test]
+fn what_is_typed_wrong_is_quoted_with_nothing_raw() {
+    let cli = Cli::new();
+    // Control characters, and others that nobody sees, each alone.
+    let each = [
+        "a\u{1b}[31mb",
+        "a\u{202e}b",
+        "a\u{200b}b",
+        "a\nb",
+        "a\u{9b}31m",
+    ];
+    for foul in each.into_iter().chain([FOUL]) {
+        let (option, grant) = (format!("--{foul}"), format!("{foul}::"));
+        for args in [
+            &["list", "--tag", foul][..],
+            &["list", "--json", "--tag", foul],
+            &["list", "--status", foul],
+            &["list", "--created-from", foul],
+            &["list", "--width", foul],
+            &["list", "--waits-for", foul],
+            &["list", &option],
+            &["list", "--task-hub", foul],
+            &["list", "--url", foul],
+            &["list", "--store", foul],
+            &["tag", "id", foul],
+            &["wait", "id", "--timeout", foul],
+            &["deploy", "none.wasm", "--grant-dir", &grant],
+            &["deploy", foul],
+            &["hubs", "create", foul],
+            &["hubs", "copy", "--to", foul],
+            &["delete-task-hub", foul, "--yes"],
+            &[foul],
+        ] {
+            prints_nothing_raw(&cli, args);
+        }
+        for (variable, args) in [
+            ("PERENNIAL_LISTEN", &["serve"][..]),
+            ("PERENNIAL_TASK_HUB", &["list"]),
+            ("PERENNIAL_STORE", &["list"]),
+            ("PERENNIAL_URL", &["list"]),
+        ] {
+            let output = cli.command(args).env(variable, foul).output().unwrap();
+            let text = String::from_utf8(output.stderr).unwrap();
+            let raw = text.chars().find(|c| *c != '\n' && is_unseen(*c));
+            assert_eq!(raw, None, "{variable}: {text:?}");
+            assert!(!text.contains("\nerror: forged"), "{variable}: {text}");
+            assert!(!output.status.success(), "{variable}: {text}");
+        }
+    }
+}
+
+#[test]
 fn a_name_that_would_end_a_terminal_is_refused_before_anything_is_stored() {
     let cli = Cli::new();
     let module = guest("hostile-texts");

@@ -274,19 +274,20 @@ fn without_ids(told: &str) -> String {
     text
 }
 
-/// The text without the numbers that differ from hub to hub: a module that came through the file leaves room there.
-/// The version of a value is the number of a transaction, and a host makes others between.
-fn without_versions(told: &str) -> String {
-    let mut parts = told.split("\"version\":");
+/// The text without the numbers that follow such words.
+fn without_numbers(told: &str, after_words: &str) -> String {
+    let mut parts = told.split(after_words);
     let first = parts.next().unwrap_or_default().to_owned();
     parts.fold(first, |before, after| {
         let rest = after.trim_start_matches(|c: char| c.is_ascii_digit());
-        format!("{before}\"version\":{rest}")
+        format!("{before}{after_words}{rest}")
     })
 }
 
+/// The text without the numbers that differ: a module that came through the file leaves room there; versions of values are numbers of transactions.
 fn without_bytes(told: &str) -> String {
-    let mut told = without_versions(told);
+    let told = without_numbers(told, "\"version\":");
+    let mut told = without_numbers(&told, "http://127.0.0.1:");
     for key in [
         "\"bytes\":",
         "\"usedBytes\":",

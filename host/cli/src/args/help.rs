@@ -328,7 +328,7 @@ Examples:
 
 JSON: [{taskHub, file, bytes, createdTime, owner, problem}]; show: {taskHub, file, bytes, createdTime, owner, \
 instances: {STATUS: n}, historyTurns, historyEvents, historyBytes, modules, storedModules, moduleBytes, usedBytes, freeBytes, hasGarbage, \
-partitions, freePartitions, waitingMessages, hosts: [{name, processId, machine, version, partitions, leaseAgeMillis, transactions, isThis}], \
+partitions, freePartitions, waitingMessages, hosts: [{name, processId, machine, url, version, partitions, leaseAgeMillis, transactions, isThis}], \
 retention: {completed, failed, terminated}}; set: {completed, failed, terminated}, in milliseconds or null; \
 compact: {taskHub, bytesBefore, bytes}";
 

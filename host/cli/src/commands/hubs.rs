@@ -139,6 +139,7 @@ async fn compact(hubs: &Hubs, name: &str, session: &Session) -> anyhow::Result<E
 
 async fn list(hubs: &Hubs, session: &Session) -> anyhow::Result<Exit> {
     let (found, output) = (hubs.list().await?, session.output());
+    let unreadable = hubs.unreadable().await?;
     if output.is_json() {
         output.json(&found)?;
     } else if found.is_empty() {
@@ -146,6 +147,16 @@ async fn list(hubs: &Hubs, session: &Session) -> anyhow::Result<Exit> {
     } else {
         let header = ["TASK HUB", "SIZE", "CREATED (UTC)", "HOST"];
         output.table(&header, found.iter().map(row).collect())?;
+    }
+    if unreadable > 0 {
+        let (schemas, look) = match unreadable {
+            1 => ("1 schema".to_owned(), "looks like a task hub"),
+            many => (format!("{many} schemas"), "look like task hubs"),
+        };
+        output.note(&format!(
+            "{schemas} of the database {look} and cannot be read by this user; their owner gives rights to them (`GRANT USAGE ON SCHEMA`), and \
+             `perennial doctor --task-hub NAME` has the statements"
+        ));
     }
     Ok(Exit::Ok)
 }

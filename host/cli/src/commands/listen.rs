@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 
 use anyhow::Context;
-use perennial::Client;
 use perennial::http::{Api, Tls, serve};
+use perennial::{Client, HostBuilder};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -178,15 +178,22 @@ impl Socket {
 }
 
 impl Opened {
-    /// The base of the management URLs that activities are given, if there is an HTTP API.
-    pub(super) fn management_url(&self, args: &Http) -> Option<String> {
-        let http = self.http.as_ref()?;
+    /// Tells a host where its HTTP API listens, and the base of the management URLs that activities are given, if there is one.
+    pub(super) fn told_to(&self, builder: HostBuilder, args: &Http) -> HostBuilder {
+        let Some(http) = &self.http else {
+            return builder;
+        };
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        builder
+            .listens_at(format!("{scheme}://{}", http.address))
+            .management_url(self.management_url(http, args))
+    }
+
+    fn management_url(&self, http: &Socket, args: &Http) -> String {
         let base = args.base_url.clone();
         let base = base.unwrap_or_else(|| http.url(self.tls.is_some()));
         let base = base.trim_end_matches('/');
-        Some(format!(
-            "{base}/runtime/webhooks/durabletask?connection=Storage"
-        ))
+        format!("{base}/runtime/webhooks/durabletask?connection=Storage")
     }
 
     /// Starts to serve these hubs; the first is for requests that name none. It can be called again after a stop: the sockets stay open.

@@ -35,11 +35,8 @@ pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exi
         // Where it is another host that has the address, it probably has the hub too, and that is what matters.
         Err(error) => return Err(owned(&hubs, session).await?.unwrap_or(error)),
     };
-    let management_url = opened
-        .as_ref()
-        .and_then(|opened| opened.management_url(&args.http));
-    if let Some(url) = management_url {
-        builder = builder.management_url(url);
+    if let Some(opened) = &opened {
+        builder = opened.told_to(builder, &args.http);
     }
     let wanted = Hosts {
         builder,

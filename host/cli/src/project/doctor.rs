@@ -130,13 +130,26 @@ async fn hub(session: &Session) -> Vec<Finding> {
     let dir = session.data_dir();
     let mut findings = vec![data_dir(dir)];
     let hubs = session.store().map(Hubs::new);
-    if let (true, Ok(hubs)) = (session.has_database(), &hubs) {
-        findings.extend(database(hubs, session.task_hub()).await);
+    let has_database = session.has_database();
+    let mut looked_at = None;
+    if let (true, Ok(hubs)) = (has_database, &hubs) {
+        looked_at = Some(hubs.look_at_database(session.task_hub()).await);
     }
     let is_there = match hubs {
         Ok(hubs) => hubs.exists(session.task_hub()).await.map_err(Into::into),
         Err(error) => Err(error),
     };
+    match (looked_at, &is_there) {
+        (Some(Ok(advice)), _) => findings.extend(database(advice, session.output().is_json())),
+        (Some(Err(error)), Ok(_)) => {
+            let error = error.into();
+            let fix = fix(&error, has_database);
+            let found = format!("its settings cannot be looked at: {error}");
+            findings.push(Finding::bad("database", Level::Warning, found, fix));
+        }
+        // What keeps it from being asked at all is said of the hub.
+        (Some(Err(_)), Err(_)) | (None, _) => {}
+    }
     if matches!(is_there, Ok(false)) {
         findings.push(Finding::bad(
             "task hub",
@@ -157,27 +170,24 @@ async fn hub(session: &Session) -> Vec<Finding> {
             Level::Failure,
             // Errors of the library say all of their causes themselves.
             error.to_string(),
-            fix(&error),
+            fix(&error, has_database),
         )),
     }
     findings
 }
 
-/// Checks the database that the hub is in, or would be. One that cannot be asked is said of the hub.
-async fn database(hubs: &Hubs, hub: &str) -> Vec<Finding> {
-    let advice = hubs.look_at_database(hub).await.unwrap_or_default();
+/// What was found of the database that the hub is in, or would be.
+fn database(advice: Vec<DatabaseAdvice>, is_json: bool) -> Vec<Finding> {
     let (fine, bad): (Vec<DatabaseAdvice>, Vec<_>) = advice
         .into_iter()
         .partition(|advice| advice.severity == Severity::Fine);
-    // What is as it should be needs no line of its own.
-    let fine: Vec<String> = fine
-        .into_iter()
-        .map(|advice| format!("{}: {}", advice.check, advice.found))
-        .collect();
-    let mut findings = Vec::new();
-    if !fine.is_empty() {
-        findings.push(Finding::ok("database", fine.join("; ")));
-    }
+    let mut findings: Vec<Finding> = match is_json {
+        true => fine
+            .into_iter()
+            .map(|advice| Finding::ok(advice.check, advice.found))
+            .collect(),
+        false => in_short(&fine).into_iter().collect(),
+    };
     findings.extend(bad.into_iter().map(|advice| {
         let level = match advice.severity {
             Severity::Failure => Level::Failure,
@@ -193,18 +203,40 @@ async fn database(hubs: &Hubs, hub: &str) -> Vec<Finding> {
     findings
 }
 
+/// One line about all that is as it should be: which server it is and what was asked for beside it, and of the rest how many they are.
+fn in_short(fine: &[DatabaseAdvice]) -> Option<Finding> {
+    let said = |check: &str| fine.iter().find(|advice| advice.check == check);
+    let (server, replica) = (said("server"), said("read replica"));
+    let rest = fine.len() - usize::from(server.is_some()) - usize::from(replica.is_some());
+    let mut parts: Vec<String> = server
+        .map(|server| server.found.clone())
+        .into_iter()
+        .collect();
+    match rest {
+        0 => {}
+        1 => parts.push("1 other check found nothing amiss".to_owned()),
+        rest => parts.push(format!("{rest} other checks found nothing amiss")),
+    }
+    parts.extend(replica.map(|replica| format!("read replica: {}", replica.found)));
+    (!parts.is_empty()).then(|| Finding::ok("database", parts.join("; ")))
+}
+
 /// The fix for an error of the hub.
-fn fix(error: &anyhow::Error) -> &'static str {
+fn fix(error: &anyhow::Error, has_database: bool) -> &'static str {
     let Some(error) = error.downcast_ref::<perennial::Error>() else {
         return "nothing was changed; name another task hub with --task-hub";
     };
-    if error.is_damaged() {
+    if error.is_damaged() && has_database {
+        "nothing was changed; `perennial check` says what is wrong; `perennial restore` makes another task hub from a backup"
+    } else if error.is_damaged() {
         "nothing was changed; `perennial check` says what is wrong; move the file away, with those beside it, and `perennial restore` a backup"
     } else if error.is_of_other_version() {
         "nothing was changed; use the version of Perennial that wrote it, or a newer one"
+    } else if error.is_disk_full() && has_database {
+        "nothing was changed; make room on the disk of the database server"
     } else if error.is_disk_full() {
         "nothing was changed; make room on the disk that it is on"
-    } else if error.is_locked() {
+    } else if error.is_locked() && !has_database {
         "nothing was changed; end the program that has the file open"
     } else {
         "nothing was changed; mend what is said above, or name another place with --data-dir or --task-hub"

@@ -37,6 +37,8 @@ pub struct HubHost {
     pub process_id: u32,
     /// The name of its machine, if the hub is in a database, which other machines use too.
     pub machine: Option<String>,
+    /// Where its HTTP API listens, such as `http://10.0.0.7:7071`, if it has one; `0.0.0.0` and `[::]` are all addresses of its machine.
+    pub url: Option<String>,
     /// Its version of Perennial.
     pub version: String,
     /// How many partitions it has.
@@ -56,10 +58,13 @@ pub struct HubHost {
 impl std::fmt::Display for HubHost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} (process {}", self.name, self.process_id)?;
-        match &self.machine {
-            Some(machine) => write!(f, " on {machine})"),
-            None => f.write_str(")"),
+        if let Some(machine) = &self.machine {
+            write!(f, " on {machine}")?;
         }
+        if let Some(url) = &self.url {
+            write!(f, ", {url}")?;
+        }
+        f.write_str(")")
     }
 }
 
@@ -167,6 +172,7 @@ impl HubHost {
             name: note.what,
             process_id: note.pid,
             machine: note.machine,
+            url: note.url,
             version: note.version,
             partitions,
             lease_age: None,
@@ -200,7 +206,9 @@ mod tests {
         let outside = Client::open(dir.path(), "default").unwrap();
         assert!(outside.hosts().await.unwrap_err().is_not_found());
 
+        let url = "http://127.0.0.1:7071";
         let builder = Host::builder().data_dir(dir.path()).name("a test");
+        let builder = builder.listens_at(url);
         let host = builder.start().await.unwrap();
         let seen = outside.hosts().await.unwrap();
         assert_eq!((seen.partitions, seen.free_partitions), (1, 0));
@@ -209,6 +217,11 @@ mod tests {
         };
         assert_eq!((one.name.as_str(), one.partitions), ("a test", 1));
         assert_eq!(one.process_id, std::process::id());
+        let process = one.process_id;
+        assert_eq!(
+            one.to_string(),
+            format!("a test (process {process}, {url})")
+        );
         assert_eq!(one.version, env!("CARGO_PKG_VERSION"));
         assert!(one.lease_age.is_none() && !one.is_this);
         let runs = outside.host_of("a").await.unwrap();

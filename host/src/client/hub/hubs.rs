@@ -150,6 +150,27 @@ impl Hubs {
         .await
     }
 
+    /// How many schemas of a database look like hubs and cannot be read by its user, so that [`list`](Self::list) leaves them out. 0 of a
+    /// directory.
+    ///
+    /// ```no_run
+    /// # async fn example() -> perennial::Result<()> {
+    /// use perennial::{Hubs, Store};
+    ///
+    /// let store = Store::postgres("postgres://app@db.example.com/flows")?;
+    /// println!("{} hubs of other users", Hubs::new(store).unreadable().await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    #[cfg(feature = "postgres")]
+    pub async fn unreadable(&self) -> Result<u64> {
+        let store = self.store.clone();
+        blocking("", move || store.unreadable()).await
+    }
+
     /// The names of all hubs, sorted. Blocks; use a blocking thread in asynchronous code.
     ///
     /// # Errors

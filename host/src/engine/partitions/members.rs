@@ -108,6 +108,7 @@ impl Engine {
     /// What this host says about itself, with the socket on which it listens.
     pub(crate) fn note(&self, socket: Option<PathBuf>) -> OwnerNote {
         OwnerNote {
+            url: self.config.url.clone(),
             leaves: self.is_draining(),
             lacks: self.pace.lacks().map(|resource| resource.to_string()),
             ..OwnerNote::of_this_process(&self.config.what, socket)
@@ -171,7 +172,8 @@ impl Engine {
             return Ok(false);
         };
         let says = self.note(None);
-        if (me.note.leaves, &me.note.lacks) != (says.leaves, &says.lacks) {
+        let said = |note: &OwnerNote| (note.leaves, note.lacks.clone(), note.url.clone());
+        if said(&me.note) != said(&says) {
             // All act on it from the next look on.
             self.announce(None);
         }

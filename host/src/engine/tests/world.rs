@@ -84,6 +84,7 @@ impl World {
                 activities_max: 8,
                 limits: Limits::default(),
                 what: "a test".to_owned(),
+                url: None,
                 worker_times: Default::default(),
             },
             remote: false,

@@ -56,16 +56,6 @@ impl Memory {
         }
     }
 
-    /// Drops the rows of the hub itself.
-    pub(in crate::store) fn evict_hub(&mut self) {
-        self.modules.clear();
-        self.names.clear();
-        self.definitions.clear();
-        self.versions.clear();
-        self.settings.clear();
-        self.keys.clear();
-    }
-
     /// The approximate bytes of an instance with all of its rows other than its history.
     pub(in crate::store) fn size(&self, key: InstanceKey) -> usize {
         let json = |json: &Option<Json>| json.as_ref().map_or(0, Json::size);

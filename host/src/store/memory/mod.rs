@@ -31,6 +31,7 @@ pub(in crate::store) mod tasks;
 #[cfg(test)]
 pub(in crate::store) mod writer;
 
+#[cfg(test)]
 use std::collections::BTreeSet;
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
@@ -259,6 +260,7 @@ impl Memory {
     }
 
     /// What differs between two hubs, with names of the tables; empty if nothing does.
+    #[cfg(test)]
     pub(in crate::store) fn differences(&self, other: &Self) -> Vec<String> {
         fn table<K: std::fmt::Debug + Ord, V: std::fmt::Debug>(
             name: &str,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+#[cfg(test)]
 use crate::store::StoreError;
 use crate::store::memory::{Memory, Posted};
 use crate::store::outbox::{OutboxMessage, Sent};
@@ -113,6 +114,7 @@ impl Memory {
     }
 
     /// The first messages for the partitions of this owner, in the order in which they were sent.
+    #[cfg(test)]
     pub(crate) fn outbox(&self, limit: u32) -> Result<Vec<Sent>, StoreError> {
         Ok(self.waiting_for(self.own, limit))
     }

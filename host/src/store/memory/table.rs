@@ -69,6 +69,7 @@ impl<K: Ord, V> Table<K, V> {
         self.rows.len()
     }
 
+    #[cfg(test)]
     pub(in crate::store) fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
@@ -85,11 +86,6 @@ impl<K: Ord, V> Table<K, V> {
         K: Borrow<Q>,
     {
         self.rows.contains_key(key)
-    }
-
-    /// The row with the lowest key.
-    pub(in crate::store) fn first_key_value(&self) -> Option<(&K, &V)> {
-        self.rows.first_key_value().map(pair)
     }
 
     /// The rows in the order of their keys.

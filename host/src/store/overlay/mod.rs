@@ -92,11 +92,13 @@ impl<S> Overlay<S> {
     }
 
     /// How often the source was asked so far. Nothing else here takes time.
+    #[cfg(test)]
     pub(in crate::store) fn round_trips(&self) -> u64 {
         self.round_trips
     }
 
     /// How many live instances are in memory between batches, and their bytes as estimated.
+    #[cfg(test)]
     pub(in crate::store) fn cached(&self) -> (usize, usize) {
         (self.cache.len(), self.cache.bytes())
     }
@@ -184,12 +186,6 @@ impl<S> Overlay<S> {
     pub(in crate::store) fn forget_all(&mut self) {
         (self.memory, self.cache, self.batch) = Default::default();
         self.memory.own = self.own;
-        self.has_hub = false;
-    }
-
-    /// Forgets the rows of the hub itself, between batches: another owner has changed them.
-    pub(in crate::store) fn forget_hub(&mut self) {
-        self.memory.evict_hub();
         self.has_hub = false;
     }
 }

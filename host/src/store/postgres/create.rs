@@ -200,13 +200,34 @@ pub(in crate::store) fn compact(address: &Address) -> Result<(u64, u64), StoreEr
     Ok((before, bytes_in(&session, address)?))
 }
 
-/// The hubs of a database, by name, in order. Those that the user may not read are not among them.
+/// Schemas that look like hubs from outside, which everybody may look at.
+macro_rules! like_hubs {
+    () => {
+        "FROM pg_namespace AS n JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = 'hub' AND c.relkind = 'r'
+         WHERE starts_with(n.nspname, $1) AND EXISTS (SELECT 1 FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attname = 'mark')"
+    };
+}
+
+/// How many schemas look like hubs that the user may not read.
+pub(crate) fn unreadable(address: &Address) -> Result<u64, StoreError> {
+    let session = Session::open(address, Purpose::Manage)?;
+    let sql = concat!(
+        "SELECT count(*) ",
+        like_hubs!(),
+        " AND NOT has_schema_privilege(n.oid, 'USAGE')"
+    );
+    let row = session.query_opt(sql, &[&PREFIX])?;
+    row.map_or(Ok(0), |row| Ok(uint(row.try_get(0)?)))
+}
+
+/// The hubs of a database, by name, in order. Those that the user may not read are not among them: see [`unreadable`].
 pub(crate) fn hubs(address: &Address) -> Result<Vec<String>, StoreError> {
     let session = Session::open(address, Purpose::Manage)?;
-    let sql = "SELECT n.nspname FROM pg_namespace AS n 
-         JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = 'hub' AND c.relkind = 'r'
-         WHERE starts_with(n.nspname, $1) AND has_schema_privilege(n.oid, 'USAGE')
-           AND EXISTS (SELECT 1 FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attname = 'mark') ORDER BY 1";
+    let sql = concat!(
+        "SELECT n.nspname ",
+        like_hubs!(),
+        " AND has_schema_privilege(n.oid, 'USAGE') ORDER BY 1"
+    );
     let rows = session.query(sql, &[&PREFIX])?;
     let mut hubs = Vec::new();
     for row in rows {

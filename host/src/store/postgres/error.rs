@@ -33,6 +33,7 @@ pub(super) fn of_postgres(error: &tokio_postgres::Error, what: &str) -> StoreErr
         },
         is_locked: code.is_some_and(|code| *code == SqlState::LOCK_NOT_AVAILABLE),
         is_away: is_away(error),
+        stays: code.is_some_and(stays),
         hint: hint(error),
         cause: format!("{what}{}", text(error)).into(),
     }))
@@ -49,6 +50,7 @@ pub(super) fn no_rights(error: &tokio_postgres::Error) -> StoreError {
         resource: Resource::Hub,
         is_locked: false,
         is_away: false,
+        stays: true,
         hint: RIGHTS,
         cause: format!(
             "the user may not use the schema of the task hub: {}",
@@ -68,6 +70,7 @@ fn said(what: impl Display, is_away: bool) -> StoreError {
         resource: Resource::Hub,
         is_locked: false,
         is_away,
+        stays: false,
         hint: "",
         cause: what.to_string().into(),
     }))
@@ -110,6 +113,18 @@ fn is_away(error: &tokio_postgres::Error) -> bool {
     }
 }
 
+/// Whether an error stays until somebody acts at the server: resources that it lacks, other than connections; its files; errors of its own;
+/// rights; changes that it does not take.
+fn stays(code: &SqlState) -> bool {
+    let class = code.code().get(..2).unwrap_or_default();
+    (matches!(class, "53" | "58" | "XX") && *code != SqlState::TOO_MANY_CONNECTIONS)
+        || [
+            SqlState::INSUFFICIENT_PRIVILEGE,
+            SqlState::READ_ONLY_SQL_TRANSACTION,
+        ]
+        .contains(code)
+}
+
 /// What happened, without values of rows, which are in the details of PostgreSQL's errors.
 fn text(error: &tokio_postgres::Error) -> String {
     if error.code() == Some(&SqlState::DIVISION_BY_ZERO) {
@@ -117,7 +132,7 @@ fn text(error: &tokio_postgres::Error) -> String {
         return "rows of the hub were changed by another process at the same time".to_owned();
     }
     if let Some(error) = error.as_db_error() {
-        return format!("{} ({})", error.message(), error.code().code());
+        return format!("{} (SQLSTATE {})", error.message(), error.code().code());
     }
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -156,7 +171,15 @@ fn hint(error: &tokio_postgres::Error) -> &'static str {
     } else if *code == SqlState::TOO_MANY_CONNECTIONS {
         "; raise max_connections of the server, or use fewer hosts"
     } else if *code == SqlState::DISK_FULL {
-        "; the disk of the database server is full"
+        "; the disk of the database server is full: make room there, for its tables and its write-ahead log. Hosts go on by themselves then"
+    } else if *code == SqlState::OUT_OF_MEMORY {
+        "; the database server has no memory left: give it more, or lower work_mem and max_connections there"
+    } else if code.code().starts_with("53") || code.code().starts_with("54") {
+        "; this is a limit of the database server: its log says more, and its settings say how much it may use"
+    } else if code.code().starts_with("58") {
+        "; the operating system of the database server refused it: look at the log of the server, at its disk and at the rights to its files"
+    } else if code.code().starts_with("XX") {
+        "; this is an internal error of the database server: its log says more. A full disk there is one cause, damaged files are another"
     } else if *code == SqlState::READ_ONLY_SQL_TRANSACTION {
         "; name the primary server, not a standby, and reset default_transaction_read_only where it is on"
     } else if *code == SqlState::QUERY_CANCELED {

@@ -19,6 +19,35 @@ use crate::store::postgres::session::{Purpose, Session};
 use crate::store::postgres::testing::{Server, say_skipped, server};
 
 #[test]
+fn what_only_somebody_at_the_server_can_mend_is_said_in_words_and_stays() {
+    let Some(server) = server() else { return };
+    let session = Session::open(&server.address("said"), Purpose::Manage).unwrap();
+    let raised = |code: &str| {
+        let raise = format!("DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{code}'; END $$");
+        session.batch(&raise).unwrap_err()
+    };
+    for (code, words) in [
+        ("53100", "the disk of the database server is full"),
+        ("53200", "the database server has no memory left"),
+        ("53400", "a limit of the database server"),
+        ("58030", "the operating system of the database server"),
+        ("XX000", "an internal error of the database server"),
+        ("42501", "which rights the user lacks"),
+        ("25006", "name the primary server"),
+    ] {
+        let error = raised(code);
+        let said = error.to_string();
+        assert!(said.contains(words) && said.contains("SQLSTATE"), "{said}");
+        assert!(error.stays(), "{said}");
+        assert_eq!(error.is_disk_full(), code == "53100", "{said}");
+    }
+    // Serialization failures, deadlocks, lost connections, connections that are all taken, a value that does not fit.
+    for code in ["40001", "40P01", "08006", "53300", "22001"] {
+        assert!(!raised(code).stays(), "{code}");
+    }
+}
+
+#[test]
 fn a_hub_is_made_once_also_by_two_at_once() {
     let Some(server) = server() else { return };
     let address = server.address("made-once");

@@ -181,6 +181,10 @@ impl Writes for PostgresWriter {
         self.shared.outage.lasts()
     }
 
+    fn refuses(&self) -> Option<StoreError> {
+        self.shared.refusals.now()
+    }
+
     #[cfg(test)]
     fn faults(&self) -> &Arc<crate::store::Faults> {
         &self.shared.common

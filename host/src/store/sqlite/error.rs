@@ -21,6 +21,7 @@ impl From<rusqlite::Error> for StoreError {
                 Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
             ),
             is_away: false,
+            stays: false,
             hint: hint(&error),
             cause: Box::new(error),
         }))

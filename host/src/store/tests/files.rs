@@ -242,6 +242,7 @@ fn a_hub_has_one_owner_who_says_its_name() {
         what: "a test".to_owned(),
         socket: None,
         machine: None,
+        url: None,
         leaves: false,
         lacks: None,
     };

@@ -10,7 +10,7 @@ use perennial_core::Timestamp;
 
 use crate::store::StoreError;
 use crate::store::postgres::address::Address;
-use crate::store::postgres::create::create;
+use crate::store::postgres::create::{create, hubs, unreadable};
 use crate::store::postgres::needs;
 use crate::store::postgres::product::Product;
 use crate::store::postgres::session::{Purpose, Session};
@@ -204,7 +204,12 @@ fn what_a_user_may_not_do_is_found_with_what_grants_it() {
         "may make the hub",
         "",
     );
+    let seen = |by: &Address| (hubs(by).unwrap(), unreadable(by).unwrap());
+    assert_eq!(seen(&poor), (Vec::new(), 0));
     create(&rich, Timestamp(1)).unwrap();
+    let hub = vec!["looked".to_owned()];
+    assert_eq!(seen(&poor), (Vec::new(), 1));
+    assert_eq!(seen(&rich), (hub.clone(), 0));
     let lacking = find(&poor, "rights");
     says(
         &lacking,
@@ -222,6 +227,7 @@ fn what_a_user_may_not_do_is_found_with_what_grants_it() {
         "",
     );
     own(&poor, Duration::ZERO).unwrap();
+    assert_eq!(seen(&poor), (hub, 0));
 }
 
 #[test]

@@ -177,6 +177,45 @@ fn a_change_that_fails_fails_alone() {
 }
 
 #[test]
+fn a_disk_without_room_for_some_changes_is_remembered_though_others_find_some() {
+    let Some(server) = server() else { return };
+    let hub = Hub::new(server);
+    let writer = &hub.owned.writer;
+    hub.does(start(1));
+    // Neither of these says anything about the database.
+    let conflict = hub.write(start(1));
+    assert!(conflict.is_ok_and(|reply| !matches!(reply.reply, Reply::Done)));
+    let taken_back = hub.submit_as(raise(1, "2"), Some("no such command"));
+    assert!(matches!(
+        taken_back.recv().unwrap(),
+        Err(StoreError::TakenBack)
+    ));
+    assert!(!writer.fails() && writer.refuses().is_none());
+    hub.other()
+        .batch(
+            "CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full';
+             END $$;
+             CREATE TRIGGER no_room BEFORE INSERT ON inbox FOR EACH ROW WHEN (length(NEW.message) > 1000) EXECUTE FUNCTION no_room()",
+        )
+        .unwrap();
+    let free = hub.hold();
+    let long = format!("\"{}\"", "x".repeat(100_000));
+    let waiting = [raise(1, "3"), raise(1, &long), raise(1, "4")].map(|change| hub.submit(change));
+    drop(free);
+    let results = waiting.map(|told| told.recv().unwrap().map(drop));
+    assert!(
+        matches!(&results, [Ok(()), Err(error), Ok(())] if error.is_disk_full()),
+        "{results:?}"
+    );
+    hub.does(raise(1, "5"));
+    assert!(!writer.fails());
+    let why = writer.refuses().unwrap();
+    assert!(why.is_disk_full(), "{why}");
+    assert!(why.to_string().contains("make room there"), "{why}");
+}
+
+#[test]
 fn a_command_is_answered_with_its_change() {
     let Some(server) = server() else { return };
     let hub = Hub::new(server);

@@ -132,6 +132,7 @@ impl DatabaseTarget {
             resource: error.resource,
             is_locked: error.is_locked,
             is_away: error.is_away,
+            stays: error.stays,
             hint: error.hint,
             cause: format!("could not write to {}: {}", self.address, error.cause).into(),
         }))

@@ -123,21 +123,11 @@ impl State {
                     .record(u64::try_from(micros).unwrap_or(u64::MAX));
                 counts.batches.record(count);
                 counts.jobs.fetch_add(count, Ordering::Relaxed);
-                if let Some(unsaid) = self.shared.outage.succeeded() {
-                    tracing::info!(unsaid, "transactions are committed again");
-                }
                 results
             }
-            Err(error) => {
-                // A conflict is normal: another change ended or replaced the instance first.
-                if !matches!(error, StoreError::Conflict)
-                    && let Some(unsaid) = self.shared.outage.failed()
-                {
-                    tracing::warn!(%error, jobs = count, unsaid, "a transaction was not committed");
-                }
-                batch.iter().map(|_| Err(error.clone())).collect()
-            }
+            Err(error) => batch.iter().map(|_| Err(error.clone())).collect(),
         };
+        self.shared.came_of(&results);
         if self.counted_live.is_some() {
             let made = batch
                 .iter()

@@ -11,6 +11,7 @@ use crate::store::counts::WriterCounts;
 use crate::store::live::LiveCounts;
 use crate::store::postgres::lease::TTL;
 use crate::store::postgres::writer::notices::SentTo;
+use crate::store::refusals::Refusals;
 use crate::store::space::SpaceUsed;
 
 /// Told when an owner has lost its hub.
@@ -27,6 +28,7 @@ pub(super) struct Shared {
     pub(super) live: Arc<LiveCounts>,
     pub(super) space: Arc<SpaceUsed>,
     pub(super) outage: Arc<Outage>,
+    pub(super) refusals: Arc<Refusals>,
     pub(super) closing: Arc<Closing>,
     pub(super) sent: Arc<SentTo>,
     /// Told when this owner has lost the hub.
@@ -45,6 +47,26 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// Logs and remembers what became of the changes of a batch. What only some of them met counts if it stays: those that came to nothing
+    /// because of their own content, or of another change, say nothing about the database.
+    pub(super) fn came_of(&self, results: &[Result<(), StoreError>]) {
+        let failed = results.iter().filter_map(|result| result.as_ref().err());
+        let mut failed = failed.filter(|error| error.is_failure());
+        let staying = failed.clone().find(|error| error.stays());
+        if let Some(error) = staying {
+            self.refusals.note(error);
+        }
+        let has_success = results.iter().any(Result::is_ok);
+        let failure = staying.or_else(|| failed.next().filter(|_| !has_success));
+        if let Some(error) = failure {
+            if let Some(unsaid) = self.outage.failed() {
+                tracing::warn!(%error, jobs = results.len(), unsaid, "a transaction was not committed");
+            }
+        } else if has_success && let Some(unsaid) = self.outage.succeeded() {
+            tracing::info!(unsaid, "transactions are committed again");
+        }
+    }
+
     /// The lease was renewed by what began then.
     pub(super) fn renewed(&self, begun: Instant) {
         *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = Some(begun);
