@@ -182,6 +182,9 @@ fn hint(error: &tokio_postgres::Error) -> &'static str {
         "; this is an internal error of the database server: its log says more. A full disk there is one cause, damaged files are another"
     } else if *code == SqlState::READ_ONLY_SQL_TRANSACTION {
         "; name the primary server, not a standby, and reset default_transaction_read_only where it is on"
+    } else if *code == SqlState::DUPLICATE_PSTATEMENT || *code == SqlState::UNDEFINED_PSTATEMENT {
+        "; a connection pooler in between gives one session of the server to several connections: name the server itself in the address, or the \
+         pooler's port or setting for whole sessions (in PgBouncer pool_mode = session)"
     } else if *code == SqlState::QUERY_CANCELED {
         "; the statement took longer than it may"
     } else {

@@ -70,7 +70,7 @@ pub(in crate::store) fn look(address: &Address) -> Result<Vec<Advice>, StoreErro
     let session = Session::open(address, Purpose::Look)?;
     let database = Database::read(&session, address)?;
     let other = Session::open(address, Purpose::Look)?;
-    let servers = [backend(&session)?, backend(&other)?];
+    let is_pooled = backend(&session)? == backend(&other)?;
     let mut advice = vec![database.version(), database.primary()];
     advice.extend(database.durability());
     advice.extend([
@@ -82,10 +82,13 @@ pub(in crate::store) fn look(address: &Address) -> Result<Vec<Advice>, StoreErro
         database.encoding(),
         database.connections(),
         database.rights(address),
-        pooled(servers[0] == servers[1]),
+        pooled(is_pooled),
         clocks(clocks_apart(&session)?),
     ]);
-    advice.extend(needs::look(&session, address)?);
+    // Where connections share sessions, neither can be told.
+    if !is_pooled {
+        advice.extend(needs::look(&session, address)?);
+    }
     advice.extend(replica::advice(address));
     Ok(advice)
 }
