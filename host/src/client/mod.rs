@@ -341,7 +341,7 @@ impl Client {
     /// The current shortages of the host, if it is in this process: see [`Host::shortages`](crate::Host::shortages).
     pub fn shortages(&self) -> Vec<Shortage> {
         match &self.backend {
-            Backend::Engine(engine) => engine.trouble.shortages.now(),
+            Backend::Engine(engine) => engine.shortages(),
             Backend::Outside(_) | Backend::Remote(_) => Vec::new(),
         }
     }

@@ -447,12 +447,6 @@ impl Engine {
         self.hub.writer.fails()
     }
 
-    /// Why some commits failed lately, and will again, though the last one may have succeeded.
-    #[cfg(feature = "http")]
-    pub(crate) fn refuses_to_write(&self) -> Option<StoreError> {
-        self.hub.writer.refuses()
-    }
-
     /// Submits a change to the writer, and blocks while its queue is full. The writer's thread calls `done`.
     pub(crate) fn write(
         self: &Arc<Self>,

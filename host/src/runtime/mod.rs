@@ -111,7 +111,7 @@ impl Host {
     /// Recent shortages, such as file descriptors or memory, each with what last failed because of it. The work that failed is tried again
     /// later.
     pub fn shortages(&self) -> Vec<Shortage> {
-        self.engine.trouble.shortages.now()
+        self.engine.shortages()
     }
 
     /// Evicts every idle guest from memory. Nothing is lost: each is replayed when it is next needed.

@@ -41,7 +41,8 @@ mod tests {
     fn shown(partitions: u16, free: u16) -> String {
         let host = |process: u32, is_this: bool| {
             serde_json::json!({
-                "name": "a test", "processId": process, "version": "9.9", "partitions": 31, "isThis": is_this
+                "name": "a test", "processId": process, "url": format!("http://10.0.0.{process}"), "version": "9.9", "partitions": 31,
+                "isThis": is_this
             })
         };
         let found = serde_json::json!({
@@ -57,7 +58,9 @@ mod tests {
         let text = shown(64, 2);
         assert!(text.contains("No host has 2 of 64 partitions"), "{text}");
         assert!(
-            text.contains("<td>a test (process 7)</td><td>9.9</td><td class=\"num\">31</td>"),
+            text.contains(
+                "<td>a test (process 7, http://10.0.0.7)</td><td>9.9</td><td class=\"num\">31</td>"
+            ),
             "{text}"
         );
         assert_eq!(text.matches("this one").count(), 1, "{text}");
