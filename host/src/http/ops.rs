@@ -54,7 +54,7 @@ async fn ready(State(api): State<Arc<Api>>) -> Response {
             } else {
                 "the log says why"
             };
-            warn_seldom!(hub, %error, "the task hub cannot be written");
+            tracing::warn!(hub, %error, "the task hub cannot be written");
             let message = format!("task hub {hub:?} cannot be written; {why}\n");
             return text(StatusCode::SERVICE_UNAVAILABLE, &message);
         }

@@ -232,10 +232,9 @@ impl StoreError {
             | Self::Conflict
             | Self::Elsewhere(_)
             | Self::Closed => Resource::Hub,
+            // A way to the database that cannot be used says nothing about what is in it.
             #[cfg(feature = "postgres")]
-            Self::NotAHubSchema { .. } | Self::Forgot(_) => Resource::Hub,
-            #[cfg(feature = "postgres")]
-            Self::Address(_) => return None,
+            Self::NotAHubSchema { .. } | Self::Forgot(_) | Self::Address(_) => Resource::Hub,
             Self::Lacks(shortage) => return Some(shortage.clone()),
             Self::Corrupt(_) | Self::TakenBack => return None,
         };

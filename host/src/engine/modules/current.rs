@@ -13,13 +13,7 @@ impl Engine {
         if self.code.names_are_old.load(Ordering::Acquire) {
             self.reload_names();
         }
-        Arc::clone(
-            &self
-                .code
-                .names
-                .read()
-                .unwrap_or_else(PoisonError::into_inner),
-        )
+        self.known_names()
     }
 
     pub(in crate::engine) fn reload_names(&self) {
@@ -47,20 +41,28 @@ impl Engine {
     /// Reads the names anew after another host may have changed them, and compiles what they newly lead to, so that its first instance here
     /// does not wait. Does not wait for that.
     pub(in crate::engine) fn names_changed(self: &Arc<Self>) {
-        let before = self.names().modules();
+        let before = self.known_names().modules();
         self.reload_names();
-        let mut new = self.names().modules();
+        let mut new = self.known_names().modules();
         new.retain(|module| !before.contains(module));
         if new.is_empty() {
             return;
         }
         let (executor, engine) = (Arc::clone(&self.code.executor), Arc::downgrade(self));
-        self.runtime.spawn_blocking(move || {
+        let compile = move || {
             // Nobody needs them once the host has stopped.
             for module in new.into_iter().take_while(|_| engine.strong_count() > 0) {
                 // Errors appear when a guest is created.
                 let _ = guarded(|| executor.prepare(module));
             }
-        });
+        };
+        // The runtime panics if it cannot create a thread: then the first instance waits.
+        let _ = guarded(|| self.runtime.spawn_blocking(compile));
+    }
+
+    /// The table of names as it was read last.
+    fn known_names(&self) -> Arc<NameTable> {
+        let names = self.code.names.read();
+        Arc::clone(&names.unwrap_or_else(PoisonError::into_inner))
     }
 }

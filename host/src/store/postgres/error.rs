@@ -114,15 +114,11 @@ fn is_away(error: &tokio_postgres::Error) -> bool {
 }
 
 /// Whether an error stays until somebody acts at the server: resources that it lacks, other than connections; its files; errors of its own;
-/// rights; changes that it does not take.
+/// rights to some of its tables. A standby is not among them: it takes no change at all, so that one change that it took says that it is none.
 fn stays(code: &SqlState) -> bool {
     let class = code.code().get(..2).unwrap_or_default();
     (matches!(class, "53" | "58" | "XX") && *code != SqlState::TOO_MANY_CONNECTIONS)
-        || [
-            SqlState::INSUFFICIENT_PRIVILEGE,
-            SqlState::READ_ONLY_SQL_TRANSACTION,
-        ]
-        .contains(code)
+        || *code == SqlState::INSUFFICIENT_PRIVILEGE
 }
 
 /// What happened, without values of rows, which are in the details of PostgreSQL's errors.

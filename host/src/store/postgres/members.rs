@@ -259,11 +259,7 @@ impl Ownership for Shares {
         Some(self.epoch)
     }
 
-    /// Where nobody shares the hub, the row of the owner says enough.
     fn announce(&mut self, note: &OwnerNote) -> io::Result<()> {
-        if self.all.count() == 1 {
-            return Ok(());
-        }
         let host = serde_json::to_string(note)?;
         let epoch = self.epoch;
         let said = self.session().and_then(|session| {

@@ -111,7 +111,7 @@ impl Product {
     /// How a setting of the whole server is changed.
     pub(super) fn mend(self, name: &str, value: &str) -> String {
         match self {
-            Self::PostgreSql | Self::Supabase => {
+            Self::PostgreSql => {
                 format!("ALTER SYSTEM SET {name} = {value}; SELECT pg_reload_conf();")
             }
             Self::Aurora => format!(
@@ -127,6 +127,9 @@ impl Product {
             ),
             Self::Azure => format!(
                 "az postgres flexible-server parameter set --resource-group GROUP --server-name SERVER --name {name} --value {value}"
+            ),
+            Self::Supabase => format!(
+                "supabase postgres-config update --config {name}={value}, or ask Supabase's support where that does not take it"
             ),
             Self::Neon => format!("ask Neon's support to set {name} to {value}"),
             Self::Yugabyte => {

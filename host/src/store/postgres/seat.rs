@@ -5,10 +5,15 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use tokio_postgres::Client;
 
 use crate::store::StoreError;
+use crate::store::postgres::runtime::wait;
+
+/// How long a connection has to show that it is alive.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 
 /// The sessions of servers, with the connections that have them.
 type Taken = HashMap<String, Weak<Client>>;
@@ -34,17 +39,26 @@ impl Seat {
     /// # Errors
     /// [`StoreError::Address`] if another connection of this process has it.
     pub(super) fn take(who: &str, client: &Arc<Client>) -> Result<Self, StoreError> {
-        let mut taken = taken();
-        let taken = taken.get_or_insert_default();
-        // A pooler that keeps whole sessions may give that of a lost connection to the next one.
-        let other = taken.get(who).and_then(Weak::upgrade);
-        if other.is_some_and(|other| !other.is_closed()) {
+        let other = {
+            let taken = taken();
+            let other = taken.as_ref().and_then(|taken| taken.get(who));
+            other.and_then(Weak::upgrade)
+        };
+        // A pooler that keeps whole sessions may give that of a connection that it has lost to the next one, before this process knows.
+        if other.is_some_and(|other| answers(&other)) {
             return Err(StoreError::Address(format!("{POOLED}; {UNPOOLED}")));
         }
         let seat = Self(who.to_owned(), Arc::downgrade(client));
+        let mut taken = taken();
+        let taken = taken.get_or_insert_default();
         taken.insert(who.to_owned(), Arc::downgrade(client));
         Ok(seat)
     }
+}
+
+/// Whether something arrives on a connection.
+fn answers(client: &Client) -> bool {
+    !client.is_closed() && matches!(wait(ANSWERS_WITHIN, client.simple_query("")), Some(Ok(_)))
 }
 
 impl Drop for Seat {

@@ -363,10 +363,13 @@ impl Database {
                 format!(
                     "{count} asynchronous: a failover to one loses the last transactions, which clients were told had happened"
                 ),
-                format!(
-                    "unless nobody fails over to it: {}",
-                    self.product.mend("synchronous_standby_names", "'*'")
-                ),
+                match self.product {
+                    Product::PostgreSql => format!(
+                        "unless nobody fails over to it: {}",
+                        self.product.mend("synchronous_standby_names", "'*'")
+                    ),
+                    _ => "unless nobody fails over to it: choose synchronous replication where the service has it".to_owned(),
+                },
             ),
         }
     }

@@ -346,7 +346,11 @@ fn a_pooler_that_shares_sessions_is_found() {
     );
     // A hub is neither made nor used through it.
     let refused = |what: Result<bool, StoreError>| match what {
-        Err(StoreError::Address(why)) => assert!(why.contains("a connection pooler"), "{why}"),
+        Err(error @ StoreError::Address(_)) => {
+            assert!(error.to_string().contains("a connection pooler"));
+            // A module that cannot be read for it is not to blame.
+            assert!(error.shortage().is_some());
+        }
         other => panic!("{other:?}"),
     };
     refused(create(&address, Timestamp(0)));
@@ -390,7 +394,7 @@ fn settings_of_a_service_are_mended_where_it_has_them() {
         &database.standbys(),
         Severity::Warning,
         "1 asynchronous",
-        "parameter group of the DB cluster",
+        "synchronous replication where the service has it",
     );
     says(
         &database.version(),

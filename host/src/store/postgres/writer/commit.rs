@@ -202,7 +202,13 @@ impl State {
             self.overlay.source().0 = None;
             match self.open() {
                 Ok(session) => self.overlay.source().0 = Some(session),
-                Err(error @ (StoreError::Database(_) | StoreError::Lacks(_))) => {
+                // What the address, a certificate or something in between makes impossible now may be mended while this host waits, and
+                // what became of a transaction must be read before anything else is done.
+                Err(
+                    error @ (StoreError::Database(_)
+                    | StoreError::Lacks(_)
+                    | StoreError::Address(_)),
+                ) => {
                     self.failed(&error);
                     if self.shared.closing.wait(RETRY_DELAY) {
                         return Err(error);
