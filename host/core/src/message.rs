@@ -139,6 +139,30 @@ pub enum Message {
 }
 
 impl Message {
+    /// The task whose outcome this carries, if a hub has a row for that task: the row is to go, because nobody may act on it again.
+    pub fn settles(&self) -> Option<TaskRef> {
+        match self {
+            Self::ActivityEnded { task, .. }
+            | Self::TimerFired { task }
+            | Self::ChildDue { task, .. } => Some(*task),
+            Self::Start(_)
+            | Self::ExternalEvent { .. }
+            | Self::ChildEnded { .. }
+            | Self::StartSkipped { .. }
+            | Self::AttemptsFailed { .. }
+            | Self::CustomStatus { .. }
+            | Self::Values { .. }
+            | Self::Cancel { .. }
+            | Self::TimeLimit { .. }
+            | Self::GraceOver { .. }
+            | Self::Request { .. }
+            | Self::RequestEnded { .. }
+            | Self::Suspend { .. }
+            | Self::Resume { .. }
+            | Self::Terminate { .. } => None,
+        }
+    }
+
     /// The message that takes an external event or a request over to the next execution, with its number; `None` for other events.
     pub fn carried_over(event: &Event) -> Option<Self> {
         if let Event::ExternalEventRaised { number, name, data } = event {

@@ -481,6 +481,8 @@ impl Error {
                 | StoreError::Gone(_)
                 | StoreError::LogGone(_)
                 | StoreError::Lacks(_) => source.shortage().map(|shortage| shortage.resource),
+                #[cfg(feature = "postgres")]
+                StoreError::Address(_) => source.shortage().map(|shortage| shortage.resource),
                 _ => None,
             },
             _ => None,

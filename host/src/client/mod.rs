@@ -314,15 +314,18 @@ impl Client {
         let Backend::Engine(engine) = &self.backend else {
             return Ok(());
         };
+        let refused = || match engine.refuses_to_write() {
+            Some(error) => Err(Error::store(self.task_hub(), error)),
+            None => Ok(()),
+        };
+        refused()?;
         if engine.fails_to_write() {
             // No key has this id, so nothing changes.
             let nothing = Request::RevokeKey { id: String::new() };
             self.submit("", nothing).await?;
         }
         // That commit was a small one.
-        if let Some(error) = engine.refuses_to_write() {
-            return Err(Error::store(self.task_hub(), error));
-        }
+        refused()?;
         // That commit may fit on a disk that is too full for a start.
         let place = engine.place().clone();
         let asked = tokio::task::spawn_blocking(move || place.has_room()).await;

@@ -1,6 +1,7 @@
 //! Health and readiness.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::body::Body;
@@ -9,15 +10,25 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use axum::routing::get;
 
-use crate::client::Client;
+use crate::client::{Client, Error};
 use crate::http::Api;
-use crate::outage::warn_seldom;
+use crate::outage::Outage;
 
 /// Routes without access control: they reveal only whether the host works.
 pub(super) fn health() -> Router<Arc<Api>> {
     Router::new()
         .route("/healthz", get(async || text(StatusCode::OK, "ok\n")))
         .route("/readyz", get(ready))
+}
+
+/// Logs that a hub cannot be used, at most every ten seconds for each hub: this is asked often.
+fn warn_of(hub: &str, error: &Error, what: &str) {
+    static SEEN: Mutex<BTreeMap<String, Outage>> = Mutex::new(BTreeMap::new());
+    let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let outage = seen.entry(hub.to_owned()).or_default();
+    if let Some(unsaid) = outage.failed() {
+        tracing::warn!(hub, %error, unsaid, "the task hub cannot be {what}");
+    }
 }
 
 async fn ready(State(api): State<Arc<Api>>) -> Response {
@@ -40,7 +51,7 @@ async fn ready(State(api): State<Arc<Api>>) -> Response {
             return text(StatusCode::SERVICE_UNAVAILABLE, &message);
         }
         if let Err(error) = client.keys().await {
-            warn_seldom!(hub, %error, "the task hub cannot be read");
+            warn_of(hub, &error, "read");
             let message = format!("task hub {hub:?} cannot be read; the log says why\n");
             return text(StatusCode::SERVICE_UNAVAILABLE, &message);
         }
@@ -54,7 +65,7 @@ async fn ready(State(api): State<Arc<Api>>) -> Response {
             } else {
                 "the log says why"
             };
-            tracing::warn!(hub, %error, "the task hub cannot be written");
+            warn_of(hub, &error, "written");
             let message = format!("task hub {hub:?} cannot be written; {why}\n");
             return text(StatusCode::SERVICE_UNAVAILABLE, &message);
         }

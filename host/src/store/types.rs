@@ -118,6 +118,8 @@ pub(crate) struct Effects {
     pub(crate) tagged: Vec<InstanceKey>,
     /// Ended instances whose running attempts must stop.
     pub(crate) stopped: Vec<InstanceKey>,
+    /// Tasks whose outcome came into the inbox: nobody may act on them again.
+    pub(crate) settled: Vec<(InstanceKey, TaskRef)>,
     /// Time limits of instances that were created, each with its due time.
     pub(crate) limits: Vec<(InstanceKey, TaskRef, Timestamp)>,
     /// Whether rows wait to be deleted.
@@ -167,6 +169,7 @@ impl Effects {
             changed,
             tagged,
             stopped,
+            settled,
             limits,
             garbage,
             refused,
@@ -180,6 +183,7 @@ impl Effects {
         self.changed.extend(changed);
         self.tagged.extend(tagged);
         self.stopped.extend(stopped);
+        self.settled.extend(settled);
         self.limits.extend(limits);
         self.garbage |= garbage;
         self.refused.extend(refused);

@@ -10,7 +10,6 @@ use crate::engine::memory::slots::{Lane, Mailbox, Slot, SlotPhase};
 use crate::engine::tasks::activities::Activities;
 use crate::engine::tasks::timers::{self, Due, Fired};
 use crate::engine::turn::load;
-use crate::engine::turn::worker;
 use crate::engine::{Engine, TRY_AGAIN_AFTER, Work};
 use crate::store::{InstanceKey, StoreError};
 
@@ -184,7 +183,7 @@ impl Engine {
             .mailbox()
             .mail
             .iter()
-            .filter_map(|e| worker::outcome_of(&e.message))
+            .filter_map(|e| e.message.settles())
             .collect();
         rows.retain(|row| !over.contains(&row.task));
         self.timers.add_all(&rows);

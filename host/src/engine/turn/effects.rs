@@ -52,6 +52,10 @@ impl Engine {
             self.timers
                 .add(due, self.clock.now(), key, Due::Limit(limit));
         }
+        for (key, task) in effects.settled {
+            self.activities.cancel(key, task);
+            self.attempts_done(&[(key, task)]);
+        }
         if !effects.stopped.is_empty() {
             self.activities.interrupt_all(&effects.stopped);
         }

@@ -6,8 +6,7 @@ use std::ops::ControlFlow::{self, Break, Continue};
 use std::sync::Arc;
 
 use perennial_core::{
-    Digest, Envelope, Message, Quarantine, Start, State, Status, TaskRef, Turn, run_turn,
-    take_batch,
+    Digest, Envelope, Message, Quarantine, Start, State, Status, Turn, run_turn, take_batch,
 };
 
 use crate::engine::memory::slots::{Body, Resident, Slot, SlotPhase, forget_read, put_back};
@@ -460,30 +459,6 @@ fn bring_guest(
         Some(_) => *resident = load::load(engine, resident.row.clone(), true)?,
     }
     Ok(())
-}
-
-/// The task whose outcome a message carries, if the hub has a row for that task.
-pub(crate) fn outcome_of(message: &Message) -> Option<TaskRef> {
-    match message {
-        Message::ActivityEnded { task, .. }
-        | Message::TimerFired { task }
-        | Message::ChildDue { task, .. } => Some(*task),
-        Message::Start(_)
-        | Message::ExternalEvent { .. }
-        | Message::ChildEnded { .. }
-        | Message::StartSkipped { .. }
-        | Message::AttemptsFailed { .. }
-        | Message::CustomStatus { .. }
-        | Message::Values { .. }
-        | Message::Cancel { .. }
-        | Message::TimeLimit { .. }
-        | Message::GraceOver { .. }
-        | Message::Request { .. }
-        | Message::RequestEnded { .. }
-        | Message::Suspend { .. }
-        | Message::Resume { .. }
-        | Message::Terminate { .. } => None,
-    }
 }
 
 /// Puts the current module of the instance into a start: it may have changed before the execution began.

@@ -33,29 +33,37 @@ pub(super) struct Probe {
     pid: i32,
     /// When the server began.
     began: i64,
+    /// The `application_name` that only this connection has, unless it has none of its own.
+    name: Option<String>,
 }
 
 impl Probe {
-    /// `who` is what [`WHO`] said.
-    pub(super) fn new(address: &Address, who: &str) -> Option<Self> {
+    /// `who` is what [`WHO`] said. `name` is the `application_name` that only this connection has.
+    pub(super) fn new(address: &Address, who: &str, name: Option<String>) -> Option<Self> {
         let mut who = who.split(' ');
         Some(Self {
             address: address.clone(),
             pid: who.next()?.parse().ok()?,
             began: who.next()?.parse().ok()?,
+            name,
         })
     }
 
     /// Whether the server says that it is at work for the connection. One that answers nothing in time does not.
     pub(super) fn is_at_work(&self, runtime: &Runtime) -> bool {
         // Another server of the same address says nothing of the connection. One that has been idle only for a moment may have answered just now.
+        // A pooler that has lost the connection gives its session to another one, which may be the one that asks here.
         let state = "SELECT (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint <> $2 OR coalesce(
              (SELECT coalesce(state, '') NOT LIKE 'idle%' OR state_change > clock_timestamp() - interval '2 s'
-              FROM pg_stat_activity WHERE pid = $1), false)";
+              FROM pg_stat_activity WHERE pid = $1 AND pid <> pg_backend_pid() AND application_name = coalesce($3, application_name)), false)";
         match self.ask(
             runtime,
             state,
-            vec![Box::new(self.pid), Box::new(self.began)],
+            vec![
+                Box::new(self.pid),
+                Box::new(self.began),
+                Box::new(self.name.clone()),
+            ],
         ) {
             Some(Ok(is_at_work)) => is_at_work,
             // A server that refuses lives, and has said nothing of the connection.

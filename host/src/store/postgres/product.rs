@@ -3,11 +3,6 @@
 //! Most are PostgreSQL, run by somebody else: their settings are changed in another place, and some keep what is confirmed in a storage of their
 //! own. Only PostgreSQL itself was tested.
 
-use tokio_postgres::Row;
-
-use crate::store::StoreError;
-use crate::store::postgres::session::Session;
-
 /// The oldest version of PostgreSQL that has what hubs need.
 pub(super) const VERSION_MIN: u32 = 12;
 
@@ -58,21 +53,18 @@ pub(super) fn refusal(version: &str, cockroach: Option<&str>) -> Option<String> 
 }
 
 impl Product {
-    /// Asks the server.
-    pub(super) fn of(session: &Session) -> Result<Self, StoreError> {
-        let roles: Vec<&str> = ROLES.iter().map(|(role, _)| *role).collect();
-        let sql = "SELECT version(), to_regproc('pg_catalog.aurora_version') IS NOT NULL,
-             ARRAY(SELECT rolname::text FROM pg_roles WHERE rolname = ANY($1))";
-        let row = session.query_opt(sql, &[&roles])?;
-        let told = |row: Row| -> Result<Self, StoreError> {
-            let (version, is_aurora): (String, bool) = (row.try_get(0)?, row.try_get(1)?);
-            let roles: Vec<String> = row.try_get(2)?;
-            Ok(Self::named(&version, is_aurora, &roles))
-        };
-        row.map_or(Ok(Self::PostgreSql), told)
+    /// What is asked to know it: what the server says of itself, whether it has a function of Aurora, and the roles that it has of these.
+    pub(super) const ASKS: &str =
+        "SELECT version(), to_regproc('pg_catalog.aurora_version') IS NOT NULL,
+         ARRAY(SELECT rolname::text FROM pg_roles WHERE rolname = ANY($1))";
+
+    /// The roles that are asked for.
+    pub(super) fn roles() -> Vec<&'static str> {
+        ROLES.iter().map(|(role, _)| *role).collect()
     }
 
-    fn named(version: &str, is_aurora: bool, roles: &[String]) -> Self {
+    /// By the answers.
+    pub(super) fn named(version: &str, is_aurora: bool, roles: &[String]) -> Self {
         if version.contains("-YB-") {
             return Self::Yugabyte;
         }

@@ -131,12 +131,15 @@ impl Session {
             seat: Mutex::default(),
             runtime,
         };
-        let settings = match purpose {
-            Purpose::Look => String::new(),
-            purpose => settings(address, purpose),
-        };
+        let name = (purpose != Purpose::Look).then(|| own_name(address));
+        let settings = name.as_ref().map_or_else(String::new, |name| {
+            let settings = settings(address, purpose);
+            format!("SET application_name = '{name}'; {settings}")
+        });
         let who = session.last_of(&format!("{settings}{WHO}"))?;
-        session.probe = who.as_deref().and_then(|who| Probe::new(address, who));
+        session.probe = who
+            .as_deref()
+            .and_then(|who| Probe::new(address, who, name));
         if purpose != Purpose::Look {
             let seat = who.map(|who| Seat::take(&who, &session.client));
             session.seat = Mutex::new(seat.transpose()?);
@@ -418,6 +421,21 @@ impl Session {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What only this connection is called at the server: as the address says, with a number. A pooler that gives the session of a connection that it
+/// has lost to another one takes the name off.
+fn own_name(address: &Address) -> String {
+    // Servers cut off names after 63 bytes, and replace other characters.
+    let named = address.config.get_application_name().unwrap_or_default();
+    let plain = |c: char| match c {
+        ' ' | '-' | '_' | '.' | '/' | ':' => c,
+        c if c.is_ascii_alphanumeric() => c,
+        _ => '?',
+    };
+    let named: String = named.chars().map(plain).take(50).collect();
+    let number = uuid::Uuid::new_v4().as_u64_pair().0 as u32;
+    format!("{named} {number:08x}")
 }
 
 /// There was no answer in time.

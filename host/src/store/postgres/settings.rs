@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use perennial_core::text::is_unseen;
+
 use crate::store::StoreError;
 use crate::store::postgres::address::Address;
 use crate::store::postgres::needs;
@@ -102,7 +104,7 @@ pub(super) fn warn(session: &Session) {
             return;
         }
     };
-    let product = Product::of(session).unwrap_or(Product::PostgreSql);
+    let product = asked(session).unwrap_or(Product::PostgreSql);
     let mend = |name: &str| product.mend(name, "on");
     for advice in durability(&settings, product, &mend) {
         if advice.severity != Severity::Fine {
@@ -114,6 +116,23 @@ pub(super) fn warn(session: &Session) {
             );
         }
     }
+}
+
+/// A name as statements have it, on one line and of visible characters alone.
+pub(super) fn quoted(name: &str) -> String {
+    if !name.contains(is_unseen) {
+        return format!("\"{}\"", name.replace('"', "\"\""));
+    }
+    let mut quoted = "U&\"".to_owned();
+    for c in name.chars() {
+        match c {
+            '"' => quoted.push_str("\"\""),
+            '\\' => quoted.push_str("\\\\"),
+            c if is_unseen(c) => quoted.push_str(&format!("\\+{:06X}", u32::from(c))),
+            c => quoted.push(c),
+        }
+    }
+    quoted + "\""
 }
 
 /// The settings, by name; `column` is the one of their value.
@@ -129,6 +148,16 @@ fn settings(session: &Session, column: &str) -> Result<HashMap<String, Setting>,
         settings.insert(row.try_get(0)?, Setting { value, source });
     }
     Ok(settings)
+}
+
+/// Which product the server is.
+fn asked(session: &Session) -> Result<Product, StoreError> {
+    let Some(row) = session.query_opt(Product::ASKS, &[&Product::roles()])? else {
+        return Ok(Product::PostgreSql);
+    };
+    let (version, is_aurora): (String, bool) = (row.try_get(0)?, row.try_get(1)?);
+    let roles: Vec<String> = row.try_get(2)?;
+    Ok(Product::named(&version, is_aurora, &roles))
 }
 
 /// The process of the server that serves a connection.
@@ -263,7 +292,7 @@ impl Database {
         Ok(Self {
             // What the session itself set does not count.
             settings: settings(session, "reset_val")?,
-            product: Product::of(session)?,
+            product: asked(session)?,
             version: row.try_get(0)?,
             is_standby: row.try_get(1)?,
             user: row.try_get(2)?,
@@ -282,7 +311,6 @@ impl Database {
 
     /// The statement that gives a setting another value; undoes what a role or a database says of it.
     fn mend(&self, name: &str, value: &str) -> String {
-        let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
         let (user, database) = (quoted(&self.user), quoted(&self.name));
         match self
             .settings
@@ -457,8 +485,9 @@ impl Database {
         let wanted = (2 * CONNECTIONS_OF_A_HOST + self.in_use).max(100);
         let fix = match most < server {
             true => format!(
-                "ALTER DATABASE \"{}\" CONNECTION LIMIT {wanted}; or ALTER ROLE \"{}\" CONNECTION LIMIT {wanted};",
-                self.name, self.user
+                "ALTER DATABASE {} CONNECTION LIMIT {wanted}; or ALTER ROLE {} CONNECTION LIMIT {wanted};",
+                quoted(&self.name),
+                quoted(&self.user)
             ),
             false if self.product == Product::PostgreSql => {
                 format!("ALTER SYSTEM SET max_connections = {wanted}; and restart the server")
@@ -479,7 +508,7 @@ impl Database {
     }
 
     fn rights(&self, address: &Address) -> Advice {
-        let (schema, user) = (address.quoted_schema(), self.user.replace('"', "\"\""));
+        let (schema, user) = (address.quoted_schema(), quoted(&self.user));
         match (self.may_change, self.may_create) {
             (Some(true), _) => Advice::fine("rights", "the user may change the hub"),
             (None, true) => Advice::fine("rights", "the user may make the hub"),
@@ -491,8 +520,8 @@ impl Database {
                     self.user
                 ),
                 format!(
-                    "GRANT USAGE ON SCHEMA {schema} TO \"{user}\"; GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO \"{user}\"; \
-                     GRANT ALL ON ALL SEQUENCES IN SCHEMA {schema} TO \"{user}\";"
+                    "GRANT USAGE ON SCHEMA {schema} TO {user}; GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO {user}; \
+                     GRANT ALL ON ALL SEQUENCES IN SCHEMA {schema} TO {user};"
                 ),
             ),
             (None, false) => Advice::bad(
@@ -503,8 +532,8 @@ impl Database {
                     self.user
                 ),
                 format!(
-                    "GRANT CREATE ON DATABASE \"{}\" TO \"{user}\"; or CREATE SCHEMA {schema} AUTHORIZATION \"{user}\";",
-                    self.name.replace('"', "\"\"")
+                    "GRANT CREATE ON DATABASE {} TO {user}; or CREATE SCHEMA {schema} AUTHORIZATION {user};",
+                    quoted(&self.name)
                 ),
             ),
         }

@@ -182,7 +182,7 @@ impl Writes for PostgresWriter {
     }
 
     fn refuses(&self) -> Option<StoreError> {
-        self.shared.refusals.now()
+        self.shared.refuses()
     }
 
     #[cfg(test)]

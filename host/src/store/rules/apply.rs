@@ -12,7 +12,7 @@ use crate::store::rows::Rows;
 use crate::store::rules::attempts;
 use crate::store::rules::control::{self, commit_and_cascade};
 use crate::store::rules::create::{self, CreateOutcome};
-use crate::store::rules::inbox::is_live;
+use crate::store::rules::inbox::{deliver_at, is_live};
 use crate::store::rules::misplaced;
 use crate::store::rules::modules;
 use crate::store::rules::purge;
@@ -290,16 +290,8 @@ fn post(
         return Ok(Reply::Nothing);
     }
     for Envelope { at, message, .. } in messages {
-        rows.push(key, message, Some(*at))?;
-        // The outcome in the inbox counts: the task's row must go, so that the engine does not act on it again.
-        if let Message::ActivityEnded { task, .. }
-        | Message::TimerFired { task }
-        | Message::ChildDue { task, .. } = message
-        {
-            rows.settle(key, *task)?;
-        }
+        deliver_at(rows, key, message, Some(*at), effects)?;
     }
-    effects.woken.push(key);
     Ok(Reply::Done)
 }
 

@@ -1,6 +1,6 @@
 //! Delivers messages, as far as an inbox has room for them.
 
-use perennial_core::{Message, bounds};
+use perennial_core::{Message, Timestamp, bounds};
 
 use crate::store::StoreError;
 use crate::store::outbox::OutboxMessage;
@@ -15,7 +15,22 @@ pub(super) fn deliver(
     message: &Message,
     effects: &mut Effects,
 ) -> Result<(), StoreError> {
-    rows.push(key, message, None)?;
+    deliver_at(rows, key, message, None, effects)
+}
+
+/// As [`deliver`], with the time of the message. An outcome counts from now on: the row of its task goes, so that no engine acts on it again.
+pub(super) fn deliver_at(
+    rows: &mut impl Rows,
+    key: InstanceKey,
+    message: &Message,
+    at: Option<Timestamp>,
+    effects: &mut Effects,
+) -> Result<(), StoreError> {
+    rows.push(key, message, at)?;
+    if let Some(task) = message.settles() {
+        rows.settle(key, task)?;
+        effects.settled.push((key, task));
+    }
     effects.woken.push(key);
     Ok(())
 }

@@ -3,17 +3,6 @@
 use super::*;
 use perennial_core::{Command, Envelope, Failure, Rejection, Target, kind};
 
-fn scheduled(task: u32) -> Event {
-    Event::ActivityScheduled {
-        task: TaskId(task),
-        name: "Work".to_owned(),
-        input: None,
-        retry: None,
-        attempt_timeout: None,
-        target: Target::Native,
-    }
-}
-
 fn child(task: u32, id: &str) -> Event {
     Event::ChildScheduled {
         task: TaskId(task),

@@ -35,8 +35,8 @@ use std::path::PathBuf;
 use std::sync::mpsc;
 
 use perennial_core::{
-    Digest, Event, Json, Limits, Message, Parent, Reuse, SEMANTICS_VERSION, Start, Status, TaskId,
-    TaskRef, Timestamp, Turn, Waiting,
+    Digest, Event, Json, Limits, Message, Parent, Reuse, SEMANTICS_VERSION, Start, Status, Target,
+    TaskId, TaskRef, Timestamp, Turn, Waiting,
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -204,6 +204,17 @@ fn child_of(new: NewInstance, parent: i64, id: &str, task: u32) -> NewInstance {
         parent: Some(InstanceKey(parent)),
         start: Box::new(start),
         ..new
+    }
+}
+
+fn scheduled(task: u32) -> Event {
+    Event::ActivityScheduled {
+        task: TaskId(task),
+        name: "Work".to_owned(),
+        input: None,
+        retry: None,
+        attempt_timeout: None,
+        target: Target::Native,
     }
 }
 

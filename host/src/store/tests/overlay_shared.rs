@@ -1,5 +1,7 @@
 //! The overlay of an owner among several, beside rows in memory: what it says of other owners' instances, and of messages.
 
+use perennial_core::Envelope;
+
 use super::overlay::over_a_module;
 use super::*;
 use crate::store::memory::Memory;
@@ -236,4 +238,39 @@ fn a_message_is_left_to_whoever_has_its_partition_now() {
     assert_eq!(both.plain.messages_for(all, 10).unwrap().len(), 1);
     both.batch(&[Change::Join(vec![there])], nothing);
     assert!(both.plain.messages_for(all, 10).unwrap().is_empty());
+}
+
+#[test]
+fn an_outcome_that_comes_after_its_partition_leaves_no_task_to_run_again() {
+    let all = Partitions::all(COUNT);
+    let mut both = Both::new(all);
+    let first = instance(0);
+    let there = all.of_key(first.key);
+    let nothing = |_: &mut dyn OutboxRows| String::new();
+    both.batch(&[Change::Start(first.clone())], nothing);
+    let row = both.plain.instances.get(&first.key).unwrap().row.clone();
+    let calls = turn_of(&row, Status::Running, vec![scheduled(0)]);
+    both.batch(&[turn_change(calls)], nothing);
+    let tasks = |both: &Both| {
+        both.plain
+            .tasks
+            .keys()
+            .filter(|(key, _)| *key == first.key)
+            .count()
+    };
+    assert_eq!(tasks(&both), 1);
+    // The attempt ends while the partition leaves, so that its outcome is sent after it.
+    let ended = Message::ActivityEnded {
+        task: task_ref(0),
+        outcome: Ok(None),
+        run: Default::default(),
+    };
+    let post = Change::Post {
+        key: first.key,
+        messages: vec![Envelope::in_memory(ended)],
+    };
+    both.batch(&[Change::Leave(vec![there]), post], nothing);
+    assert_eq!(tasks(&both), 1);
+    both.batch(&[Change::Join(vec![there])], nothing);
+    assert_eq!(tasks(&both), 0, "whoever has it now would run it again");
 }

@@ -105,6 +105,17 @@ fn a_statement_at_which_the_server_is_at_work_is_waited_for() {
 }
 
 #[test]
+fn work_of_the_server_for_whoever_has_the_session_now_is_not_waited_for() {
+    let Some(server) = server() else { return };
+    let session = Session::open(&server.address("pooled"), Purpose::Manage).unwrap();
+    // As a pooler does that has lost this connection, and gives its session to another one.
+    session.batch("DISCARD ALL").unwrap();
+    let error = session.batch("SELECT pg_sleep(30)").unwrap_err();
+    assert!(error.to_string().contains("did not answer"), "{error}");
+    assert!(session.is_lost());
+}
+
+#[test]
 fn a_hub_that_the_user_may_not_use_is_not_missing() {
     let Some(server) = server() else { return };
     let hub = server.fresh();

@@ -14,7 +14,7 @@ use crate::store::postgres::create::{create, hubs, unreadable};
 use crate::store::postgres::needs;
 use crate::store::postgres::product::Product;
 use crate::store::postgres::session::{Purpose, Session};
-use crate::store::postgres::settings::{Database, clocks, look, pooled};
+use crate::store::postgres::settings::{Database, clocks, look, pooled, quoted};
 use crate::store::postgres::testing::{Server, say_skipped, server};
 use crate::store::postgres::tests::writing::own;
 use crate::store::queries::advice::{DatabaseAdvice, Severity};
@@ -380,6 +380,30 @@ fn what_hosts_need_beside_tables_is_tried() {
         "none arrived",
         "LISTEN and NOTIFY",
     );
+}
+
+#[test]
+fn a_name_is_quoted_so_that_it_can_be_pasted() {
+    let Some(server) = server() else { return };
+    let session = Session::open(&server.address("quoted"), Purpose::Manage).unwrap();
+    for name in [
+        "a\"b",
+        "r\u{1b}[31mred\nerror: \"forged\\",
+        "back\\slash",
+        "\u{202e}ö",
+    ] {
+        let quoted = quoted(name);
+        assert!(
+            !quoted.contains(perennial_core::text::is_unseen),
+            "{quoted:?}"
+        );
+        session.batch(&format!("CREATE ROLE {quoted}")).unwrap();
+        let there = "SELECT 1 FROM pg_roles WHERE rolname = $1";
+        assert!(
+            session.query_opt(there, &[&name]).unwrap().is_some(),
+            "{quoted:?}"
+        );
+    }
 }
 
 #[test]

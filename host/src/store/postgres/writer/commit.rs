@@ -114,7 +114,10 @@ impl State {
     pub(super) fn commit(&mut self, mut batch: Vec<Write>) -> Committed {
         let count = batch.len() as u64;
         let begun = Instant::now();
-        let results = match self.guarded_commit(&mut batch) {
+        self.shared.is_under_way(Some(begun));
+        let committed = self.guarded_commit(&mut batch);
+        self.shared.is_under_way(None);
+        let results = match committed {
             Ok(results) => {
                 let micros = begun.elapsed().as_micros();
                 let counts = &self.shared.counts;

@@ -9,10 +9,14 @@ use crate::store::StoreError;
 use crate::store::backlog::Backlog;
 use crate::store::counts::WriterCounts;
 use crate::store::live::LiveCounts;
+use crate::store::postgres::error::unanswered;
 use crate::store::postgres::lease::TTL;
 use crate::store::postgres::writer::notices::SentTo;
 use crate::store::refusals::Refusals;
 use crate::store::space::SpaceUsed;
+
+/// How long a transaction is under way before the host says that it cannot write.
+const LATE: Duration = Duration::from_secs(3);
 
 /// Told when an owner has lost its hub.
 pub(super) type WhenFenced = Box<dyn FnOnce(&StoreError) + Send>;
@@ -29,6 +33,8 @@ pub(super) struct Shared {
     pub(super) space: Arc<SpaceUsed>,
     pub(super) outage: Arc<Outage>,
     pub(super) refusals: Arc<Refusals>,
+    /// Since when a transaction is under way, if one is.
+    pub(super) under_way: Arc<Mutex<Option<Instant>>>,
     pub(super) closing: Arc<Closing>,
     pub(super) sent: Arc<SentTo>,
     /// Told when this owner has lost the hub.
@@ -65,6 +71,36 @@ impl Shared {
         } else if has_success && let Some(unsaid) = self.outage.succeeded() {
             tracing::info!(unsaid, "transactions are committed again");
         }
+    }
+
+    /// A transaction is under way since then, or none is.
+    pub(super) fn is_under_way(&self, since: Option<Instant>) {
+        let mut under_way = self
+            .under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *under_way = since;
+    }
+
+    /// Why what is written now waits, or fails in part, although the last transaction may have succeeded.
+    pub(super) fn refuses(&self) -> Option<StoreError> {
+        if let Some(error) = self.refusals.now() {
+            return Some(error);
+        }
+        let under_way = *self
+            .under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let waits = under_way.map_or(Duration::ZERO, |since| since.elapsed());
+        if waits > LATE {
+            return Some(unanswered(format!(
+                "a transaction has had no answer of the database for {} s",
+                waits.as_secs()
+            )));
+        }
+        (!self.is_sure()).then(|| {
+            unanswered("the lease of the task hub was not renewed in time: another host may have taken over")
+        })
     }
 
     /// The lease was renewed by what began then.
