@@ -366,6 +366,7 @@ fn what_another_host_deploys_is_compiled_before_it_runs() {
     let since: Vec<_> = std::iter::repeat_with(next)
         .take_while(|module| *module != WORSE)
         .collect();
-    assert!(since.len() < host.engines.len(), "{since:?}");
+    // A store that tells may do so at the same time as this test.
+    assert!(since.len() < 2 * host.engines.len(), "{since:?}");
     assert!(since.iter().all(|module| *module == MENDED));
 }
