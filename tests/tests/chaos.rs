@@ -163,8 +163,10 @@ async fn strike(fault: Fault, cluster: &Cluster, shared: &Shared, dice: &mut Dic
             blocking(&|database| drop(database.sql(&lock).unwrap()));
         }
         Fault::ConnectionsEnded => blocking(&|database| {
-            let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name =";
-            database.sql(&format!("{end} 'host{host}'")).unwrap();
+            // Each connection has a number after the name of its host.
+            let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name LIKE";
+            let ended = database.sql(&format!("{end} 'host{host} %'")).unwrap();
+            eprintln!("         ended {} connections", ended.trim());
         }),
     }
 }

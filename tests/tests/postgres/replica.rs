@@ -42,7 +42,8 @@ async fn lists_are_read_at_a_replica_unless_that_is_behind_or_away() {
     client.deploy(module("hello-sequence")).await.unwrap();
     runs(&client, "a").await;
     lists(&client, 1).await;
-    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'perennial %'";
+    let sessions =
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'perennial %'";
     let within = Instant::now() + LIMIT;
     // The copy of the hub may come a moment after the first list.
     while database.sql_at_standby(sessions).unwrap().trim() == "0" {
