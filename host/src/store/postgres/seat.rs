@@ -3,7 +3,7 @@
 //! A connection pooler that gives one session of a server to several connections makes hosts fail in ways that nobody understands: what one sets
 //! is another's, and locks and notifications are lost. So a connection that gets the session of another one is refused.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -16,11 +16,11 @@ use crate::store::postgres::runtime::wait;
 const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 
 /// The sessions of servers, with the connections that have them.
-type Taken = HashMap<String, Weak<Client>>;
+type Taken = BTreeMap<String, Weak<Client>>;
 
-static TAKEN: Mutex<Option<Taken>> = Mutex::new(None);
+static TAKEN: Mutex<Taken> = Mutex::new(Taken::new());
 
-fn taken() -> MutexGuard<'static, Option<Taken>> {
+fn taken() -> MutexGuard<'static, Taken> {
     TAKEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -39,19 +39,14 @@ impl Seat {
     /// # Errors
     /// [`StoreError::Address`] if another connection of this process has it.
     pub(super) fn take(who: &str, client: &Arc<Client>) -> Result<Self, StoreError> {
-        let other = {
-            let taken = taken();
-            let other = taken.as_ref().and_then(|taken| taken.get(who));
-            other.and_then(Weak::upgrade)
-        };
+        // The lock is not held while the other one is asked.
+        let other = taken().get(who).and_then(Weak::upgrade);
         // A pooler that keeps whole sessions may give that of a connection that it has lost to the next one, before this process knows.
         if other.is_some_and(|other| answers(&other)) {
             return Err(StoreError::Address(format!("{POOLED}; {UNPOOLED}")));
         }
         let seat = Self(who.to_owned(), Arc::downgrade(client));
-        let mut taken = taken();
-        let taken = taken.get_or_insert_default();
-        taken.insert(who.to_owned(), Arc::downgrade(client));
+        taken().insert(who.to_owned(), Arc::downgrade(client));
         Ok(seat)
     }
 }
@@ -64,7 +59,6 @@ fn answers(client: &Client) -> bool {
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut taken = taken();
-        let taken = taken.get_or_insert_default();
         if taken.get(&self.0).is_some_and(|has| has.ptr_eq(&self.1)) {
             taken.remove(&self.0);
         }

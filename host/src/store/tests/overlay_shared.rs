@@ -209,14 +209,24 @@ fn what_others_did_with_a_partition_is_seen_when_it_comes_back() {
     assert_eq!(inbox.count(), 4, "the start and three events");
 }
 
+/// Asks nothing.
+fn nothing(_: &mut dyn OutboxRows) -> String {
+    String::new()
+}
+
+/// An owner of all partitions with one instance, and the partition of that.
+fn with_one() -> (Both, NewInstance, Partition) {
+    let mut both = Both::new(Partitions::all(COUNT));
+    let first = instance(0);
+    both.batch(&[Change::Start(first.clone())], nothing);
+    let there = Partitions::all(COUNT).of_key(first.key);
+    (both, first, there)
+}
+
 #[test]
 fn a_message_is_left_to_whoever_has_its_partition_now() {
+    let (mut both, first, there) = with_one();
     let all = Partitions::all(COUNT);
-    let mut both = Both::new(all);
-    let first = instance(0);
-    let there = all.of_key(first.key);
-    let nothing = |_: &mut dyn OutboxRows| String::new();
-    both.batch(&[Change::Start(first.clone())], nothing);
     let message = OutboxMessage::Deliver {
         key: first.key,
         message: Message::ExternalEvent {
@@ -242,12 +252,7 @@ fn a_message_is_left_to_whoever_has_its_partition_now() {
 
 #[test]
 fn an_outcome_that_comes_after_its_partition_leaves_no_task_to_run_again() {
-    let all = Partitions::all(COUNT);
-    let mut both = Both::new(all);
-    let first = instance(0);
-    let there = all.of_key(first.key);
-    let nothing = |_: &mut dyn OutboxRows| String::new();
-    both.batch(&[Change::Start(first.clone())], nothing);
+    let (mut both, first, there) = with_one();
     let row = both.plain.instances.get(&first.key).unwrap().row.clone();
     let calls = turn_of(&row, Status::Running, vec![scheduled(0)]);
     both.batch(&[turn_change(calls)], nothing);

@@ -216,6 +216,32 @@ fn a_disk_without_room_for_some_changes_is_remembered_though_others_find_some() 
 }
 
 #[test]
+fn a_transaction_without_an_answer_is_known_while_it_is_under_way() {
+    let Some(server) = server() else { return };
+    let hub = Hub::new(server);
+    let writer = &hub.owned.writer;
+    let other = hub.other();
+    other
+        .batch("BEGIN; LOCK TABLE instance IN ACCESS EXCLUSIVE MODE")
+        .unwrap();
+    let told = hub.submit(start(1));
+    let why = loop {
+        if let Some(why) = writer.refuses() {
+            break why;
+        }
+        std::thread::yield_now();
+    };
+    assert!(why.to_string().contains("has had no answer"), "{why}");
+    // The last one that was answered succeeded.
+    assert!(!writer.fails());
+    other.batch("COMMIT").unwrap();
+    told.recv().unwrap().unwrap();
+    while writer.refuses().is_some() {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
 fn a_command_is_answered_with_its_change() {
     let Some(server) = server() else { return };
     let hub = Hub::new(server);

@@ -16,7 +16,7 @@ use crate::store::refusals::Refusals;
 use crate::store::space::SpaceUsed;
 
 /// How long a transaction is under way before the host says that it cannot write.
-const LATE: Duration = Duration::from_secs(3);
+const LATE: Duration = Duration::from_millis(if cfg!(test) { 200 } else { 3_000 });
 
 /// Told when an owner has lost its hub.
 pub(super) type WhenFenced = Box<dyn FnOnce(&StoreError) + Send>;
