@@ -40,11 +40,10 @@ fn an_activity_is_tried_again_until_it_ends_well() {
     let host = world.open();
     host.start("Call", "a");
     for attempt in 1..3 {
-        while host.count("SELECT count(*) FROM task WHERE due IS NOT NULL AND attempt = (SELECT max(attempt) FROM task)") == 0
-            || host.count("SELECT max(attempt) FROM task") != attempt + 1
-        {
-            std::thread::yield_now();
-        }
+        host.until_count(
+            &format!("SELECT count(*) FROM task WHERE due IS NOT NULL AND attempt = {attempt} + 1"),
+            1,
+        );
         assert_eq!(
             world.activities.began().len(),
             attempt as usize,
@@ -68,15 +67,11 @@ fn a_retry_survives_a_restart() {
     let world = World::with("Call", calls("Flaky", retry(3, 1_000), None)).in_file();
     let host = world.open();
     host.start("Call", "a");
-    while host.count("SELECT count(*) FROM task WHERE attempt = 2") == 0 {
-        std::thread::yield_now();
-    }
+    host.until_count("SELECT count(*) FROM task WHERE attempt = 2", 1);
     drop(host);
     let host = world.open();
     host.advance(1_000);
-    while host.count("SELECT count(*) FROM task WHERE attempt = 3") == 0 {
-        std::thread::yield_now();
-    }
+    host.until_count("SELECT count(*) FROM task WHERE attempt = 3", 1);
     drop(host);
     world.clock.advance(Millis(5_000));
     let host = world.open();
@@ -259,9 +254,7 @@ fn results_of_a_suspended_instance_are_kept_and_no_activity_runs_twice() {
         host.until("a", |row| row.status == Status::Suspended);
         host.idle();
         held.into_iter().for_each(|held| held.ends(Ok("1")));
-        while host.count("SELECT count(*) FROM inbox") < 3 {
-            std::thread::yield_now();
-        }
+        host.until_count("SELECT count(*) FROM inbox", 3);
         while host.engine.activities.counts() != (0, 0) {
             std::thread::yield_now();
         }
@@ -364,9 +357,7 @@ fn no_new_attempt_starts_after_the_return() {
         let mut host = world.open();
         host.start("Return", "a");
         let held = world.held();
-        while host.count("SELECT count(*) FROM task WHERE attempt = 2") == 0 {
-            std::thread::yield_now();
-        }
+        host.until_count("SELECT count(*) FROM task WHERE attempt = 2", 1);
         host.raise("a", "go", 1);
         let row = host.until("a", |row| row.returned);
         assert_eq!(row.status, Status::Running);

@@ -29,10 +29,10 @@ fn policy(max_attempts: u32, first_delay: u64, give_up_after: Option<u64>) -> Re
 
 /// Waits until this attempt of an activity waits for its retry.
 fn until_attempt(host: &Host<'_>, attempt: i64) {
-    while host.count("SELECT coalesce(max(attempt), 0) FROM task WHERE due IS NOT NULL") != attempt
-    {
-        std::thread::yield_now();
-    }
+    host.until_count(
+        "SELECT coalesce(max(attempt), 0) FROM task WHERE due IS NOT NULL",
+        attempt,
+    );
     host.idle();
 }
 

@@ -197,9 +197,7 @@ fn a_retry_waits_for_its_delay_and_not_for_the_clock() {
         });
     let host = world.open();
     host.start("Call", "a");
-    while host.count("SELECT count(*) FROM task WHERE attempt = 2") == 0 {
-        std::thread::yield_now();
-    }
+    host.until_count("SELECT count(*) FROM task WHERE attempt = 2", 1);
     host.idle();
     set_back(&world, DAY);
     host.idle();

@@ -105,7 +105,7 @@ fn a_worker_that_panics_after_a_commit_brings_its_instance_back_and_goes_on() {
     host.check_histories();
     host.idle();
     let queue = host.engine.queue();
-    assert_eq!((queue.busy, queue.in_flight), (0, 0));
+    assert_eq!((queue.busy, queue.in_flight()), (0, 0));
 }
 
 #[test]

@@ -181,7 +181,7 @@ fn terminate_comes_before_everything_that_waits() {
     };
     let begun = std::time::Instant::now();
     let queued = |in_flight: usize| {
-        while host.engine.queue().in_flight < in_flight
+        while host.engine.queue().in_flight() < in_flight
             || host.engine.hub.writer.queued() + 1 < in_flight as u64
         {
             // The writer waits only for a limited time for the lock of the file.

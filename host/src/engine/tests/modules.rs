@@ -144,9 +144,7 @@ fn an_instance_stays_with_its_module_where_the_named_one_does_not_repeat_its_his
         );
     }
     held.ends(Ok("1"));
-    while host.count("SELECT count(*) FROM inbox") < 2 {
-        std::thread::yield_now();
-    }
+    host.until_count("SELECT count(*) FROM inbox", 2);
     assert_eq!(resume_on(&host, "a", MENDED), Reply::Done);
     host.raise("a", "go", 2);
     assert_eq!(host.end("a"), "1");

@@ -41,9 +41,7 @@ fn a_guest_that_does_not_repeat_itself_is_quarantined_until_it_does() {
     // Messages are kept but not consumed meanwhile.
     held.ends(Ok("1"));
     host.raise("a", "go", 2);
-    while host.count("SELECT count(*) FROM inbox") < 3 {
-        std::thread::yield_now();
-    }
+    host.until_count("SELECT count(*) FROM inbox", 3);
     host.idle();
     assert_eq!(host.row("a").unwrap().turns, 1);
     host.resume("a");

@@ -182,9 +182,7 @@ fn retry_policies_and_timers_go_on_after_a_rewind() {
     let mended = breakable(&world, "Pay");
     let host = world.open();
     let until_it_waits_to_retry = || {
-        while host.count("SELECT count(*) FROM task WHERE attempt = 2") == 0 {
-            std::thread::yield_now();
-        }
+        host.until_count("SELECT count(*) FROM task WHERE attempt = 2", 1);
         host.idle();
     };
     host.start("Patient", "a");

@@ -53,7 +53,7 @@ fn settle(host: &Host<'_>) {
         let is_due = next_due(host).is_some_and(|due| due <= host.world.now());
         if host.activity_counts() == (0, 0) && !is_due {
             let queue = host.engine.queue();
-            if queue.busy == 0 && queue.in_flight == 0 && queue.work.is_empty() {
+            if queue.busy == 0 && queue.in_flight() == 0 && queue.work.is_empty() {
                 return;
             }
         }

@@ -429,9 +429,11 @@ impl Host<'_> {
         self.engine.hub.reader.instance(id).unwrap()
     }
 
-    /// Waits until the row of an instance meets a condition.
+    /// Waits until the row of an instance meets a condition, and its engine has been told of the change by which it does: what the change
+    /// means for attempts and for other instances has happened too.
     pub(crate) fn until(&self, id: &str, is_so: impl Fn(&InstanceRow) -> bool) -> InstanceRow {
-        self.world
+        let row = self
+            .world
             .block_on(&format!("{id:?}, which is {:?}", self.row(id)), async {
                 loop {
                     let changed = self.of(id).watch(id, Until::Changed, Duration::ZERO);
@@ -440,7 +442,31 @@ impl Host<'_> {
                     }
                     changed.told.await.expect("the engine runs");
                 }
-            })
+            });
+        self.is_told(self.of(id));
+        row
+    }
+
+    /// Waits until an SQL query of the hub's file yields a number, and the engines have been told of the change by which it does.
+    pub(crate) fn until_count(&self, sql: &str, number: i64) {
+        let began = Instant::now();
+        while self.count(sql) != number {
+            assert!(began.elapsed() < patience(), "{sql}: never {number}");
+            std::thread::yield_now();
+        }
+        self.engines.iter().for_each(|engine| self.is_told(engine));
+    }
+
+    /// Waits until an engine has been told of every change that is in the hub. A change is in the hub for a moment before that.
+    fn is_told(&self, engine: &Engine) {
+        let began = Instant::now();
+        let mut queue = engine.queue();
+        // The writer answers in the order of its transactions.
+        let written = queue.written;
+        while queue.answered < written {
+            assert!(began.elapsed() < patience(), "changes are not answered");
+            queue = queue.wait_timeout(&engine.work.there, patience());
+        }
     }
 
     /// Waits until an instance ends, and returns its output, the kind of its failure, or else its status.
@@ -500,7 +526,7 @@ impl Host<'_> {
     fn is_idle(&self, engine: &Engine) {
         let began = Instant::now();
         let is_busy = |queue: &crate::engine::Queue| {
-            queue.busy > 0 || queue.in_flight > 0 || !queue.work.is_empty()
+            queue.busy > 0 || queue.in_flight() > 0 || !queue.work.is_empty()
         };
         loop {
             let mut queue = engine.queue();

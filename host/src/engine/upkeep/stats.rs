@@ -81,7 +81,7 @@ impl Engine {
         let (remote_workers, remote_items, remote_waiting) = self.remote_counts();
         let (work_queued, writes_waiting) = {
             let queue = self.queue();
-            (queue.work.len(), queue.in_flight)
+            (queue.work.len(), queue.in_flight())
         };
         HostStats {
             turns: counts.turns.get(),

@@ -35,14 +35,14 @@ pub(in crate::engine) struct UnderWay(Arc<Engine>);
 
 impl UnderWay {
     pub(in crate::engine) fn new(engine: &Arc<Engine>) -> Self {
-        engine.queue().in_flight += 1;
+        engine.queue().written += 1;
         Self(Arc::clone(engine))
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.queue().in_flight -= 1;
+        self.0.queue().answered += 1;
         if self.0.is_stopping() || cfg!(test) {
             self.0.work.there.notify_all();
         }
@@ -53,8 +53,10 @@ impl Drop for UnderWay {
 #[derive(Default)]
 pub(in crate::engine) struct Queue {
     pub(in crate::engine) work: Lanes,
-    /// Number of writes that the writer has not answered.
-    pub(in crate::engine) in_flight: usize,
+    /// Number of writes that were given to the writer so far.
+    pub(in crate::engine) written: u64,
+    /// Number of them that it has answered.
+    pub(in crate::engine) answered: u64,
     /// Number of workers that run something.
     pub(in crate::engine) busy: usize,
     /// Number of threads that have not ended.
@@ -63,8 +65,13 @@ pub(in crate::engine) struct Queue {
 }
 
 impl Queue {
+    /// Number of writes that the writer has not answered.
+    pub(in crate::engine) fn in_flight(&self) -> usize {
+        usize::try_from(self.written - self.answered).unwrap_or(usize::MAX)
+    }
+
     fn is_quiet(&self) -> bool {
-        self.busy == 0 && self.in_flight == 0 && self.work.is_empty()
+        self.busy == 0 && self.in_flight() == 0 && self.work.is_empty()
     }
 }
 

@@ -147,6 +147,12 @@ impl Session {
         Ok(session)
     }
 
+    /// Takes a seat as if the server had given this connection a session that is called so.
+    #[cfg(test)]
+    pub(super) fn takes_seat(&self, who: &str) -> Result<Seat, StoreError> {
+        Seat::take(who, &self.client)
+    }
+
     /// Whether the connection is of no use any more.
     pub(super) fn is_lost(&self) -> bool {
         self.lost.load(Ordering::Acquire) || self.client.is_closed()

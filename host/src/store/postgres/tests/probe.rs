@@ -116,6 +116,26 @@ fn work_of_the_server_for_whoever_has_the_session_now_is_not_waited_for() {
 }
 
 #[test]
+fn a_session_is_one_connections_until_nothing_arrives_on_that_one() {
+    let Some(server) = server() else { return };
+    let proxy = Proxy::before(server);
+    let open = || Session::open(&proxy.address(), Purpose::Manage).unwrap();
+    let (first, second) = (open(), open());
+    let seat = first.takes_seat("a session of a pooler").unwrap();
+    let error = second.takes_seat("a session of a pooler").unwrap_err();
+    assert!(error.to_string().contains("several connections"), "{error}");
+    proxy.swallow();
+    let third = open();
+    let other = third.takes_seat("a session of a pooler").unwrap();
+    // What the first one leaves now is not its own any more.
+    drop(seat);
+    let error = open().takes_seat("a session of a pooler").unwrap_err();
+    assert!(error.to_string().contains("several connections"), "{error}");
+    drop(other);
+    open().takes_seat("a session of a pooler").unwrap();
+}
+
+#[test]
 fn a_hub_that_the_user_may_not_use_is_not_missing() {
     let Some(server) = server() else { return };
     let hub = server.fresh();

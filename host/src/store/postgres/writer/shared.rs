@@ -164,3 +164,30 @@ impl Closing {
         *waited.unwrap_or_else(PoisonError::into_inner).0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_that_was_not_renewed_and_a_transaction_without_an_answer_are_refusals() {
+        let shared = Shared::default();
+        let says = |what: &str| {
+            let refused = shared.refuses().map(|error| error.to_string());
+            refused.is_some_and(|error| error.contains(what))
+        };
+        assert!(says("the lease of the task hub was not renewed in time"));
+        let now = Instant::now();
+        shared.renewed(now);
+        assert!(shared.refuses().is_none());
+        shared.renewed(now.checked_sub(TTL).unwrap());
+        assert!(says("the lease of the task hub was not renewed in time"));
+        shared.renewed(Instant::now());
+        shared.is_under_way(Some(now));
+        assert!(shared.refuses().is_none());
+        shared.is_under_way(now.checked_sub(LATE));
+        assert!(says("a transaction has had no answer"));
+        shared.is_under_way(None);
+        assert!(shared.refuses().is_none());
+    }
+}
