@@ -34,7 +34,7 @@ pub(in crate::store) fn create(address: &Address, now: Timestamp) -> Result<bool
         return Ok(false);
     }
     needs::require(&session, address)?;
-    session.batch("BEGIN")?;
+    session.begin()?;
     let made = create_in(&session, address, now);
     match made {
         Ok(true) => session.batch("COMMIT")?,

@@ -84,7 +84,7 @@ pub(super) fn take(
     share: Share,
 ) -> Result<Taken, StoreError> {
     let silent = wait_for_signs_of_life(session, address)?;
-    session.batch("BEGIN")?;
+    session.begin()?;
     let taken = take_in(session, address, note, share, &silent);
     match taken {
         Ok(Taken::Lease { lease, .. }) => {

@@ -241,7 +241,7 @@ impl Shares {
     ) -> Result<T, StoreError> {
         let lock = lock_of(&self.address);
         let session = self.session()?;
-        session.batch("BEGIN")?;
+        session.begin()?;
         let changed = session
             .query(LOCK, &[&lock])
             .and_then(|_| change(session))

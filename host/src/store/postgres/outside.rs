@@ -162,7 +162,8 @@ impl Outside {
         let sql = "DELETE FROM command WHERE token = $1 AND answer IS NULL";
         self.with(|session| {
             // It must not come back after somebody was told that it is withdrawn.
-            session.batch("BEGIN; SET LOCAL synchronous_commit TO DEFAULT")?;
+            session.begin()?;
+            session.batch("SET LOCAL synchronous_commit TO DEFAULT")?;
             let taken = session.execute(sql, &[&token]);
             session.batch("COMMIT")?;
             Ok(taken? == 1)

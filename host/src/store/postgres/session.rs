@@ -33,6 +33,10 @@ const ANSWER_MAX: Duration = Duration::from_secs(75);
 /// Statements that stay prepared. Lists have one for each combination of conditions.
 const STATEMENTS_MAX: usize = 256;
 
+/// How long the server waits for the next request of a transaction, before it ends the connection and with it the locks of whoever does not go
+/// on. It is less than a lease, so that nobody keeps others from replacing him.
+pub(super) const IDLE_MAX: Duration = Duration::from_secs(2);
+
 /// A parameter of a statement.
 pub(super) type Param<'a> = &'a (dyn ToSql + Sync);
 
@@ -151,6 +155,15 @@ impl Session {
     #[cfg(test)]
     pub(super) fn takes_seat(&self, who: &str) -> Result<Seat, StoreError> {
         Seat::take(who, &self.client)
+    }
+
+    /// Begins a transaction of several short requests. A process that is stopped or cut off between two of them holds its locks no longer than
+    /// [`IDLE_MAX`]: the server ends its connection then.
+    pub(super) fn begin(&self) -> Result<(), StoreError> {
+        self.batch(&format!(
+            "BEGIN; SET LOCAL idle_in_transaction_session_timeout = {}",
+            IDLE_MAX.as_millis()
+        ))
     }
 
     /// Whether the connection is of no use any more.
@@ -498,10 +511,14 @@ fn settings(address: &Address, purpose: Purpose) -> String {
             SELECT set_config(name, 'off', false) FROM pg_settings WHERE name = 'enable_incremental_sort';
             SET default_transaction_read_only = on; SET idle_in_transaction_session_timeout = 60000;",
         // A whole transaction is sent at once, so that only an owner that is stopped in the middle of it would hold its locks.
-        Purpose::Write => "SET idle_in_transaction_session_timeout = 2000; SET lock_timeout = 10000;
+        Purpose::Write => "SET lock_timeout = 10000;
             SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';",
         Purpose::Manage | Purpose::Look => "SET idle_in_transaction_session_timeout = 60000; SET lock_timeout = 30000;",
     };
+    if purpose == Purpose::Write {
+        let idle = IDLE_MAX.as_millis();
+        settings += &format!("SET idle_in_transaction_session_timeout = {idle};");
+    }
     settings
 }
 
