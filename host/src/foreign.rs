@@ -14,6 +14,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures::FutureExt as _;
+
 use crate::outage::Outage;
 
 /// How long the host waits for a listener to take the last notifications.
@@ -21,12 +23,19 @@ const LISTENER_ENDS_WITHIN: Duration = Duration::from_secs(if cfg!(test) { 2 } e
 
 /// Runs code of a guest, of the core, or of the embedding program. A panic is returned as an error and ends no thread.
 pub(crate) fn guarded<T>(run: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
-        format!(
-            "the host panicked: {}",
-            panic_message(panic).unwrap_or_else(|| "without saying why".to_owned())
-        )
-    })
+    catch_unwind(AssertUnwindSafe(run)).map_err(panicked)
+}
+
+/// As [`guarded`], for code that waits.
+pub(crate) async fn guarded_async<T>(run: impl Future<Output = T>) -> Result<T, String> {
+    AssertUnwindSafe(run).catch_unwind().await.map_err(panicked)
+}
+
+fn panicked(panic: Box<dyn Any + Send>) -> String {
+    format!(
+        "the host panicked: {}",
+        panic_message(panic).unwrap_or_else(|| "without saying why".to_owned())
+    )
 }
 
 /// The message of a panic. A payload whose drop panics is leaked.

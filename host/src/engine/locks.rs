@@ -50,6 +50,8 @@ pub(super) mod rank {
     pub(crate) const DURATIONS: u8 = 16;
     /// What is waited for at other hosts. Nothing is locked while it is held.
     pub(crate) const ELSEWHERE: u8 = 17;
+    /// Commands that wait for other hosts. Nothing is locked while it is held.
+    pub(crate) const COMMANDS: u8 = 18;
 }
 
 /// A mutex with a place in the [order](self). A panic does not poison it.

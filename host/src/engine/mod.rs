@@ -207,6 +207,10 @@ struct Hub {
     flight: FlightRecorder,
 }
 
+/// The version of what an engine knew of the hub at some time: names of modules, settings, keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Known(i64);
+
 /// The executors, and the table of names. The lock of `names` is held only to copy or replace the pointer, not while the hub is read.
 struct Code {
     executor: Arc<dyn Executor>,
@@ -484,25 +488,37 @@ impl Engine {
         change: Change,
         done: impl FnOnce(Change, Result<Outcome, StoreError>) + Send + 'static,
     ) -> Write {
+        self.job_knowing(self.known(), change, done)
+    }
+
+    /// As [`job`](Self::job) for a change that was prepared by what this engine [knew](Self::known) of the hub: if that has changed since, and
+    /// the change starts something, the transaction refuses it with [`StoreError::Conflict`].
+    pub(in crate::engine) fn job_knowing(
+        self: &Arc<Self>,
+        knew: Known,
+        change: Change,
+        done: impl FnOnce(Change, Result<Outcome, StoreError>) + Send + 'static,
+    ) -> Write {
         let under_way = UnderWay::new(self);
         let write = Write::new(change, self.clock.now(), move |change, result| {
             done(change, result);
             drop(under_way);
         });
-        self.stamped(write)
+        self.stamped(knew, write)
     }
 
-    /// A change with the version of what this engine knows of the hub.
-    pub(in crate::engine) fn stamped(&self, write: Write) -> Write {
+    /// A change with the version of what it was prepared by.
+    pub(in crate::engine) fn stamped(&self, knew: Known, write: Write) -> Write {
         match self.hub.is_shared {
-            true => write.knowing(self.known()),
+            true => write.knowing(knew.0),
             false => write,
         }
     }
 
-    /// The version of what this engine knows of the hub.
-    pub(in crate::engine) fn known(&self) -> i64 {
-        self.hub.known.load(Ordering::Acquire)
+    /// The version of what this engine knows of the hub. Whoever prepares a change asks for it before he uses names or settings: those may
+    /// be replaced while he goes on.
+    pub(in crate::engine) fn known(&self) -> Known {
+        Known(self.hub.known.load(Ordering::Acquire))
     }
 
     fn write_blocking(self: &Arc<Self>, change: Change) -> Result<Outcome, StoreError> {

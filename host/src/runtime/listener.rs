@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::engine::Engine;
+use crate::foreign::guarded_async;
 use crate::outage::warn_seldom;
 #[cfg(feature = "postgres")]
 use crate::store::{Address, Partitions, Told};
@@ -24,6 +25,11 @@ const SOCKET_PATH_MAX: usize = 107;
 /// How long a lost connection to a database is left alone before the next try.
 #[cfg(feature = "postgres")]
 const RECONNECT_DELAY: Duration = Duration::from_millis(500);
+
+/// How often commands are looked for that nothing has told of, and the connection is asked whether it is one still: something in between may
+/// swallow what the database tells.
+#[cfg(feature = "postgres")]
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How long commands are left alone that could not be taken: the database tells of each only once.
 #[cfg(feature = "postgres")]
@@ -69,9 +75,13 @@ fn listen_at(engine: &Arc<Engine>, hub: &Path) -> Option<(oneshot::Sender<()>, J
 #[cfg(feature = "postgres")]
 async fn serve_database(engine: Arc<Engine>, address: Address, mut stopped: oneshot::Receiver<()>) {
     let told = engine.new_commands();
-    let mut connection: Option<Told> = None;
+    let mut connection: Option<Arc<Told>> = None;
+    let mut asking: Option<JoinHandle<()>> = None;
     loop {
-        if connection.as_ref().is_none_or(Told::is_lost) {
+        if connection
+            .as_ref()
+            .is_none_or(|connection| connection.is_lost())
+        {
             let (address, told) = (address.clone(), Arc::clone(&told));
             let of = Arc::downgrade(&engine);
             let own = move || {
@@ -80,7 +90,7 @@ async fn serve_database(engine: Arc<Engine>, address: Address, mut stopped: ones
             };
             let listen = move || Told::listen(&address, own, move || told.notify_one());
             connection = match tokio::task::spawn_blocking(listen).await {
-                Ok(Ok(listening)) => Some(listening),
+                Ok(Ok(listening)) => Some(Arc::new(listening)),
                 Ok(Err(error)) => {
                     warn_seldom!(%error, "the database tells nothing of commands of other processes");
                     None
@@ -90,17 +100,23 @@ async fn serve_database(engine: Arc<Engine>, address: Address, mut stopped: ones
         }
         // Also those that came before the database was listened to.
         let has_failed = connection.is_some() && take(&engine).await.is_some();
-        let retry = async {
-            match connection {
-                Some(_) if has_failed => tokio::time::sleep(TAKE_AGAIN_AFTER).await,
-                Some(_) => std::future::pending().await,
-                None => tokio::time::sleep(RECONNECT_DELAY).await,
-            }
+        let again_after = match connection {
+            Some(_) if has_failed => TAKE_AGAIN_AFTER,
+            Some(_) => LOOK_EVERY,
+            None => RECONNECT_DELAY,
         };
         tokio::select! {
             _ = &mut stopped => return,
             () = told.notified() => {}
-            () = retry => {}
+            () = tokio::time::sleep(again_after) => {
+                if let Some(connection) = &connection
+                    && asking.as_ref().is_none_or(JoinHandle::is_finished)
+                {
+                    // One that does not answer is lost after some seconds, in which commands are taken.
+                    let connection = Arc::clone(connection);
+                    asking = Some(tokio::task::spawn_blocking(move || connection.ask()));
+                }
+            }
         }
         if engine.is_stopping() {
             return;
@@ -148,9 +164,12 @@ async fn serve(
 
 /// Takes the waiting commands, and returns the reason if that failed.
 async fn take(engine: &Arc<Engine>) -> Option<String> {
-    let error = engine.take_commands().await.err()?;
+    let error = match guarded_async(engine.take_commands()).await {
+        Ok(taken) => taken.err()?.to_string(),
+        Err(why) => why,
+    };
     warn_seldom!(%error, "could not take the commands of another process; they stay in the hub");
-    Some(error.to_string())
+    Some(error)
 }
 
 /// The path beside the hub or, if it is too long for a socket, in the directory for temporary files.

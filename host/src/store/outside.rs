@@ -141,7 +141,7 @@ impl Outside {
         match &self.commands {
             Commands::File(path) => file::append_command(path, token, body, now),
             #[cfg(test)]
-            Commands::Memory(hub) => hub.append_command(token, body, now),
+            Commands::Memory(hub) => hub.append_command(_to, token, body, now),
             #[cfg(feature = "postgres")]
             Commands::Postgres(database) => database.append(_to, token, body, now),
         }
@@ -161,14 +161,16 @@ impl Outside {
             _ => true,
         };
         let answer = |token: &String| Ok((token.clone(), self.answer(token)?));
+        // A connection that is lost after this is another one.
+        let connection = match &self.commands {
+            #[cfg(test)]
+            Commands::Memory(hub) => hub.connection(),
+            _ => 0,
+        };
         Exchanged {
             appended: append.try_for_each(|(to, token, body)| self.append(*to, token, body, now)),
             found: forgotten.and_then(|()| what.look.iter().filter(is_there).map(answer).collect()),
-            connection: match &self.commands {
-                #[cfg(test)]
-                Commands::Memory(hub) => hub.connection(),
-                _ => 0,
-            },
+            connection,
         }
     }
 

@@ -481,6 +481,8 @@ pub(crate) struct RewindCommit {
     pub(crate) starts: Vec<Result<NewInstance, Failure>>,
     /// Ids of the children that were already rewound for this rewind.
     pub(crate) rewound: Vec<String>,
+    /// The descendants that were, deepest first, and the events that they dropped.
+    pub(crate) below: (Vec<String>, Vec<(String, perennial_core::DroppedEvent)>),
     /// Failures before the cut, which stay, and how many more there are.
     pub(crate) remaining: Vec<RemainingFailure>,
     pub(crate) more_remaining: u32,

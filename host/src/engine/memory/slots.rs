@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use perennial_core::{Digest, Envelope, State, Turn};
 
+use crate::engine::Known;
 use crate::engine::executor::ResidentGuest;
 use crate::engine::locks::{Guard, OrderedMutex, rank};
 use crate::engine::memory::asked::Asked;
@@ -83,11 +84,15 @@ pub(crate) struct Body {
     pub(crate) creating: Option<Creating>,
     /// The turn that a remote worker was asked.
     pub(crate) asked: Option<Asked>,
+    /// What the engine knew of the hub when the turn that is under way began.
+    pub(crate) knew: Known,
 }
 
 /// An instance that is not in the hub yet.
 pub(crate) struct Creating {
     pub(crate) new: NewInstance,
+    /// What the engine knew of the hub when it was prepared.
+    pub(crate) knew: Known,
     /// The command that asked for it. The transaction that creates it answers that.
     pub(crate) token: Option<String>,
     pub(crate) respond: Respond,

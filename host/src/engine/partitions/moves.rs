@@ -156,6 +156,7 @@ impl Engine {
         self.timers.remove_all(is_there);
         let (cut, remote) = self.activities.leave(is_there);
         self.attempts_done(&remote);
+        self.forget_turns(is_there);
         self.suspended().retain(|key| !is_there(*key));
         for slot in self.slots_of(which) {
             self.turn_done(slot.key);

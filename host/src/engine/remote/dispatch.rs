@@ -288,10 +288,22 @@ impl<S: Clone> Dispatcher<S> {
         }
     }
 
-    /// Forgets everything about a work that is over, but the credit that it holds.
+    /// Forgets everything about a work that is over. A credit that is kept for it is free again; that of an item that is out is not.
     pub(crate) fn forget(&mut self, work: Work) {
         self.stop_waiting(work);
         self.abandoned.remove(&work);
+        if let Some(token) = self.kept(work) {
+            self.give_back(token);
+        }
+    }
+
+    /// Forgets the turns of all these instances that wait for a worker or have a credit for one.
+    pub(crate) fn forget_turns(&mut self, of: impl Fn(InstanceKey) -> bool) {
+        let works = self.waiting_at.keys().chain(self.kept.keys());
+        let works = works.filter(|work| matches!(work, Work::Turn(key) if of(*key)));
+        for work in works.copied().collect::<Vec<Work>>() {
+            self.forget(work);
+        }
     }
 
     pub(crate) fn waits(&self, work: Work) -> bool {
@@ -480,5 +492,36 @@ impl<S: Clone> Dispatcher<S> {
         waiting
             .map(|(wanted, queue)| (wanted.clone(), queue.len()))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_run_here_any_more_takes_no_room_of_a_worker() {
+        let offer = Offer {
+            worker: "w".to_owned(),
+            orchestrations: Filter::All,
+            activities: Filter::All,
+            orchestrations_max: 2,
+            activities_max: 1,
+            streams_history: false,
+        };
+        let (now, mut dispatcher) = (Timestamp(0), Dispatcher::default());
+        let turn = |key| Work::Turn(InstanceKey(key));
+        let wanted = |work| Wanted::of(work, "Order", None);
+        for work in (1..=4).map(turn) {
+            assert!(dispatcher.take(work, &wanted(work), now).is_none());
+        }
+        dispatcher.forget_turns(|key| key == InstanceKey(2));
+        dispatcher.connect(offer, true, (), now);
+        assert_eq!(dispatcher.fill(now), [turn(1), turn(3)]);
+        // One has a credit that it has not taken, and one has taken it.
+        assert!(dispatcher.take(turn(3), &wanted(turn(3)), now).is_some());
+        dispatcher.forget_turns(|key| key == InstanceKey(1) || key == InstanceKey(3));
+        assert_eq!(dispatcher.fill(now), [turn(4)]);
+        assert_eq!((dispatcher.counts().2, dispatcher.keeps_any()), (0, true));
     }
 }

@@ -483,6 +483,13 @@ impl Engine {
         self.fill_workers();
     }
 
+    /// The instances with these keys are not run here any more: their turns wait for no worker, and what workers have room for is free for
+    /// others.
+    pub(in crate::engine) fn forget_turns(self: &Arc<Self>, of: impl Fn(InstanceKey) -> bool) {
+        self.remote.state().dispatcher.forget_turns(of);
+        self.fill_workers();
+    }
+
     /// Gives back the credit that was kept for a turn or an attempt which did not happen.
     pub(in crate::engine) fn release_unused(self: &Arc<Self>, work: Work) {
         let state = self.remote.state();

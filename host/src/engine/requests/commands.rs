@@ -2,18 +2,24 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use crate::engine::requests::intake::About;
 use crate::engine::requests::refused;
 use crate::engine::requests::request::{Request, StartRequest};
-use crate::engine::requests::steps::{carry_out, takes_steps};
-use crate::engine::{Engine, brief};
+use crate::engine::requests::steps::takes_steps;
+use crate::engine::{Engine, Known, brief};
+use crate::foreign::guarded_async;
+use crate::outage::warn_seldom;
 use crate::store::{self, Change, Reader, Reply, StoreError};
 
 /// Maximum number of commands of other processes read at once.
 const COMMANDS_MAX: u32 = 100;
+
+/// The wait before a command is taken again that could not be carried out.
+const TAKE_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// The pending answer to a command.
 type Answer = oneshot::Receiver<Result<Reply, StoreError>>;
@@ -24,20 +30,26 @@ struct UnderWay {
     answers: Vec<Answer>,
     /// The instances that they start.
     started: HashSet<String>,
+    /// The first error for which one stays unanswered.
+    failed: Option<StoreError>,
 }
 
 impl UnderWay {
     /// Waits until all are answered.
-    async fn all_told(&mut self) -> Result<(), StoreError> {
+    async fn all_told(&mut self) {
         self.started.clear();
-        for answer in self.answers.drain(..) {
-            match answer.await.unwrap_or(Err(StoreError::Closed)) {
-                // The sender withdrew the command after it was read, so nothing was changed. Or whoever runs the instance now answers it.
-                Ok(_) | Err(StoreError::TakenBack | StoreError::Elsewhere(_)) => {}
-                Err(error) => return Err(error),
+        for answer in std::mem::take(&mut self.answers) {
+            if let Err(error) = answer.await.unwrap_or(Err(StoreError::Closed)) {
+                self.fails(error);
             }
         }
-        Ok(())
+    }
+
+    /// One has met an error. The others go on.
+    fn fails(&mut self, error: StoreError) {
+        if stays_unanswered(&error) {
+            self.failed.get_or_insert(error);
+        }
     }
 }
 
@@ -74,15 +86,22 @@ impl Engine {
         Arc::clone(&self.requests.new_commands)
     }
 
-    /// Takes the commands of other processes, and returns when all of them are answered.
+    /// Takes the commands of other processes, and returns when all of them are answered but those that wait for other hosts.
+    ///
+    /// # Errors
+    /// The first one that kept a command from being answered. It stays in the hub, and is to be taken again.
     pub(crate) async fn take_commands(self: &Arc<Self>) -> Result<(), StoreError> {
         // Only one task at a time, so that no command is taken twice.
         let _one = self.requests.commands.lock().await;
         loop {
             let own = self.partitions();
             let here = own;
-            let unanswered = move |reader: &Reader| reader.within(here).unanswered(COMMANDS_MAX);
-            let commands = self.reading(unanswered).await?;
+            // Whoever is in here now may be answered while the commands are read.
+            let long = self.requests.long_commands.lock().clone();
+            let limit = COMMANDS_MAX.saturating_add(u32::try_from(long.len()).unwrap_or(u32::MAX));
+            let unanswered = move |reader: &Reader| reader.within(here).unanswered(limit);
+            let mut commands = self.reading(unanswered).await?;
+            commands.retain(|(token, _)| !long.contains(token));
             if commands.is_empty() || self.is_stopping() {
                 return Ok(());
             }
@@ -95,28 +114,125 @@ impl Engine {
                 let is_misplaced = subject.is_some_and(|id| !own.has(own.of_id(id)));
                 if is_misplaced && let Ok(request) = &request {
                     let declined = Change::Answer(misplaced(request));
-                    let told = self.write_answer(token, declined, |_| {}).await;
-                    under_way.answers.push(told);
+                    let told = self.write_answer(token, self.known(), declined, |_| {});
+                    under_way.answers.push(told.await);
                     continue;
                 }
                 if subject.is_none_or(|id| under_way.started.contains(id)) {
-                    under_way.all_told().await?;
+                    under_way.all_told().await;
                 }
                 match request.map(Request::into_start) {
                     Ok(Ok((start, remote))) => {
                         self.take_start(token, start, remote, &mut under_way);
                     }
+                    Ok(Err(request)) if takes_steps(&request) || self.is_divided(&request) => {
+                        // The request reads the hub, so earlier commands must be committed.
+                        under_way.all_told().await;
+                        self.take_long(token, *request, &mut under_way).await;
+                    }
                     Ok(Err(request)) => {
-                        self.take_command(token, Ok(*request), &mut under_way)
-                            .await?;
+                        self.take_command(token, Ok(*request), &mut under_way).await;
                     }
-                    Err(error) => {
-                        self.take_command(token, Err(error), &mut under_way).await?;
-                    }
+                    Err(error) => self.take_command(token, Err(error), &mut under_way).await,
                 }
             }
-            under_way.all_told().await?;
+            under_way.all_told().await;
+            if let Some(error) = under_way.failed {
+                return Err(error);
+            }
         }
+    }
+
+    /// Whether other hosts may run some of the instances that a request is about.
+    fn is_divided(&self, request: &Request) -> bool {
+        self.is_shared() && request.is_several()
+    }
+
+    /// Carries out a command that may wait for other hosts. They may wait for commands that they have left here, so others are taken meanwhile.
+    async fn take_long(
+        self: &Arc<Self>,
+        token: String,
+        request: Request,
+        under_way: &mut UnderWay,
+    ) {
+        let command = guarded_async(Box::pin(
+            Arc::clone(self).carry_out_long(token.clone(), request),
+        ));
+        if !self.is_shared() {
+            let (tell, told) = oneshot::channel();
+            drop(tell.send(self.or_refused(token, command.await).await));
+            return under_way.answers.push(told);
+        }
+        self.requests.long_commands.lock().insert(token.clone());
+        let engine = Arc::clone(self);
+        self.runtime.spawn(async move {
+            let done = engine.or_refused(token.clone(), command.await).await;
+            let stays = done.as_ref().is_err_and(stays_unanswered);
+            if let (true, Err(error)) = (stays, done) {
+                warn_seldom!(%error, "a command of another process could not be carried out; it is tried again");
+                tokio::time::sleep(TAKE_AGAIN_AFTER).await;
+            }
+            engine.requests.long_commands.lock().remove(&token);
+            if stays {
+                engine.requests.new_commands.notify_one();
+            }
+        });
+    }
+
+    async fn carry_out_long(
+        self: Arc<Self>,
+        token: String,
+        request: Request,
+    ) -> Result<Reply, StoreError> {
+        let done = match takes_steps(&request) {
+            true => self.in_steps(request, Some(token.clone())).await,
+            false => {
+                let knew = self.known();
+                match self.submit(request).await {
+                    Ok(reply) => {
+                        let answer = Change::Answer(reply);
+                        let told = self.write_answer(token.clone(), knew, answer, |_| {});
+                        told.await.await.unwrap_or(Err(StoreError::Closed))
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+        };
+        match done {
+            // Its sender learns that it may send it again. It would wait as long each time, maybe for a sender that is gone.
+            Err(error @ (StoreError::NotTaken { .. } | StoreError::NoAnswer(_))) => {
+                let why = format!("it was carried out in part, or not at all: {error}");
+                self.refuse(token, refused::OVERLOADED, why).await
+            }
+            done => done,
+        }
+    }
+
+    /// What became of a command. One whose execution panicked is refused, because it would panic again.
+    async fn or_refused(
+        self: &Arc<Self>,
+        token: String,
+        done: Result<Result<Reply, StoreError>, String>,
+    ) -> Result<Reply, StoreError> {
+        match done {
+            Ok(done) => done,
+            Err(why) => {
+                self.panicked("a command of another process was carried out", &why);
+                let why = format!("the command was not carried out, or in part: {why}");
+                self.refuse(token, refused::CORRUPT, why).await
+            }
+        }
+    }
+
+    async fn refuse(
+        self: &Arc<Self>,
+        token: String,
+        kind: &str,
+        message: String,
+    ) -> Result<Reply, StoreError> {
+        let refusal = Change::Answer(refused::refused(kind, message));
+        let told = self.write_answer(token, self.known(), refusal, |_| {});
+        told.await.await.unwrap_or(Err(StoreError::Closed))
     }
 
     /// Begins to carry a command out.
@@ -125,27 +241,28 @@ impl Engine {
         token: String,
         request: Result<Request, StoreError>,
         under_way: &mut UnderWay,
-    ) -> Result<(), StoreError> {
+    ) {
+        let begun = guarded_async(Box::pin(self.begin_command(token.clone(), request))).await;
+        let answer = match begun {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => return under_way.fails(error),
+            Err(why) => {
+                let (tell, told) = oneshot::channel();
+                drop(tell.send(self.or_refused(token, Err(why)).await));
+                told
+            }
+        };
+        under_way.answers.push(answer);
+    }
+
+    async fn begin_command(
+        self: &Arc<Self>,
+        token: String,
+        request: Result<Request, StoreError>,
+    ) -> Result<Answer, StoreError> {
         let mut told_by_host = None;
+        let knew = self.known();
         let change = match request {
-            Ok(several) if self.is_shared() && several.is_several() => {
-                under_way.all_told().await?;
-                match Box::pin(self.submit(several)).await {
-                    Ok(reply) => Change::Answer(reply),
-                    Err(StoreError::Elsewhere(_)) => return Ok(()),
-                    Err(error) => return Err(error),
-                }
-            }
-            Ok(steps) if takes_steps(&steps) => {
-                // The request reads the hub, so earlier commands must be committed.
-                under_way.all_told().await?;
-                let engine = Arc::clone(self);
-                let steps = move || carry_out(&engine, steps, Some(token));
-                return match self.blocking(&self.requests.steps, steps).await {
-                    Ok(_) | Err(StoreError::TakenBack | StoreError::Elsewhere(_)) => Ok(()),
-                    Err(error) => Err(error),
-                };
-            }
             Ok(Request::ToHost(to)) if self.is_told(&to) => {
                 told_by_host = Some(*to);
                 Change::Answer(Reply::Done)
@@ -166,9 +283,7 @@ impl Engine {
                 engine.runtime.spawn(Arc::clone(&engine).hear(to));
             }
         };
-        let told = self.write_answer(token, change, hears).await;
-        under_way.answers.push(told);
-        Ok(())
+        Ok(self.write_answer(token, knew, change, hears).await)
     }
 
     /// Begins to start an instance.
@@ -183,8 +298,9 @@ impl Engine {
         let (tell, told) = oneshot::channel();
         let engine = Arc::clone(self);
         self.runtime.spawn(async move {
-            let started = engine.start_for_command(token, start, remote).await;
-            drop(tell.send(started));
+            let started = engine.start_for_command(token.clone(), start, remote);
+            let started = guarded_async(started).await;
+            drop(tell.send(engine.or_refused(token, started).await));
         });
         under_way.answers.push(told);
     }
@@ -196,6 +312,7 @@ impl Engine {
         start: StartRequest,
         remote: bool,
     ) -> Result<Reply, StoreError> {
+        let knew = self.known();
         let started = self.start_instance(start.clone(), remote, Some(&token));
         let change = match started.await {
             Ok(Reply::Done) => return Ok(Reply::Done),
@@ -207,21 +324,22 @@ impl Engine {
             Err(_) if remote => self.prepare(Request::Remote(Box::new(Request::Start(start)))),
             Err(_) => self.prepare(Request::Start(start)),
         };
-        let told = self.write_answer(token, change, |_| {}).await;
+        let told = self.write_answer(token, knew, change, |_| {}).await;
         told.await.unwrap_or(Err(StoreError::Closed))
     }
 
-    /// Makes a change in the transaction that answers a command.
+    /// Makes a change in the transaction that answers a command. `knew` is as in [`job_knowing`](Self::job_knowing).
     async fn write_answer(
         self: &Arc<Self>,
         token: String,
+        knew: Known,
         change: Change,
         then: impl FnOnce(&Result<Reply, StoreError>) + Send + 'static,
     ) -> Answer {
         let about = About::of(&change);
         let (tell, told) = oneshot::channel();
         let engine = Arc::clone(self);
-        let write = self.job(change, move |_, result| {
+        let write = self.job_knowing(knew, change, move |_, result| {
             let result = result.map(|outcome| engine.answered(about, outcome));
             then(&result);
             drop(tell.send(result));
@@ -230,4 +348,10 @@ impl Engine {
         self.hub.writer.submit_later(write).await;
         told
     }
+}
+
+/// Whether a command that met this error has no answer, and is to be carried out here. The others were withdrawn by their sender after they
+/// were read, so that nothing was changed, or whoever runs the instance now answers them.
+fn stays_unanswered(error: &StoreError) -> bool {
+    !matches!(error, StoreError::TakenBack | StoreError::Elsewhere(_))
 }

@@ -1,28 +1,36 @@
 //! Takes requests of clients in this process.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use perennial_core::{Callee, Envelope, Message};
 use tokio::sync::{Semaphore, oneshot};
 
+use crate::engine::locks::{OrderedMutex, rank};
 use crate::engine::memory::slots::{Creating, SlotPhase};
-use crate::engine::requests::owner::Owner;
 use crate::engine::requests::request::{self, Preparation, Request, StartRequest};
-use crate::engine::requests::steps::{carry_out, takes_steps};
+use crate::engine::requests::steps::takes_steps;
 use crate::engine::upkeep::quotas::Admission;
-use crate::engine::workers::threads::UnderWay;
 use crate::engine::{Engine, Work, fresh_execution};
 use crate::foreign::guarded;
 use crate::shortage::{Resource, Shortage};
-use crate::store::{Change, Outcome, Partition, Reader, Reply, StoreError, Write};
+use crate::store::{Change, Outcome, Reader, Reply, StoreError};
 
 /// Tries of a start whose module was collected meanwhile: each needs another deployment and collection in between.
 const TRIES_MAX: usize = 10;
 
+/// The wait before what another host has changed of the hub is read again, if it could not be read.
+const READ_AGAIN_AFTER: Duration = Duration::from_millis(200);
+
 /// Maximum number of threads that read the hub for clients, and of those that carry out requests in several steps. Further requests wait
 /// without a thread.
 const BLOCKING_MAX: usize = 16;
+
+/// Maximum number of requests in several steps of which one waits for another host. Each has a thread, and takes no place among the
+/// [`BLOCKING_MAX`] while it waits: what it waits for may need one here.
+const PASSED_ON_MAX: usize = 128;
 
 /// Maximum number of requests that wait for answers of other hosts.
 const FORWARDS_MAX: usize = 1_024;
@@ -37,9 +45,13 @@ pub(in crate::engine) struct Requests {
     pub(in crate::engine) new_commands: Arc<tokio::sync::Notify>,
     /// Locked by the task that takes commands of other processes.
     pub(super) commands: tokio::sync::Mutex<()>,
+    /// Those of them that wait for other hosts, by their tokens. Others are taken meanwhile.
+    pub(super) long_commands: OrderedMutex<HashSet<String>, { rank::COMMANDS }>,
     /// Limited to [`BLOCKING_MAX`], as `steps` is.
     reads: Arc<Semaphore>,
     pub(super) steps: Arc<Semaphore>,
+    /// Requests in several steps of which one waits for another host. Limited to [`PASSED_ON_MAX`].
+    pub(super) passed_on: Arc<Semaphore>,
     /// Requests that wait for another host. Limited to [`FORWARDS_MAX`].
     pub(in crate::engine) forwards: Arc<Semaphore>,
     /// Limited to [`JUDGES_MAX`].
@@ -52,6 +64,8 @@ impl Default for Requests {
             admission: Arc::default(),
             new_commands: Arc::default(),
             commands: tokio::sync::Mutex::default(),
+            long_commands: OrderedMutex::default(),
+            passed_on: Arc::new(Semaphore::new(PASSED_ON_MAX)),
             reads: Arc::new(Semaphore::new(BLOCKING_MAX)),
             steps: Arc::new(Semaphore::new(BLOCKING_MAX)),
             forwards: Arc::new(Semaphore::new(FORWARDS_MAX)),
@@ -127,9 +141,7 @@ impl Engine {
                 return Ok(Reply::Done);
             }
             steps if takes_steps(&steps) => {
-                let engine = Arc::clone(self);
-                let steps = move || carry_out(&engine, steps, None);
-                return self.blocking(&self.requests.steps, steps).await;
+                return self.in_steps(steps, None).await;
             }
             other => self.made_ready(other).await?,
         };
@@ -157,13 +169,14 @@ impl Engine {
 
     async fn change_once(self: &Arc<Self>, request: Request) -> Result<Reply, StoreError> {
         let (tell, told) = oneshot::channel();
+        let knew = self.known();
         let change = self.prepare(request);
         let about = About::of(&change);
         let engine = Arc::clone(self);
-        self.write_later(change, move |_, result| {
-            drop(tell.send(result.map(|outcome| engine.answered(about, outcome))))
-        })
-        .await;
+        let write = self.job_knowing(knew, change, move |_, result| {
+            drop(tell.send(result.map(|outcome| engine.answered(about, outcome))));
+        });
+        self.hub.writer.submit_later(write).await;
         told.await.unwrap_or(Err(StoreError::Closed))
     }
 
@@ -177,6 +190,7 @@ impl Engine {
     ) -> Result<Reply, StoreError> {
         let mut result = Err(StoreError::Conflict);
         for _ in 0..TRIES_MAX {
+            let knew = self.known();
             let prepared = self.preparing(|with| match remote {
                 true => request::prepare_start(start.clone(), &with.remote()),
                 false => request::prepare_start(start.clone(), with),
@@ -189,7 +203,7 @@ impl Engine {
             if new.start.scheduled_for.is_some() {
                 // The first turn runs when the start is due.
                 let engine = Arc::clone(self);
-                let write = self.job(Change::Start(new), move |_, result| {
+                let write = self.job_knowing(knew, Change::Start(new), move |_, result| {
                     let answered = |outcome| engine.answered(About::default(), outcome);
                     drop(tell.send(result.map(answered)))
                 });
@@ -198,6 +212,7 @@ impl Engine {
             } else {
                 self.begin(Creating {
                     new,
+                    knew,
                     token: token.map(str::to_owned),
                     respond: Box::new(move |result| drop(tell.send(result))),
                 });
@@ -231,7 +246,7 @@ impl Engine {
         self.preparing(|with| request::prepare(request, with))
     }
 
-    fn preparing<T>(&self, make: impl FnOnce(&Preparation<'_>) -> T) -> T {
+    pub(super) fn preparing<T>(&self, make: impl FnOnce(&Preparation<'_>) -> T) -> T {
         make(&Preparation {
             names: &self.names(),
             now: self.clock.now(),
@@ -268,11 +283,12 @@ impl Engine {
     pub(in crate::engine) fn accept_for_later(self: &Arc<Self>, creating: Creating) {
         let Creating {
             new,
+            knew,
             token,
             respond,
         } = creating;
         let engine = Arc::clone(self);
-        let write = self.job(Change::Start(new), move |_, result| {
+        let write = self.job_knowing(knew, Change::Start(new), move |_, result| {
             respond(result.map(|outcome| engine.answered(About::default(), outcome)));
         });
         self.hub.writer.submit(write.answering_if(token));
@@ -284,7 +300,8 @@ impl Engine {
         }
         if about.modules {
             self.code.deployments.fetch_add(1, Ordering::AcqRel);
-            self.reload_names();
+            // It has said so, and reads them again when they are used.
+            let _ = self.reload_names();
         }
         if about.retention
             && let Err(error) = self.load_retention()
@@ -300,53 +317,42 @@ impl Engine {
         outcome.reply
     }
 
-    /// Reads anew what this engine keeps of the hub: another host may have changed it.
+    /// Reads anew what this engine keeps of the hub: another host may have changed it. What could not be read is read soon; until then
+    /// nothing is started here.
     pub(in crate::engine) fn hub_changed(self: &Arc<Self>, version: i64) {
         self.keys.send_replace(());
         self.code.deployments.fetch_add(1, Ordering::AcqRel);
-        self.names_changed();
-        if let Err(error) = self.load_worker_names() {
-            tracing::warn!(%error, "could not read the names that remote workers have run; using the previous ones");
+        let names = self.names_changed();
+        let worker_names = self.load_worker_names();
+        let retention = self.load_retention();
+        match names.and(worker_names).and(retention) {
+            Ok(()) => _ = self.hub.known.fetch_max(version, Ordering::AcqRel),
+            Err(error) => {
+                tracing::warn!(%error, "could not read what another host has changed of the task hub; reading it again");
+                self.read_hub_later(version);
+            }
         }
-        if let Err(error) = self.load_retention() {
-            tracing::error!(%error, "could not read the retention of instances; using the previous one");
-        }
-        self.hub.known.store(version, Ordering::Release);
-    }
-}
-
-impl Owner for Arc<Engine> {
-    fn reader(&self) -> &Reader {
-        &self.hub.reader
     }
 
-    fn write(&self, change: Change, token: Option<String>) -> Result<Reply, StoreError> {
-        let about = About::of(&change);
-        let (tell, told) = std::sync::mpsc::channel();
-        let under_way = UnderWay::new(self);
-        let write = Write::new(change, self.clock.now(), move |_, result| {
-            drop(tell.send(result));
-            drop(under_way);
+    fn read_hub_later(self: &Arc<Self>, version: i64) {
+        let engine = Arc::downgrade(self);
+        self.runtime.spawn(async move {
+            tokio::time::sleep(READ_AGAIN_AFTER).await;
+            let Some(engine) = engine.upgrade().filter(|engine| !engine.is_stopping()) else {
+                return;
+            };
+            let again = Arc::clone(&engine);
+            // The runtime panics if it cannot create a thread.
+            if guarded(|| {
+                engine
+                    .runtime
+                    .spawn_blocking(move || again.hub_changed(version))
+            })
+            .is_err()
+            {
+                engine.read_hub_later(version);
+            }
         });
-        let write = self.stamped(write);
-        self.hub.writer.submit(write.answering_if(token));
-        let outcome = told.recv().unwrap_or(Err(StoreError::Closed))?;
-        Ok(self.answered(about, outcome))
-    }
-
-    fn prepared<T>(&self, make: impl FnOnce(&Preparation<'_>) -> T) -> Result<T, StoreError> {
-        Ok(self.preparing(make))
-    }
-
-    fn elsewhere(&self, id: &str) -> Option<Partition> {
-        self.hub.partitions.elsewhere(id)
-    }
-
-    fn pass_on(&self, to: Partition, request: Request) -> Result<Reply, StoreError> {
-        let peers = self.peers.as_ref().ok_or(StoreError::Closed)?;
-        let (tell, told) = std::sync::mpsc::channel();
-        peers.submit(to, request, Box::new(move |answer| drop(tell.send(answer))));
-        told.recv().unwrap_or(Err(StoreError::Closed))
     }
 }
 

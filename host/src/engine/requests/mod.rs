@@ -9,4 +9,5 @@ pub(crate) mod refused;
 pub(crate) mod request;
 pub(crate) mod rewind;
 mod routing;
+mod stepped;
 pub(crate) mod steps;

@@ -1,6 +1,8 @@
 //! Prepares a rewind: reads the history, cuts it, and decides about each task. The store applies it if the instance did not change
 //! meanwhile.
 
+use std::time::Instant;
+
 use perennial_core::{
     Callee, ChildTask, Command, Cut, CutFinder, Digest, DroppedKind, Failure, Message, Names,
     Parent, Resolved, Rewind, Rewinder, Scope, Start, Status, Target, TaskRef, Turn,
@@ -9,10 +11,11 @@ use perennial_core::{
 use crate::engine::requests::owner::{Owner, TRIES_MAX, answer, look_up};
 use crate::engine::requests::refused::{self, refused};
 use crate::engine::requests::request::{Preparation, Request, RewindRequest, has_room};
+use crate::engine::requests::routing::{FOLLOW_MAX, SEND_ON_AFTER};
 use crate::engine::turn::load::find_start;
 use crate::engine::turn::turn_commit::{ChildStart, child_start, module_of};
 use crate::store::{
-    Change, InstanceRow, NewInstance, Reader, Reply, RewindCommit, Rewound, Run, StoreError,
+    Change, InstanceRow, NewInstance, Reader, Reply, RewindCommit, Run, StoreError,
 };
 
 /// The scope of a rewind, whether it may forget completed work, and the run that it is meant for.
@@ -90,8 +93,8 @@ fn put_back(
     how: How,
     token: Option<String>,
 ) -> Result<Reply, StoreError> {
-    // `own`: rewound children. `all`: rewound descendants, deepest first.
-    let (mut own, mut all, mut events) = (Vec::new(), Vec::new(), Vec::new());
+    // `own`: rewound children. `below`: rewound descendants, deepest first, and the events that they dropped.
+    let (mut own, mut below) = (Vec::new(), (Vec::new(), Vec::new()));
     for _ in 0..TRIES_MAX {
         let row = match look_up(owner, &request.id, Command::Rewind, how.run)? {
             Ok(row) => row,
@@ -105,7 +108,15 @@ fn put_back(
             None => None,
         };
         let write = |commit| owner.write(Change::Rewind(Box::new(commit)), token.clone());
-        match work_out(owner, row, (request, how), module, own.clone()).and_then(write) {
+        match work_out(
+            owner,
+            row,
+            (request, how),
+            module,
+            (own.clone(), below.clone()),
+        )
+        .and_then(write)
+        {
             Ok(Reply::RewindFirst(children)) => {
                 for id in children {
                     let child = RewindRequest {
@@ -113,11 +124,16 @@ fn put_back(
                         reason: request.reason.clone(),
                         module: None,
                     };
-                    // A child that is no longer failed needs no rewind. The next iteration reads its status again.
-                    if let Reply::Rewound(done) = rewind_child(owner, child, how.of_run(None))? {
-                        all.extend(done.rewound);
-                        events.extend(done.dropped_events);
-                        all.push(id.clone());
+                    match rewind_child(owner, child, how.of_run(None))? {
+                        Reply::Rewound(done) => {
+                            below.0.extend(done.rewound);
+                            below.1.extend(done.dropped_events);
+                            below.0.push(id.clone());
+                        }
+                        // It is no longer failed, and needs no rewind. The next iteration reads its status again.
+                        Reply::Rejected(_) => {}
+                        // What it says is about the child.
+                        refused => return answer(owner, refused, token),
                     }
                     own.push(id);
                 }
@@ -125,12 +141,7 @@ fn put_back(
             Ok(Reply::Rewound(done)) => {
                 let (instance, reason) = (&request.id, &request.reason);
                 tracing::info!(instance, reason, events = done.cut_events, "rewound");
-                events.extend(done.dropped_events.iter().cloned());
-                return Ok(Reply::Rewound(Box::new(Rewound {
-                    rewound: all,
-                    dropped_events: events,
-                    ..*done
-                })));
+                return Ok(Reply::Rewound(done));
             }
             Err(StoreError::Conflict) => {}
             done => return done,
@@ -143,11 +154,27 @@ fn put_back(
     answer(owner, refused(refused::INVALID, message), token)
 }
 
-/// Rewinds a failed child, wherever it is run.
+/// Rewinds a failed child, wherever it is run, also if its partition moves meanwhile.
 fn rewind_child(owner: &impl Owner, child: RewindRequest, how: How) -> Result<Reply, StoreError> {
-    match owner.elsewhere(&child.id) {
-        Some(partition) => owner.pass_on(partition, how.request(child)),
-        None => put_back(owner, &child, how, None),
+    let until = Instant::now() + FOLLOW_MAX;
+    loop {
+        let done = match owner.elsewhere(&child.id) {
+            Some(partition) => owner.pass_on(partition, how.request(child.clone())),
+            None => put_back(owner, &child, how, None),
+        };
+        match done {
+            Err(StoreError::Elsewhere(_)) if Instant::now() < until => {
+                std::thread::sleep(SEND_ON_AFTER);
+            }
+            // This says nothing about the instance that is rewound.
+            Err(StoreError::Elsewhere(_)) => {
+                return Err(StoreError::NotTaken {
+                    owner: "another host of the task hub".to_owned(),
+                    why: format!("no host runs the child {:?}", child.id),
+                });
+            }
+            done => return done,
+        }
     }
 }
 
@@ -256,12 +283,15 @@ pub(crate) fn module_for(
     }
 }
 
+/// Rewound descendants, deepest first, and the events that they dropped.
+type Below = (Vec<String>, Vec<(String, perennial_core::DroppedEvent)>);
+
 fn work_out(
     owner: &impl Owner,
     row: InstanceRow,
     (request, how): (&RewindRequest, How),
     module: Option<Digest>,
-    rewound: Vec<String>,
+    (rewound, below): (Vec<String>, Below),
 ) -> Result<RewindCommit, StoreError> {
     let reader = owner.reader();
     let now = owner.prepared(|with| with.now)?;
@@ -301,6 +331,7 @@ fn work_out(
         targets,
         starts,
         rewound,
+        below,
         remaining: cut.remaining,
         more_remaining: cut.more_remaining,
         id: row.id,

@@ -13,10 +13,10 @@ use crate::engine::requests::request::Request;
 use crate::store::{Change, InstanceKey, Partition, Purged, Reply, StoreError};
 
 /// How long a request follows an instance whose partition moves. A move takes less than a second, and what a dead host had is taken after a few.
-const FOLLOW_MAX: Duration = Duration::from_secs(20);
+pub(super) const FOLLOW_MAX: Duration = Duration::from_secs(20);
 
 /// The wait before it is sent on.
-const SEND_ON_AFTER: Duration = Duration::from_millis(10);
+pub(super) const SEND_ON_AFTER: Duration = Duration::from_millis(10);
 
 impl Request {
     /// The id of the instance that the request is about; `None` if it is about the hub, or about several instances.
@@ -98,14 +98,17 @@ impl Engine {
     /// Carries out a request here. It is refused only by names and settings that no other host has changed by then, which a transaction finds
     /// out: what is accepted is in one anyway.
     async fn submit_knowing(self: &Arc<Self>, request: &Request) -> Result<Reply, StoreError> {
+        let knew = self.known();
         let reply = self.submit_here(request.clone()).await?;
         if !matches!(reply, Reply::Refused { .. }) {
             return Ok(reply);
         }
         let (tell, told) = tokio::sync::oneshot::channel();
         let refused = Change::Answer(reply.clone());
-        self.write_later(refused, move |_, result| drop(tell.send(result.map(drop))))
-            .await;
+        let write = self.job_knowing(knew, refused, move |_, result| {
+            drop(tell.send(result.map(drop)));
+        });
+        self.hub.writer.submit_later(write).await;
         match told.await.unwrap_or(Err(StoreError::Closed)) {
             Ok(()) => Ok(reply),
             // It went by what another host has changed.

@@ -453,7 +453,7 @@ fn begins(engine: &Engine, (key, task): AttemptKey) -> bool {
 
 /// Waits until this host knows that it owns the hub still: one that was stopped for a while may have been replaced, and must not begin what its
 /// successor begins. `false` if the host stops.
-async fn still_owns(engine: &Engine) -> bool {
+pub(super) async fn still_owns(engine: &Engine) -> bool {
     while !engine.hub.writer.is_sure() {
         if engine.is_stopping() {
             return false;

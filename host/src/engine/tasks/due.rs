@@ -42,6 +42,11 @@ impl Due {
         }
     }
 
+    /// Whether it belongs to an instance, and goes with it. What the key of the others is means nothing.
+    pub(super) fn is_of_instance(self) -> bool {
+        !matches!(self, Self::Retain | Self::Receive)
+    }
+
     /// The number under which an entry of an instance is kept: that of its task.
     pub(super) fn place(self) -> i64 {
         match self {

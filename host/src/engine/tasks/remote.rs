@@ -7,7 +7,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::engine::remote::dispatch::{Sent, Token, Work};
 use crate::engine::remote::{ActivityItem, WorkItem};
-use crate::engine::tasks::activities::Activities;
+use crate::engine::tasks::activities::{Activities, still_owns};
 use crate::engine::tasks::attempts::{ended, fails_before, give_up, problem_with_output};
 use crate::engine::tasks::ready::{AttemptKey, Ready};
 use crate::engine::tasks::timers::Due;
@@ -51,6 +51,16 @@ impl Engine {
             return self.release_unused(Work::Activity(place));
         };
         let work = Work::Activity(place);
+        if !self.hub.writer.is_sure() {
+            self.release_unused(work);
+            let this = Arc::clone(self);
+            self.runtime.spawn(async move {
+                if still_owns(&this).await {
+                    this.start_remote(place);
+                }
+            });
+            return;
+        }
         let Some((token, send)) = self.take_worker(work, &ready.name, ready.wanted_version())
         else {
             return;

@@ -358,18 +358,20 @@ impl Timers {
         tasks.into_iter().for_each(|task| state.remove(key, task));
     }
 
-    /// Removes all entries of the instances with these keys.
+    /// Removes all entries of the instances with these keys. Those that belong to no instance stay.
     pub(crate) fn remove_all(&self, of: impl Fn(InstanceKey) -> bool) {
         let mut state = self.state();
         let gone: Vec<(InstanceKey, i64)> = state
-            .places
-            .keys()
-            .filter(|(key, _)| of(*key))
-            .copied()
+            .held
+            .iter()
+            .filter(|((_, key, _), held)| held.due.is_of_instance() && of(*key))
+            .map(|((_, key, task), _)| (*key, *task))
             .collect();
         gone.into_iter()
             .for_each(|(key, task)| state.remove(key, task));
-        state.firing.retain(|fired| !of(fired.key));
+        state
+            .firing
+            .retain(|fired| !(fired.due.is_of_instance() && of(fired.key)));
     }
 
     /// Removes all entries of an execution. The time limit of its instance stays.
@@ -567,4 +569,23 @@ pub(crate) fn late(row: &TaskRow, now: Timestamp) -> Option<Fired> {
         at,
         asked,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::clock::SimClock;
+
+    #[test]
+    fn what_belongs_to_no_instance_stays_when_all_instances_go() {
+        let clock = SimClock::new(Timestamp(1_000));
+        let timers = Timers::new(Arc::new(clock.clone()));
+        let key = InstanceKey(0);
+        timers.again_in(Millis(10), key, Due::Wake);
+        timers.again_in(Millis(10), key, Due::Receive);
+        timers.again_in(Millis(10), InstanceKey(i64::MIN), Due::Retain);
+        timers.remove_all(|_| true);
+        let held: Vec<Due> = timers.state().held.values().map(|held| held.due).collect();
+        assert!(matches!(held[..], [Due::Retain, Due::Receive]), "{held:?}");
+    }
 }

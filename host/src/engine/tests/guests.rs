@@ -302,6 +302,7 @@ impl Executor for Programs {
         }
         Ok(match proposal.name {
             "Invalid" => Err(Failure::permanent("Declined", proposal.orchestration)),
+            "Panic" => panic!("on purpose"),
             _ => Ok(()),
         })
     }

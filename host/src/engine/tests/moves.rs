@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use perennial_core::Millis;
+use perennial_core::{Json, Millis};
 
 use super::random::{Dice, Input, Op, world};
+use super::rewind::{breakable, fails_with, rewind_request};
 use super::seeds::{Named, each_of, seeds};
 use super::shares::Others;
 use super::world::*;
@@ -35,7 +36,7 @@ pub(super) fn balance(host: &Host<'_>) {
 impl Host<'_> {
     /// Another engine joins.
     pub(super) fn join(&mut self) {
-        let parts = self.world.parts(Arc::new(Others(Arc::clone(&self.peers))));
+        let parts = self.world.parts(Others::of(self.world, &self.peers));
         let place = self.world.joining();
         let engine = Engine::start(&place, self.world.config.clone(), parts).unwrap();
         self.peers
@@ -98,6 +99,75 @@ fn a_host_that_joins_gets_its_share_and_one_that_leaves_gives_it_back() {
     for id in ids.iter().skip(20) {
         host.raise(id, "go", 8);
         assert_eq!(host.end(id), "[8]");
+    }
+    host.check_histories();
+}
+
+/// Calls an activity or, for an input of ids, itself as a child with the first of them and the others. Ends as that does.
+fn descends() -> impl Fn() -> Logic + Send + Sync {
+    || {
+        let mut called = false;
+        Box::new(move |seen, out| {
+            let ids = seen.input.as_ref().map_or("[]", Json::as_str);
+            let ids: Vec<String> = serde_json::from_str(ids).unwrap();
+            if !std::mem::replace(&mut called, true) {
+                match ids.split_first() {
+                    Some((first, others)) => {
+                        let others = json(serde_json::to_string(others).unwrap());
+                        out.child_with("Descend", Some(first), Some(others), None);
+                    }
+                    None => _ = out.call("Pay", 1),
+                }
+            }
+            match fails_with(seen, 0) {
+                Some(failed) => failed,
+                None if seen.has(0) => completes(seen.result(0)),
+                None => waits(),
+            }
+        })
+    }
+}
+
+#[test]
+fn families_whose_hosts_alternate_are_rewound_at_once_whoever_is_asked() {
+    // More than there are threads for requests.
+    const FAMILIES: usize = 20;
+    let world = World::with("Descend", descends()).shared_by(1);
+    let mended = breakable(&world, "Pay");
+    let mut host = world.open();
+    host.join();
+    balance(&host);
+    let own = |engine: usize, id: &str| {
+        let own = host.engines[engine].partitions();
+        own.has(own.of_id(id))
+    };
+    let mut ids = (0..).map(|n| format!("i{n}"));
+    let mut of = |engine: usize| ids.find(|id| own(engine % 2, id)).unwrap();
+    let families: Vec<Vec<String>> = (0..FAMILIES)
+        .map(|n| (n..n + 5).map(&mut of).collect())
+        .collect();
+    for family in &families {
+        let below = serde_json::to_string(&family[1..]).unwrap();
+        host.start_with("Descend", &family[0], below);
+    }
+    families
+        .iter()
+        .for_each(|family| assert_eq!(host.end(&family[0]), "Down"));
+    mended.store(true, Ordering::Release);
+    // Half of them are asked for at the other host.
+    let asked = families.iter().map(|family| {
+        let engine = Arc::clone(&host.engines[0]);
+        let request = rewind_request(&family[0]);
+        async move { engine.submit(request).await }
+    });
+    let done = world.block_on("the rewinds", futures::future::join_all(asked));
+    for (family, done) in families.iter().zip(done) {
+        let done = match done.unwrap() {
+            Reply::Rewound(done) => done,
+            other => panic!("{family:?}: {other:?}"),
+        };
+        assert_eq!(done.rewound.len(), 4, "{family:?}: {done:?}");
+        assert_eq!(host.end(&family[0]), "1");
     }
     host.check_histories();
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::world::*;
-use crate::engine::{Request, StartRequest};
+use crate::engine::{AskRequest, Request, StartRequest};
 use crate::store::{Outside, Partition, Reply, encode};
 use perennial_core::{Reuse, Status};
 
@@ -80,6 +80,31 @@ fn a_command_that_cannot_be_read_is_refused_and_holds_up_no_other() {
     assert!(matches!(reply("lost"), Reply::Refused { .. }));
     assert_eq!(reply("good"), Reply::Done);
     host.until("a", |row| row.status == Status::Running);
+}
+
+#[test]
+fn a_command_whose_execution_panics_is_refused_and_holds_up_no_other() {
+    let world = World::with("Listen", listens(1)).in_file();
+    let host = world.open();
+    host.start("Listen", "a");
+    let asks = Request::Ask(AskRequest {
+        instance: "a".to_owned(),
+        id: "r".to_owned(),
+        name: "Panic".to_owned(),
+        input: None,
+    });
+    ask(&world, "panic", &asks);
+    ask(&world, "good", &start("Listen", "b", None));
+    world
+        .block_on("the commands", host.engine.take_commands())
+        .unwrap();
+    let reply = |token: &str| {
+        let answer = host.engine.hub.reader.answer(token).unwrap().unwrap();
+        crate::store::decode::<Reply>(&answer, "an answer").unwrap()
+    };
+    let refused = format!("{:?}", reply("panic"));
+    assert!(refused.contains("on purpose"), "{refused}");
+    assert_eq!(reply("good"), Reply::Done);
 }
 
 #[test]

@@ -157,7 +157,7 @@ impl World {
             .shares()
             .iter()
             .try_fold(engines, |mut engines, place| {
-                let parts = self.parts(Arc::new(Others(Arc::clone(&peers))));
+                let parts = self.parts(Others::of(self, &peers));
                 engines.push(Engine::start(place, self.config.clone(), parts)?);
                 Ok::<_, StoreError>(engines)
             })?;

@@ -12,7 +12,7 @@ use std::task::{Context, Waker};
 
 use futures::future::BoxFuture;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Known};
 use crate::store::{Change, Outcome, StoreError};
 
 /// Attempts that a worker may continue itself.
@@ -59,14 +59,15 @@ pub(in crate::engine) fn is_worker() -> bool {
 
 impl Engine {
     /// As [`write`](Self::write) from a worker. If the worker and the writer are idle, the worker commits itself and calls `done` on its
-    /// own thread. The transaction answers the command with this token.
+    /// own thread. The transaction answers the command with this token. `knew` is as in [`job_knowing`](Self::job_knowing).
     pub(crate) fn write_from_worker(
         self: &Arc<Self>,
+        knew: Known,
         change: Change,
         token: Option<String>,
         done: impl FnOnce(Change, Result<Outcome, StoreError>) + Send + 'static,
     ) {
-        let job = self.job(change, done).answering_if(token);
+        let job = self.job_knowing(knew, change, done).answering_if(token);
         if self.has_nothing_else() {
             before_looking(|| self.hub.writer.submit_or_commit(job));
         } else {

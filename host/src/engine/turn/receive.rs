@@ -119,9 +119,14 @@ impl Engine {
 
     fn receive_later(&self, error: &StoreError) {
         if !self.is_stopping() {
-            self.work.receiving.waits();
             warn_seldom!(%error, "could not receive what other partitions sent; trying again");
-            self.timers.again_in(TRY_AGAIN_AFTER, NOBODY, Due::Receive);
+            self.receive_again();
         }
+    }
+
+    /// Receives again in a while.
+    pub(in crate::engine) fn receive_again(&self) {
+        self.work.receiving.waits();
+        self.timers.again_in(TRY_AGAIN_AFTER, NOBODY, Due::Receive);
     }
 }

@@ -37,6 +37,9 @@ pub(crate) fn run(engine: &Arc<Engine>, slot: &Arc<Slot>, worker: usize) {
     let mut body = slot.body();
     // Busy without this lock means that the writer has it.
     slot.mailbox().phase = SlotPhase::Busy;
+    if body.asked.is_none() {
+        body.knew = engine.known();
+    }
     let step = next_step(engine, slot, &mut body, worker);
     engine.release_unused(crate::engine::remote::dispatch::Work::Turn(slot.key));
     match step {
@@ -44,9 +47,10 @@ pub(crate) fn run(engine: &Arc<Engine>, slot: &Arc<Slot>, worker: usize) {
             let creates = matches!(*change, Change::Turn(_) | Change::Start(_));
             let creating = body.creating.as_ref().filter(|_| creates);
             let token = creating.and_then(|creating| creating.token.clone());
+            let knew = creating.map_or(body.knew, |creating| creating.knew.min(body.knew));
             drop(body);
             let (this, slot) = (Arc::clone(engine), Arc::clone(slot));
-            engine.write_from_worker(*change, token, move |change, result| {
+            engine.write_from_worker(knew, *change, token, move |change, result| {
                 this.enqueue(Work::Committed(Box::new(crate::engine::Committed {
                     slot,
                     change,

@@ -207,8 +207,12 @@ impl Engine {
                 Work::Committed(done) => Some(Arc::clone(&done.slot)),
                 Work::Collect | Work::Retain | Work::Receive => None,
             };
+            let receives = matches!(work, Work::Receive);
             if let Err(why) = guarded(|| self.run_work(work, worker)) {
                 self.hub.flight.end(worker);
+                if receives {
+                    self.receive_again();
+                }
                 if let Some(slot) = slot {
                     worker::recover(self, &slot);
                 }
@@ -223,6 +227,7 @@ impl Engine {
                 Self::put_down(work);
             }
             Work::Run(slot) if !self.hub.partitions.runs(slot.key) => {
+                self.release_unused(crate::engine::remote::dispatch::Work::Turn(slot.key));
                 worker::put_down(&slot, &StoreError::Elsewhere(self.partition_of(slot.key)));
             }
             Work::Run(slot) => worker::run(self, &slot, worker),

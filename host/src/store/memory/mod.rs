@@ -113,7 +113,7 @@ pub(in crate::store) struct Hub {
     /// The number of the last transaction of each owner.
     pub(in crate::store) commits: std::collections::BTreeMap<u64, u64>,
     /// Commands of other processes by token: the place in the order in which they came, and the body.
-    pub(in crate::store) sent: std::collections::BTreeMap<String, (i64, Vec<u8>)>,
+    pub(in crate::store) sent: std::collections::BTreeMap<String, (i64, Partition, Vec<u8>)>,
 }
 
 /// An instance.

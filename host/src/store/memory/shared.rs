@@ -150,12 +150,13 @@ impl MemoryHub {
         Reader::new(MemoryReader(self.clone(), self.all()))
     }
 
-    /// Appends a command for the owner.
+    /// Appends a command for the owner of a partition.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] if the token is in use.
     pub(crate) fn append_command(
         &self,
+        to: Partition,
         token: &str,
         body: &[u8],
         now: Timestamp,
@@ -165,9 +166,9 @@ impl MemoryHub {
             let what = format!("there is a command {token} already");
             return Err(StoreError::Corrupt(what));
         }
-        let places = rows.hub.sent.values().map(|(place, _)| *place);
+        let places = rows.hub.sent.values().map(|(place, ..)| *place);
         let place = places.max().unwrap_or(0) + 1;
-        let sent = (place, body.to_vec());
+        let sent = (place, to, body.to_vec());
         rows.hub.sent.insert(token.to_owned(), sent);
         rows.commands.insert(token.to_owned(), (now, None));
         Ok(())

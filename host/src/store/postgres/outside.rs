@@ -238,6 +238,11 @@ impl Told {
     pub(crate) fn is_lost(&self) -> bool {
         self.0.is_lost()
     }
+
+    /// Asks the database for a sign of life. The connection is lost afterwards if there was none.
+    pub(crate) fn ask(&self) {
+        drop(self.0.batch("SELECT 1"));
+    }
 }
 
 /// The owner of a hub, if one lives; `None` also if there is no hub.

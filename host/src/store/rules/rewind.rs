@@ -75,21 +75,19 @@ pub(super) fn rewind(
     effects.anew.push(key);
     effects.changed.push(commit.id.clone());
     let activities = commit.rewind.activities.iter();
+    let (rewound, below) = &commit.below;
+    let own = commit.rewind.dropped_event.iter();
+    let own = own.map(|event| (commit.id.clone(), event.clone()));
     Ok(Reply::Rewound(Box::new(Rewound {
         activities: activities
             .map(|armed| (armed.task, armed.name.clone()))
             .collect(),
-        rewound: commit.rewound.clone(),
+        rewound: rewound.clone(),
         started: settled.started,
         dropped: commit.rewind.dropped.clone(),
         remaining,
         more_remaining: commit.more_remaining,
-        dropped_events: commit
-            .rewind
-            .dropped_event
-            .iter()
-            .map(|event| (commit.id.clone(), event.clone()))
-            .collect(),
+        dropped_events: below.iter().cloned().chain(own).collect(),
         cut_events: commit.expected.next_event - events_before_the_cut(commit),
     })))
 }

@@ -144,9 +144,13 @@ fn commands_of_others_are_answered_in_the_transaction_that_executes_them() {
     let (hub, owner) = hub();
     let now = Timestamp(1_500);
     for token in ["z", "a", "m"] {
-        hub.append_command(token, b"body", now).unwrap();
+        hub.append_command(crate::store::Partition(0), token, b"body", now)
+            .unwrap();
     }
-    assert!(hub.append_command("a", b"again", now).is_err());
+    assert!(
+        hub.append_command(crate::store::Partition(0), "a", b"again", now)
+            .is_err()
+    );
     let open = owner.reader.unanswered(2).unwrap();
     let body = b"body".to_vec();
     assert_eq!(

@@ -40,9 +40,10 @@ impl Memory {
         let open = self.commands.iter();
         let open = open.filter(|(_, (_, answer))| answer.is_none());
         let open = open.filter_map(|(token, _)| self.hub.sent.get_key_value(token));
-        let open = sorted(open, |(_, (place, _))| *place);
+        let open = open.filter(|(_, (_, to, _))| self.own.has(*to));
+        let open = sorted(open, |(_, (place, ..))| *place);
         let commands = open.into_iter();
-        let commands = commands.map(|(token, (_, body))| (token.clone(), body.clone()));
+        let commands = commands.map(|(token, (.., body))| (token.clone(), body.clone()));
         Ok(first(limit, commands))
     }
 

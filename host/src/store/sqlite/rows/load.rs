@@ -207,7 +207,7 @@ fn itself(db: &Connection, memory: &mut Memory) -> Result<(), StoreError> {
         },
     )?;
     each(db, "SELECT token, rowid, body FROM command", |row| {
-        let sent = (row.get(1)?, row.get(2)?);
+        let sent = (row.get(1)?, crate::store::Partition(0), row.get(2)?);
         memory.hub.sent.insert(row.get(0)?, sent);
         Ok(())
     })
