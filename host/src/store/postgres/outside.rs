@@ -238,11 +238,3 @@ impl Told {
         self.0.is_lost()
     }
 }
-
-/// The owner of a hub, if one lives; `None` also if there is no hub.
-pub(in crate::store) fn owner_now(address: &Address) -> Result<Option<OwnerNote>, StoreError> {
-    match Outside::new(address.clone()).owner() {
-        Err(StoreError::Missing(_)) => Ok(None),
-        found => found,
-    }
-}
