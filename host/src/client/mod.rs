@@ -357,6 +357,14 @@ impl Client {
         }
     }
 
+    /// How long ago the host in this process renewed its lease of the hub, and how many partitions it has, as far as it knows without asking
+    /// the database.
+    #[cfg(feature = "http")]
+    pub(crate) fn own_share(&self) -> Option<(Option<Duration>, u64)> {
+        let engine = self.engine()?;
+        Some((engine.lease_age(), engine.own_partitions()))
+    }
+
     /// Starts an instance of an orchestration. Set options on the returned value, then await it.
     ///
     /// ```no_run

@@ -1,14 +1,17 @@
 //! Metrics of the hubs and of the server, for Prometheus.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use axum::routing::get;
+use futures::future::join_all;
 use perennial_core::Status;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
@@ -19,7 +22,8 @@ use prometheus_client::metrics::MetricType::{self, Counter, Gauge, Histogram};
 use prometheus_client::registry::Registry;
 
 use crate::client::Client;
-use crate::http::{Api, wire};
+use crate::http::Api;
+use crate::http::ops::warn_of;
 use crate::{Buckets, CommitTimings, HostStats, HubHosts};
 
 /// Selects a histogram.
@@ -72,36 +76,43 @@ const SHARED: &[SharedMetric] = &[
         |hub| hub.waiting_messages,
     ),
     (
-        "perennial_hub_partitions",
-        "Partitions of the hub that this host has",
-        |hub| {
-            let own = hub.hosts.iter().filter(|host| host.is_this);
-            own.map(|host| u64::from(host.partitions)).sum()
-        },
-    ),
-    (
         "perennial_hub_partitions_free",
         "Partitions of the hub that no host has",
         |hub| u64::from(hub.free_partitions),
     ),
 ];
 
+/// A metric that is told without the hub.
+type OwnMetric = (&'static str, &'static str, fn(&Hub) -> u64);
+
+/// What is told of each hub, whether it can be read or not.
+const OWN: &[OwnMetric] = &[
+    (
+        "perennial_hub_partitions",
+        "Partitions of the hub that this host has",
+        |hub| hub.partitions,
+    ),
+    (
+        "perennial_store_up",
+        "Whether the database or the file of the hub could be read just now: 1, or 0, and then what only it knows is left out",
+        |hub| u64::from(hub.stored.is_some()),
+    ),
+];
+
+/// How long it may take to read a hub, and before that its keys: Prometheus gives up after ten seconds unless it is told otherwise.
+pub(super) const READ_WITHIN: Duration =
+    Duration::from_millis(if cfg!(test) { 500 } else { 4_000 });
+
+/// Where the metrics are.
+pub(super) const PATH: &str = "/metrics";
+
 /// The route of the metrics, which needs the same access as others.
 pub(super) fn routes() -> Router<Arc<Api>> {
-    Router::new().route("/metrics", get(metrics))
+    Router::new().route(PATH, get(metrics))
 }
 
 async fn metrics(State(api): State<Arc<Api>>) -> Response {
-    let mut hubs = Vec::new();
-    for client in &api.hubs {
-        match Hub::read(client).await {
-            Ok(hub) => hubs.push(hub),
-            Err(error) => {
-                tracing::warn!(%error, "the metrics could not be read");
-                return wire::empty(StatusCode::SERVICE_UNAVAILABLE);
-            }
-        }
-    }
+    let hubs = join_all(api.hubs.iter().map(|hub| Hub::read(hub, &api.oldest))).await;
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Metrics { hubs, api }));
     let mut text = String::new();
@@ -117,22 +128,84 @@ async fn metrics(State(api): State<Arc<Api>>) -> Response {
 #[derive(Debug)]
 struct Hub {
     name: String,
-    instances: Vec<(Status, u64)>,
-    hosts: HubHosts,
+    /// `None` if the hub cannot be read now.
+    stored: Option<Stored>,
+    /// How long ago the host in this process renewed its lease, by its own clock; `None` if no host here runs the hub, or it has no leases.
+    lease_age: Option<Duration>,
+    /// How many partitions the host in this process has.
+    partitions: u64,
     /// `None` if no host in this process runs it.
     stats: Option<HostStats>,
     commits: Option<CommitTimings>,
 }
 
-impl Hub {
-    async fn read(client: &Client) -> crate::Result<Self> {
+/// What only the hub knows.
+#[derive(Debug)]
+struct Stored {
+    instances: Vec<(Status, u64)>,
+    hosts: HubHosts,
+    /// How long the oldest message between partitions has waited, at least.
+    oldest: Duration,
+}
+
+/// The oldest message between partitions of each hub, and since when it has been that, as far as the metrics were read. No row says when a message
+/// was sent, and a message that is stuck becomes the oldest one and stays it.
+#[derive(Debug, Default)]
+pub(super) struct Oldest(Mutex<HashMap<String, (i64, Instant)>>);
+
+impl Oldest {
+    /// How long this one has been the oldest, now that it was seen.
+    fn waits(&self, hub: &str, message: Option<i64>, now: Instant) -> Duration {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(message) = message else {
+            seen.remove(hub);
+            return Duration::ZERO;
+        };
+        let (known, since) = seen.entry(hub.to_owned()).or_insert((message, now));
+        if *known != message {
+            (*known, *since) = (message, now);
+        }
+        now.saturating_duration_since(*since)
+    }
+}
+
+impl Stored {
+    async fn read(client: &Client, oldest: &Oldest) -> crate::Result<Self> {
+        let message = client.oldest_sent().await?;
         Ok(Self {
-            name: client.task_hub().to_owned(),
+            oldest: oldest.waits(client.task_hub(), message, Instant::now()),
             instances: client.counts().await?,
             hosts: client.hosts().await?,
+        })
+    }
+
+    /// The partitions of the host in this process.
+    fn own_partitions(&self) -> u64 {
+        let own = self.hosts.hosts.iter().filter(|host| host.is_this);
+        own.map(|host| u64::from(host.partitions)).sum()
+    }
+}
+
+impl Hub {
+    /// What this process knows itself is told also while the hub cannot be read: that is when it is needed.
+    async fn read(client: &Client, oldest: &Oldest) -> Self {
+        let why = match tokio::time::timeout(READ_WITHIN, Stored::read(client, oldest)).await {
+            Ok(Ok(stored)) => Ok(stored),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("no answer within {} s", READ_WITHIN.as_secs())),
+        };
+        let stored = why
+            .map_err(|why| warn_of(client.task_hub(), &why, "read"))
+            .ok();
+        let (lease_age, own) = client.own_share().unwrap_or_default();
+        Self {
+            name: client.task_hub().to_owned(),
+            lease_age,
+            partitions: stored.as_ref().map_or(own, Stored::own_partitions),
+            stored,
             stats: client.host_stats(),
             commits: client.commit_timings(),
-        })
+        }
     }
 
     fn label(&self) -> [(&'static str, &str); 1] {
@@ -162,13 +235,19 @@ impl Collector for Metrics {
         for (name, help, of) in SHARED {
             let mut family = to.encode_descriptor(name, help, None, Gauge)?;
             for hub in &self.hubs {
-                sample(
-                    &mut family.encode_family(&hub.label())?,
-                    Gauge,
-                    of(&hub.hosts),
-                )?;
+                if let Some(stored) = &hub.stored {
+                    let value = of(&stored.hosts);
+                    sample(&mut family.encode_family(&hub.label())?, Gauge, value)?;
+                }
             }
         }
+        for (name, help, of) in OWN {
+            let mut family = to.encode_descriptor(name, help, None, Gauge)?;
+            for hub in &self.hubs {
+                sample(&mut family.encode_family(&hub.label())?, Gauge, of(hub))?;
+            }
+        }
+        self.oldest(&mut to)?;
         self.leases(&mut to)?;
         self.commits(&mut to)?;
         self.http(&mut to)
@@ -183,12 +262,28 @@ impl Metrics {
         );
         let mut family = to.encode_descriptor(name, help, None, Gauge)?;
         for hub in &self.hubs {
+            let Some(stored) = &hub.stored else { continue };
             // Statuses without instances are exported too: an alert needs a series before the first failure.
             for status in Status::ALL {
-                let found = hub.instances.iter().find(|(found, _)| *found == status);
+                let found = stored.instances.iter().find(|(found, _)| *found == status);
                 let count = found.map_or(0, |(_, count)| *count);
                 let labels = [("hub", hub.name.as_str()), ("status", status.name())];
                 family.encode_family(&labels)?.encode_gauge(&count)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn oldest(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let (name, help) = (
+            "perennial_hub_outbox_oldest_seconds",
+            "Seconds that the oldest message to an instance of another partition has waited, at least: since it was first seen here; 0 without one",
+        );
+        let mut family = to.encode_descriptor(name, help, None, Gauge)?;
+        for hub in &self.hubs {
+            if let Some(stored) = &hub.stored {
+                let age = stored.oldest.as_secs_f64();
+                sample(&mut family.encode_family(&hub.label())?, Gauge, age)?;
             }
         }
         Ok(())
@@ -198,12 +293,11 @@ impl Metrics {
     fn leases(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let (name, help) = (
             "perennial_lease_age_seconds",
-            "Seconds since this host renewed its lease of the hub, by the clock of the database",
+            "Seconds since this host renewed its lease of the hub, as the host knows it itself",
         );
         let mut family = to.encode_descriptor(name, help, None, Gauge)?;
         for hub in &self.hubs {
-            let own = hub.hosts.hosts.iter().find(|host| host.is_this);
-            if let Some(age) = own.and_then(|own| own.lease_age) {
+            if let Some(age) = hub.lease_age {
                 let age = age.as_secs_f64();
                 sample(&mut family.encode_family(&hub.label())?, Gauge, age)?;
             }
@@ -329,4 +423,25 @@ fn histogram(to: &mut MetricEncoder<'_>, buckets: &Buckets) -> fmt::Result {
     });
     let alone: Vec<(f64, u64)> = alone.collect();
     to.encode_histogram::<NoLabelSet>(buckets.sum, buckets.count, &alone, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_waits_since_it_was_first_seen_as_the_oldest_one() {
+        let (oldest, begun) = (Oldest::default(), Instant::now());
+        let after = |hub, message, seconds| {
+            let now = begun + Duration::from_secs(seconds);
+            oldest.waits(hub, message, now).as_secs()
+        };
+        assert_eq!(after("a", Some(7), 0), 0);
+        assert_eq!(after("a", Some(7), 30), 30);
+        assert_eq!(after("b", Some(7), 40), 0);
+        assert_eq!(after("a", Some(9), 60), 0);
+        assert_eq!(after("a", Some(9), 61), 1);
+        assert_eq!(after("a", None, 70), 0);
+        assert_eq!(after("a", Some(9), 80), 0);
+    }
 }

@@ -15,6 +15,7 @@ mod compat;
 mod grpc;
 mod guard;
 mod http2;
+mod last_keys;
 mod line;
 mod metrics;
 mod native;
@@ -50,6 +51,7 @@ use crate::budget::Budget;
 use crate::client::{Client, Error, Result};
 use crate::http::closing::Closing;
 use crate::http::guard::is_this_machine;
+use crate::http::last_keys::LastKeys;
 use crate::http::origin::UrlSettings;
 use crate::http::permits::Access;
 use crate::http::places::{Places, PlacesMax};
@@ -97,6 +99,8 @@ pub struct Api {
     request_metrics: Arc<RequestMetrics>,
     live: Arc<OnceLock<native::Live>>,
     revocations: Arc<Revocations>,
+    last_keys: Arc<LastKeys>,
+    oldest: Arc<metrics::Oldest>,
     /// Simultaneous calls of gRPC.
     #[cfg(feature = "grpc")]
     calls: Budget,
@@ -129,6 +133,8 @@ impl Api {
             request_metrics: Arc::default(),
             live: Arc::default(),
             revocations: Arc::default(),
+            last_keys: Arc::default(),
+            oldest: Arc::default(),
             #[cfg(feature = "grpc")]
             calls: Budget::new(limits::CALLS as u64),
             #[cfg(feature = "grpc")]

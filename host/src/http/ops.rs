@@ -1,6 +1,7 @@
 //! Health and readiness.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
@@ -10,7 +11,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use axum::routing::get;
 
-use crate::client::{Client, Error};
+use crate::client::Client;
 use crate::http::Api;
 use crate::outage::Outage;
 
@@ -22,7 +23,7 @@ pub(super) fn health() -> Router<Arc<Api>> {
 }
 
 /// Logs that a hub cannot be used, at most every ten seconds for each hub: this is asked often.
-fn warn_of(hub: &str, error: &Error, what: &str) {
+pub(super) fn warn_of(hub: &str, error: &dyn fmt::Display, what: &str) {
     static SEEN: Mutex<BTreeMap<String, Outage>> = Mutex::new(BTreeMap::new());
     let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
     let outage = seen.entry(hub.to_owned()).or_default();

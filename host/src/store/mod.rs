@@ -105,6 +105,10 @@ pub use types::{CollectedModule, Definition, DefinitionKind, UpdatedName};
 pub(crate) use write::{Outcome, Write};
 pub(crate) use writer::Writer;
 
+/// A server that a test ends as it likes.
+#[cfg(all(test, feature = "postgres"))]
+pub(crate) use postgres::testing::server::Server as PostgresServer;
+
 /// A new place of a hub on the server of the tests. `None` if there is no server, which is said.
 #[cfg(all(test, feature = "postgres"))]
 pub(crate) fn postgres_place(dir: &std::path::Path) -> Option<Place> {

@@ -205,8 +205,8 @@ impl Place {
             Self::Memory(..) => Ok(()),
             #[cfg(feature = "postgres")]
             Self::Postgres(address, running, _) => {
-                if !forced && let Some(owner) = postgres::outside::owner_now(address)? {
-                    return Err(StoreError::Owned(owner.to_string()));
+                if !forced && let Some(owners) = postgres::owned::owners_now(address)? {
+                    return Err(StoreError::Owned(owners));
                 }
                 if !create::delete(address)? {
                     return Err(StoreError::Missing(self.to_string().into()));
@@ -228,8 +228,8 @@ impl Place {
             Self::Memory(..) => Ok((0, 0)),
             #[cfg(feature = "postgres")]
             Self::Postgres(address, ..) => {
-                if let Some(owner) = postgres::outside::owner_now(address)? {
-                    return Err(StoreError::Owned(owner.to_string()));
+                if let Some(owners) = postgres::owned::owners_now(address)? {
+                    return Err(StoreError::Owned(owners));
                 }
                 create::compact(address)
             }

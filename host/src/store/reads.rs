@@ -267,6 +267,9 @@ reads! {
     /// Who shares the hub now, as an outsider sees it: nobody is taken for dead by it. `None` for a store whose hubs have one owner.
     fn sharing(&self) -> Option<Sharing>;
 
+    /// The number of the oldest message between partitions that has not been taken in, whomever it is for. A hub with one partition has none.
+    fn oldest_sent(&self) -> Option<i64>;
+
     /// When the hub was created.
     fn created_at(&self) -> Timestamp;
 

@@ -1,7 +1,7 @@
 //! The one way to change a hub.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::store::StoreError;
 use crate::store::backlog::Backlog;
@@ -38,6 +38,11 @@ pub(crate) trait Writes: Send + Sync {
     /// asks. The lock of a file is never taken from a living owner.
     fn is_sure(&self) -> bool {
         true
+    }
+
+    /// How long ago this process renewed its lease of the hub, as far as it knows without asking. A file has no lease.
+    fn lease_age(&self) -> Option<Duration> {
+        None
     }
 
     /// Calls `told` whenever something may have been sent to the partitions of this owner. A hub that is not divided has no such messages.
@@ -137,6 +142,11 @@ impl Writer {
     /// See [`Writes::is_sure`].
     pub(crate) fn is_sure(&self) -> bool {
         self.0.is_sure()
+    }
+
+    /// See [`Writes::lease_age`].
+    pub(crate) fn lease_age(&self) -> Option<Duration> {
+        self.0.lease_age()
     }
 
     /// See [`Writes::when_sent`].

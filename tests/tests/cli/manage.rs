@@ -292,7 +292,7 @@ fn task_hubs_are_shown_set_up_and_deleted() {
         "delete-task-hub default --yes",
         expect![[r#"
         ! error: task hub "default": the task hub is in use by perennial serve (process <n>)
-        !   hint: stop it first; --force deletes the hub under it
+        !   hint: stop what runs it first; --force deletes the hub all the same
         exit code Some(4)
     "#]],
     );

@@ -317,7 +317,7 @@ JSON: {instanceId, deleted, childrenLeft, dryRun}; of many, {matched, done, skip
 
 pub(super) const HUBS: &str = "\
 A task hub is a file in the data directory, or a schema of a database (--store). Commands on one hub do not affect the others. `hubs show` \
-lists the hosts that share a hub in a database, with the partitions of each.
+lists the hosts that share a hub in a database, with the partitions of each, the age of its lease, and what it lacks.
 
 Examples:
   perennial hubs
@@ -328,7 +328,7 @@ Examples:
 
 JSON: [{taskHub, file, bytes, createdTime, owner, problem}]; show: {taskHub, file, bytes, createdTime, owner, \
 instances: {STATUS: n}, historyTurns, historyEvents, historyBytes, modules, storedModules, moduleBytes, usedBytes, freeBytes, hasGarbage, \
-partitions, freePartitions, waitingMessages, hosts: [{name, processId, machine, url, version, partitions, leaseAgeMillis, transactions, isThis}], \
+partitions, freePartitions, waitingMessages, hosts: [{name, processId, machine, url, version, partitions, leaseAgeMillis, transactions, lacks, isThis}], \
 retention: {completed, failed, terminated}}; set: {completed, failed, terminated}, in milliseconds or null; \
 compact: {taskHub, bytesBefore, bytes}";
 

@@ -41,7 +41,7 @@ struct CompactedJson<'a> {
 }
 
 /// The hint for the deletion of a hub that is in use.
-const FORCE: &str = "stop it first; --force deletes the hub under it";
+const FORCE: &str = "stop what runs it first; --force deletes the hub all the same";
 
 pub(super) async fn hubs(command: Option<HubsCommand>, session: &Session) -> anyhow::Result<Exit> {
     let hubs = Hubs::new(session.store()?);
@@ -94,7 +94,7 @@ async fn copy(
         true => CliError::new(Exit::WrongState, format!("{error} in {place}"))
             .hint("--as gives the copy another name")
             .into(),
-        false => explain(error, name, "stop it first", session),
+        false => explain(error, name, "stop what runs it first", session),
     })?;
     output.note(&format!(
         "copied task hub {name:?} with {} to {place}, as {as_name:?}; no host runs the copy",
@@ -115,7 +115,7 @@ async fn compact(hubs: &Hubs, name: &str, session: &Session) -> anyhow::Result<E
     let compacted = hubs.compact(name).await;
     let (before, after) = compacted.map_err(|error| {
         let hint = match session.has_database() {
-            true => "the database uses the space of deleted rows again by itself; stop the host to have it back at once",
+            true => "the database uses the space of deleted rows again by itself; stop all hosts of the hub to have it back at once",
             false => "a host gives space back by itself while it has nothing else to do; stop it to have all of it back at once",
         };
         explain(error, name, hint, session)
@@ -276,14 +276,20 @@ fn hosting(found: &HubHosts, hub: &HubInfo) -> Vec<(&'static str, String)> {
     let mut fields: Vec<_> = found
         .hosts
         .iter()
-        .map(|host| match (found.partitions, host.lease_age) {
-            (0 | 1, _) | (_, None) => host.to_string(),
-            (_, Some(age)) => format!(
-                "{host}, version {}: {}, lease renewed {} ms ago",
-                host.version,
-                partitions(host.partitions),
-                age.as_millis()
-            ),
+        .map(|host| {
+            let mut said = match (found.partitions, host.lease_age) {
+                (0 | 1, _) | (_, None) => host.to_string(),
+                (_, Some(age)) => format!(
+                    "{host}, version {}: {}, lease renewed {} ms ago",
+                    host.version,
+                    partitions(host.partitions),
+                    age.as_millis()
+                ),
+            };
+            if let Some(lacks) = &host.lacks {
+                said += &format!(", lacks {lacks}");
+            }
+            said
         })
         .map(|host| ("host", host))
         .collect();

@@ -1,7 +1,7 @@
 //! The hosts that share a hub, with what each has of it.
 
 use maud::{Markup, html};
-use perennial::HubHosts;
+use perennial::{HubHost, HubHosts};
 
 use crate::show;
 
@@ -16,12 +16,16 @@ pub(super) fn card(found: &HubHosts) -> Markup {
                 }
                 @if !found.hosts.is_empty() {
                     div.scroll { table {
-                        thead { tr { th scope="col" { "Host" } th scope="col" { "Version" } th.num scope="col" { "Partitions" } } }
+                        thead { tr { th scope="col" { "Host" } th scope="col" { "Version" } th.num scope="col" { "Partitions" } th.num scope="col" title="How long ago it renewed its lease, which it does each second" { "Lease renewed" } } }
                         tbody { @for host in &found.hosts {
                             tr {
-                                td { (host) @if host.is_this { " " span.chip { "this one" } } }
+                                td {
+                                    (host) @if host.is_this { " " span.chip { "this one" } }
+                                    @if let Some(lacks) = &host.lacks { p.warning { "It lacks " (lacks) ": its partitions go to hosts that do not." } }
+                                }
                                 td { (host.version) }
                                 td.num { (host.partitions) }
+                                td.num { (renewed(host)) }
                             }
                         } }
                     } }
@@ -34,6 +38,18 @@ pub(super) fn card(found: &HubHosts) -> Markup {
     }
 }
 
+/// How long ago a host renewed its lease.
+fn renewed(host: &HubHost) -> Markup {
+    let age = host.lease_age.map(|age| age.as_millis());
+    let age = age.and_then(|age| u64::try_from(age).ok());
+    html! {
+        @match age {
+            Some(age) => { (show::span(age)) " ago" }
+            None => span.none { "–" }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,7 +58,7 @@ mod tests {
         let host = |process: u32, is_this: bool| {
             serde_json::json!({
                 "name": "a test", "processId": process, "url": format!("http://10.0.0.{process}"), "version": "9.9", "partitions": 31,
-                "isThis": is_this
+                "leaseAgeMillis": if is_this { 300 } else { 4_200 }, "lacks": if is_this { None } else { Some("memory") }, "isThis": is_this
             })
         };
         let found = serde_json::json!({
@@ -58,11 +74,14 @@ mod tests {
         let text = shown(64, 2);
         assert!(text.contains("No host has 2 of 64 partitions"), "{text}");
         assert!(
-            text.contains(
-                "<td>a test (process 7, http://10.0.0.7)</td><td>9.9</td><td class=\"num\">31</td>"
-            ),
+            text.contains("<td>9.9</td><td class=\"num\">31</td><td class=\"num\">4 s ago</td>"),
             "{text}"
         );
+        assert!(text.contains("<td class=\"num\">300 ms ago</td>"), "{text}");
+        let lacking =
+            "<td>a test (process 7, http://10.0.0.7)<p class=\"warning\">It lacks memory: ";
+        assert!(text.contains(lacking), "{text}");
+        assert_eq!(text.matches("It lacks").count(), 1, "{text}");
         assert_eq!(text.matches("this one").count(), 1, "{text}");
         assert!(text.contains("1 message"), "{text}");
         assert!(!shown(64, 0).contains("No host has"));

@@ -103,6 +103,15 @@ impl Client {
         Ok(HubHosts::of_one(owner, self.engine().is_some()))
     }
 
+    /// The number of the oldest message between partitions that has not been taken in, if this process reads the hub itself.
+    #[cfg(feature = "http")]
+    pub(crate) async fn oldest_sent(&self) -> Result<Option<i64>> {
+        match self.remote() {
+            Some(_) => Ok(None),
+            None => self.read(Reader::oldest_sent).await,
+        }
+    }
+
     /// The host that runs an instance, or would run one with this id; `None` if its partition has none at the moment. Where several hosts share the
     /// hub, that changes when they come and go.
     ///

@@ -1,6 +1,8 @@
 //! Statistics of a host, for metrics and tests.
 
 use std::sync::atomic::Ordering::Relaxed;
+#[cfg(feature = "http")]
+use std::time::Duration;
 
 use crate::engine::Engine;
 use crate::histogram::Buckets;
@@ -106,6 +108,18 @@ impl Engine {
             remote_items,
             remote_waiting,
         }
+    }
+
+    /// How long ago this host renewed its lease of the hub, as far as it knows itself; `None` if the hub has no leases.
+    #[cfg(feature = "http")]
+    pub(crate) fn lease_age(&self) -> Option<Duration> {
+        self.hub.writer.lease_age()
+    }
+
+    /// How many partitions of the hub this host has, as far as it knows itself.
+    #[cfg(feature = "http")]
+    pub(crate) fn own_partitions(&self) -> u64 {
+        self.hub.partitions.now().iter().count() as u64
     }
 
     pub(crate) fn commit_timings(&self) -> CommitTimings {

@@ -1,5 +1,7 @@
 //! Hand-written malicious guests on a whole host with other work.
 
+#[cfg(all(feature = "http", feature = "postgres"))]
+mod away;
 mod differential;
 mod foreign;
 mod workers;

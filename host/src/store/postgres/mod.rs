@@ -9,6 +9,7 @@ pub(in crate::store) mod copy;
 pub(in crate::store) mod create;
 mod error;
 mod garbage;
+mod horizon;
 mod indexes;
 pub(in crate::store) mod integrity;
 mod lease;

@@ -244,11 +244,3 @@ impl Told {
         drop(self.0.batch("SELECT 1"));
     }
 }
-
-/// The owner of a hub, if one lives; `None` also if there is no hub.
-pub(in crate::store) fn owner_now(address: &Address) -> Result<Option<OwnerNote>, StoreError> {
-    match Outside::new(address.clone()).owner() {
-        Err(StoreError::Missing(_)) => Ok(None),
-        found => found,
-    }
-}

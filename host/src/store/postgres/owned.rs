@@ -12,7 +12,7 @@ use crate::store::owned::{OwnerNote, Share, machine};
 use crate::store::partition::Partitions;
 use crate::store::postgres::address::Address;
 use crate::store::postgres::create::{check_format, create};
-use crate::store::postgres::lease::{Lease, Taken, take};
+use crate::store::postgres::lease::{Lease, TTL_MS, Taken, read_note, take};
 use crate::store::postgres::members::Shares;
 use crate::store::postgres::pool::Pool;
 use crate::store::postgres::reads::PostgresReader;
@@ -174,6 +174,41 @@ pub(in crate::store) fn owned(
     })
 }
 
+/// How many owners are named where a hub is in use.
+const NAMED_MAX: usize = 5;
+
+/// The owners of a hub that live, for people; `None` if there are none, or there is no hub.
+pub(in crate::store) fn owners_now(address: &Address) -> Result<Option<String>, StoreError> {
+    let session = Session::open(address, Purpose::Manage)?;
+    match check_format(&session, address) {
+        Err(StoreError::Missing(_)) => return Ok(None),
+        checked => checked?,
+    }
+    let sql = "SELECT host FROM owner WHERE NOT dead AND renewed >= clock_timestamp() - $1::bigint * interval '1 ms' ORDER BY epoch";
+    let rows = session.query(sql, &[&TTL_MS])?;
+    let mut owners = Vec::new();
+    for row in &rows {
+        let note = read_note(row.try_get(0)?);
+        owners.push(note.map_or_else(|| "another process".to_owned(), |note| note.to_string()));
+    }
+    Ok((!owners.is_empty()).then(|| named(&owners)))
+}
+
+/// Some of them, and how many more there are.
+fn named(owners: &[String]) -> String {
+    let (named, more) = owners.split_at(owners.len().min(NAMED_MAX));
+    let more = match more.len() {
+        0 => None,
+        more => Some(format!("{more} more")),
+    };
+    let mut names: Vec<&str> = named.iter().map(String::as_str).collect();
+    names.extend(more.as_deref());
+    match names.split_last() {
+        Some((last, before)) if !before.is_empty() => format!("{} and {last}", before.join(", ")),
+        _ => names.concat(),
+    }
+}
+
 /// Which of some owners are gone, and had nothing that nobody has taken yet.
 fn ended_of(address: &Address, among: &[i64]) -> Result<Vec<i64>, StoreError> {
     let sql = "SELECT e.epoch FROM unnest($1::bigint[]) AS e (epoch)
@@ -200,4 +235,49 @@ pub(in crate::store) fn open_reader(
         pool,
         Some(running.to_owned()),
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Place;
+    use crate::store::postgres::testing::server;
+
+    #[test]
+    fn who_would_delete_or_compact_a_hub_that_hosts_run_is_told_which() {
+        let Some(server) = server() else { return };
+        let address = server.fresh();
+        assert_eq!(owners_now(&server.address("nowhere")).unwrap(), None);
+        assert_eq!(owners_now(&address).unwrap(), None);
+        let session = Session::open(&address, Purpose::Manage).unwrap();
+        let join = |epoch: i64| {
+            let note = OwnerNote::of_this_process(&format!("host {epoch}"), None);
+            let note = serde_json::to_string(&note).unwrap();
+            let sql = "INSERT INTO owner (epoch, host, commits, renewed) VALUES ($1, $2, 0, clock_timestamp())";
+            session.execute(sql, &[&epoch, &note]).unwrap();
+        };
+        let place = Place::Postgres(Box::new(address), "/nowhere/running".into(), Share::All);
+        let refused = |done: Result<(), StoreError>| match done {
+            Err(StoreError::Owned(by)) => by.replace(&std::process::id().to_string(), "1"),
+            other => panic!("{other:?}"),
+        };
+        (1..=3).for_each(join);
+        let all = "host 1 (process 1), host 2 (process 1) and host 3 (process 1)";
+        assert_eq!(refused(place.delete(false)), all);
+        assert_eq!(refused(place.compact().map(drop)), all);
+        (4..=7).for_each(join);
+        let some = refused(place.delete(false));
+        assert!(some.ends_with(", host 5 (process 1) and 2 more"), "{some}");
+    }
+
+    #[test]
+    fn owners_are_named_up_to_a_few() {
+        let owners =
+            |count: usize| -> Vec<String> { (1..=count).map(|n| format!("h{n}")).collect() };
+        assert_eq!(named(&owners(1)), "h1");
+        assert_eq!(named(&owners(2)), "h1 and h2");
+        assert_eq!(named(&owners(5)), "h1, h2, h3, h4 and h5");
+        assert_eq!(named(&owners(6)), "h1, h2, h3, h4, h5 and 1 more");
+        assert_eq!(named(&owners(9)), "h1, h2, h3, h4, h5 and 4 more");
+    }
 }

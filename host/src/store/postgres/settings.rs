@@ -7,6 +7,7 @@ use perennial_core::text::is_unseen;
 
 use crate::store::StoreError;
 use crate::store::postgres::address::Address;
+use crate::store::postgres::horizon;
 use crate::store::postgres::needs;
 use crate::store::postgres::pool::CONNECTIONS_MAX;
 use crate::store::postgres::product::{Product, VERSION_MIN};
@@ -91,12 +92,21 @@ pub(in crate::store) fn look(address: &Address) -> Result<Vec<Advice>, StoreErro
     if !is_pooled {
         advice.extend(needs::look(&session, address)?);
     }
+    advice.extend(horizon::look(&session, database.product)?);
     advice.extend(replica::advice(address));
     Ok(advice)
 }
 
-/// Warns of what may lose transactions that this connection confirms.
+/// Warns of what may lose transactions that this connection confirms, and of clocks that differ.
 pub(super) fn warn(session: &Session) {
+    match clocks_apart(session) {
+        Ok(apart) => {
+            if let Some((found, fix)) = clock_warning(apart) {
+                tracing::warn!(fix, "clock: {found}");
+            }
+        }
+        Err(error) => tracing::debug!(%error, "the clock of the database was not read"),
+    }
     let settings = match settings(session, "setting") {
         Ok(settings) => settings,
         Err(error) => {
@@ -120,19 +130,28 @@ pub(super) fn warn(session: &Session) {
 
 /// A name as statements have it, on one line and of visible characters alone.
 pub(super) fn quoted(name: &str) -> String {
-    if !name.contains(is_unseen) {
-        return format!("\"{}\"", name.replace('"', "\"\""));
-    }
-    let mut quoted = "U&\"".to_owned();
-    for c in name.chars() {
+    between(name, '"')
+}
+
+/// A text as statements have it, likewise.
+pub(super) fn literal(text: &str) -> String {
+    between(text, '\'')
+}
+
+fn between(text: &str, quote: char) -> String {
+    let has_unseen = text.contains(is_unseen);
+    let mut quoted = if has_unseen { "U&" } else { "" }.to_owned();
+    quoted.push(quote);
+    for c in text.chars() {
         match c {
-            '"' => quoted.push_str("\"\""),
-            '\\' => quoted.push_str("\\\\"),
+            c if c == quote => quoted.extend([c, c]),
+            '\\' if has_unseen => quoted.push_str("\\\\"),
             c if is_unseen(c) => quoted.push_str(&format!("\\+{:06X}", u32::from(c))),
             c => quoted.push(c),
         }
     }
-    quoted + "\""
+    quoted.push(quote);
+    quoted
 }
 
 /// The settings, by name; `column` is the one of their value.
@@ -209,6 +228,12 @@ pub(super) fn clocks(apart: i64) -> Advice {
         ),
         "set the clocks of all machines by NTP (chrony or systemd-timesyncd)",
     )
+}
+
+/// What is said when a host begins whose clock differs from that of its database, and what mends it.
+pub(super) fn clock_warning(apart: i64) -> Option<(String, String)> {
+    let advice = clocks(apart);
+    Some((advice.found, advice.fix?))
 }
 
 /// Whether two connections, open at once, are served by one process of the server.

@@ -2,6 +2,7 @@
 
 mod crashes;
 mod exchange;
+mod horizon;
 mod members;
 mod plans;
 mod probe;

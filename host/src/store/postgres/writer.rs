@@ -127,6 +127,10 @@ impl Writes for PostgresWriter {
         self.shared.is_sure()
     }
 
+    fn lease_age(&self) -> Option<Duration> {
+        self.shared.lease_age()
+    }
+
     fn hub_version(&self) -> i64 {
         self.shared.version.load(Ordering::Acquire)
     }

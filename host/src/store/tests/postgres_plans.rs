@@ -80,6 +80,7 @@ fn all_reads(hub: (&FileReader, &Filled)) -> BTreeMap<String, usize> {
     };
     reads_of_the_hub_agree(hub);
     hub.1.reader.sharing().unwrap();
+    hub.1.reader.oldest_sent().unwrap();
     seen.take();
     reads_of_instances_agree(hub, 1..=20);
     seen.take();

@@ -19,6 +19,10 @@ impl Memory {
         Ok(None)
     }
 
+    pub(crate) fn oldest_sent(&self) -> Result<Option<i64>, StoreError> {
+        Ok(self.outbox.keys().min().copied())
+    }
+
     pub(crate) fn secret(&self) -> Result<Vec<u8>, StoreError> {
         Ok(self.hub.secret.clone())
     }

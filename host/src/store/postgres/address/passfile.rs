@@ -89,8 +89,14 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
         return Err("it is not a plain file".to_owned());
     }
     #[cfg(unix)]
-    if std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o077 != 0 {
-        return Err("its group or others may use it; chmod it to 0600".to_owned());
+    {
+        let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(format!(
+                "its mode is {mode:04o}, so that its group or others may use it; chmod it to 0600, give the secret of a container the mode 0400, or set \
+                 PGPASSWORD instead"
+            ));
+        }
     }
     std::fs::read(path).map_err(|error| error.to_string())
 }

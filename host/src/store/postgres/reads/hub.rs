@@ -32,6 +32,11 @@ impl PostgresReader {
         members::sharing(|sql, params| self.query(sql, params)).map(Some)
     }
 
+    pub(in crate::store) fn oldest_sent(&self) -> Result<Option<i64>, StoreError> {
+        let row = self.query_opt("SELECT seq FROM outbox ORDER BY seq LIMIT 1", &[])?;
+        Ok(row.map(|row| row.try_get(0)).transpose()?)
+    }
+
     pub(in crate::store) fn secret(&self) -> Result<Vec<u8>, StoreError> {
         let row = self.query_one("SELECT secret FROM hub WHERE id = 1", &[])?;
         Ok(row.try_get(0)?)

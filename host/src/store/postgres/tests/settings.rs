@@ -14,26 +14,26 @@ use crate::store::postgres::create::{create, hubs, unreadable};
 use crate::store::postgres::needs;
 use crate::store::postgres::product::Product;
 use crate::store::postgres::session::{Purpose, Session};
-use crate::store::postgres::settings::{Database, clocks, look, pooled, quoted};
+use crate::store::postgres::settings::{Database, clock_warning, clocks, look, pooled, quoted};
 use crate::store::postgres::testing::{Server, say_skipped, server};
 use crate::store::postgres::tests::writing::own;
 use crate::store::queries::advice::{DatabaseAdvice, Severity};
 
 /// A database of a server that no other test has.
-struct At<'a> {
-    server: &'a Server,
-    name: &'static str,
+pub(super) struct At<'a> {
+    pub(super) server: &'a Server,
+    pub(super) name: &'static str,
 }
 
 impl At<'_> {
-    fn address(&self, user: &str) -> Address {
+    pub(super) fn address(&self, user: &str) -> Address {
         let dir = self.server.sockets();
         let url = format!("postgres://{user}@/{}?host={}", self.name, dir.display());
         Address::parse(&url).unwrap().with_hub("looked").unwrap()
     }
 
     /// Executes statements beside the hub.
-    fn does(&self, sql: &[&str]) {
+    pub(super) fn does(&self, sql: &[&str]) {
         let session = Session::open(&self.server.address("beside"), Purpose::Manage).unwrap();
         sql.iter().for_each(|sql| session.batch(sql).unwrap());
     }
@@ -44,7 +44,7 @@ impl At<'_> {
         at
     }
 
-    fn finds(&self, check: &str) -> DatabaseAdvice {
+    pub(super) fn finds(&self, check: &str) -> DatabaseAdvice {
         find(&self.address("perennial"), check)
     }
 }
@@ -56,7 +56,7 @@ fn find(address: &Address, check: &str) -> DatabaseAdvice {
 }
 
 /// Checks what was found, and what mends it.
-fn says(advice: &DatabaseAdvice, severity: Severity, found: &str, fix: &str) {
+pub(super) fn says(advice: &DatabaseAdvice, severity: Severity, found: &str, fix: &str) {
     assert_eq!(advice.severity, severity, "{advice:?}");
     assert!(advice.found.contains(found), "{advice:?}");
     let given = advice.fix.as_deref().unwrap_or_default();
@@ -291,6 +291,14 @@ fn settings_of_a_server_and_a_standby_are_found() {
         "is a standby",
         "target_session_attrs=read-write",
     );
+}
+
+#[test]
+fn a_host_whose_clock_differs_says_so_when_it_begins() {
+    assert_eq!(clock_warning(0), None);
+    let (found, fix) = clock_warning(-61_000).unwrap();
+    assert!(found.contains("61 s behind"), "{found}");
+    assert!(fix.contains("NTP"), "{fix}");
 }
 
 #[test]

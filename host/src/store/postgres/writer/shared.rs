@@ -108,12 +108,17 @@ impl Shared {
         *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = Some(begun);
     }
 
+    /// How long ago the lease was renewed, as seen here.
+    pub(super) fn lease_age(&self) -> Option<Duration> {
+        let renewed = *self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
+        renewed.map(|at| at.elapsed())
+    }
+
     /// Whether nobody can have taken the lease yet, by the clock of this machine, which does not stand still while the process does. A fifth
     /// of the lease is left for clocks that run at different speeds, and for what follows the question.
     pub(super) fn is_sure(&self) -> bool {
         let trust = TTL.mul_f64(0.8);
-        let renewed = self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
-        renewed.is_some_and(|at| at.elapsed() < trust)
+        self.lease_age().is_some_and(|age| age < trust)
     }
 
     /// Tells that what owners keep of the hub in memory has this version now. Returns once it was read anew.

@@ -424,6 +424,11 @@ impl FileReader {
         Ok(None)
     }
 
+    /// It has one partition.
+    pub(crate) fn oldest_sent(&self) -> Result<Option<i64>, StoreError> {
+        Ok(None)
+    }
+
     pub(crate) fn names(&self) -> Result<NameRows, StoreError> {
         self.with(modules::names)
     }
