@@ -33,7 +33,10 @@ fn a_sink_that_panics_loses_its_spans_and_nothing_else() {
         assert_eq!(host.end(&format!("c{n}")), "4");
     }
     host.idle();
-    assert_eq!(host.activity_counts(), (0, 0));
+    // The outcome of an attempt is in the hub for a moment before its place is free.
+    while host.activity_counts() != (0, 0) {
+        std::thread::yield_now();
+    }
     host.check_histories();
     drop(host);
     assert_eq!(sink.0.load(Ordering::Acquire), 8 * 6);
