@@ -9,8 +9,8 @@ use tokio_postgres::Row;
 
 use crate::store::StoreError;
 use crate::store::postgres::product::Product;
+use crate::store::postgres::quote::{literal, quoted};
 use crate::store::postgres::session::{Param, Session};
-use crate::store::postgres::settings::{literal, quoted};
 use crate::store::queries::advice::{DatabaseAdvice as Advice, Severity};
 
 /// How long a transaction may stay open, in seconds. No transaction of a host takes a minute.
@@ -21,8 +21,8 @@ const BEHIND_MAX: i64 = 1_000_000;
 
 /// Transaction ids wrap around after 2^31. Autovacuum begins to freeze all of a table at the age `autovacuum_freeze_max_age` (200 million unless set
 /// otherwise), whatever else is set, so that a database that is twice as old is not being frozen: something keeps it back. From the age
-/// `vacuum_failsafe_age` (1.6 billion) on, vacuum leaves out all that can wait; 40 million before the end the server warns, and 3 million before it
-/// the server assigns no more ids ("Preventing Transaction ID Wraparound Failures"). Ids of multixacts have the same limits.
+/// `vacuum_failsafe_age` (1.6 billion) on, vacuum leaves out all that can wait; some ten to forty million before the end the server warns, and one to
+/// three million before it the server assigns no more ids ("Preventing Transaction ID Wraparound Failures"). Ids of multixacts have the same limits.
 const FREEZE_MAX_TIMES: i64 = 2;
 const FAILSAFE_AGE: i64 = 1_600_000_000;
 

@@ -23,6 +23,7 @@ mod partitions;
 mod pool;
 mod probe;
 mod product;
+mod quote;
 pub(in crate::store) mod reads;
 mod replica;
 pub(in crate::store) mod running;

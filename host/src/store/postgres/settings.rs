@@ -3,14 +3,13 @@
 use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use perennial_core::text::is_unseen;
-
 use crate::store::StoreError;
 use crate::store::postgres::address::Address;
 use crate::store::postgres::horizon;
 use crate::store::postgres::needs;
 use crate::store::postgres::pool::CONNECTIONS_MAX;
 use crate::store::postgres::product::{Product, VERSION_MIN};
+use crate::store::postgres::quote::quoted;
 use crate::store::postgres::replica;
 use crate::store::postgres::seat::{POOLED, UNPOOLED};
 use crate::store::postgres::session::{Purpose, Session};
@@ -72,6 +71,7 @@ pub(super) struct Database {
 pub(in crate::store) fn look(address: &Address) -> Result<Vec<Advice>, StoreError> {
     let session = Session::open(address, Purpose::Look)?;
     let database = Database::read(&session, address)?;
+    let horizon = horizon::look(&session, database.product)?;
     let other = Session::open(address, Purpose::Look)?;
     let is_pooled = backend(&session)? == backend(&other)?;
     let mut advice = vec![database.version(), database.primary()];
@@ -92,7 +92,7 @@ pub(in crate::store) fn look(address: &Address) -> Result<Vec<Advice>, StoreErro
     if !is_pooled {
         advice.extend(needs::look(&session, address)?);
     }
-    advice.extend(horizon::look(&session, database.product)?);
+    advice.extend(horizon);
     advice.extend(replica::advice(address));
     Ok(advice)
 }
@@ -126,32 +126,6 @@ pub(super) fn warn(session: &Session) {
             );
         }
     }
-}
-
-/// A name as statements have it, on one line and of visible characters alone.
-pub(super) fn quoted(name: &str) -> String {
-    between(name, '"')
-}
-
-/// A text as statements have it, likewise.
-pub(super) fn literal(text: &str) -> String {
-    between(text, '\'')
-}
-
-fn between(text: &str, quote: char) -> String {
-    let has_unseen = text.contains(is_unseen);
-    let mut quoted = if has_unseen { "U&" } else { "" }.to_owned();
-    quoted.push(quote);
-    for c in text.chars() {
-        match c {
-            c if c == quote => quoted.extend([c, c]),
-            '\\' if has_unseen => quoted.push_str("\\\\"),
-            c if is_unseen(c) => quoted.push_str(&format!("\\+{:06X}", u32::from(c))),
-            c => quoted.push(c),
-        }
-    }
-    quoted.push(quote);
-    quoted
 }
 
 /// The settings, by name; `column` is the one of their value.
