@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use tokio_postgres::Row;
+
 use crate::limits::{TRANSACTION_BYTES, TRANSACTION_CHANGES};
 use crate::outage::warn_seldom;
 use crate::shortage::{Resource, Shortage};
@@ -15,16 +17,17 @@ use crate::store::memory::delta::Delta;
 use crate::store::overlay::{Bound, Overlay};
 use crate::store::partition::Partitions;
 use crate::store::postgres::address::Address;
+use crate::store::postgres::error::failed;
 use crate::store::postgres::indexes::by;
-use crate::store::postgres::lease::{self, Lease, Standing};
+use crate::store::postgres::lease::{self, Lease, Settled, Standing};
 use crate::store::postgres::link::Link;
-use crate::store::postgres::session::{Purpose, Session};
+use crate::store::postgres::session::{IDLE_MAX, Purpose, Session};
 use crate::store::postgres::source::{big, maybe_digest};
-use crate::store::postgres::writer::delta;
 #[cfg(not(test))]
 use crate::store::postgres::writer::pipeline::send;
 use crate::store::postgres::writer::pipeline::{Sent, Transaction};
 use crate::store::postgres::writer::shared::Shared;
+use crate::store::space::Pages;
 use crate::store::write::{Committed, Write};
 
 /// The delay between two tries to reach the database.
@@ -32,6 +35,12 @@ const RETRY_DELAY: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 
 
 /// How often live instances are counted anew where several owners share a hub: a quota is kept to within so long.
 const COUNT_AGAIN: Duration = Duration::from_secs(5);
+
+/// How often a large transaction is sent whose connection is lost each time.
+const TRIES_MAX: u32 = 4;
+
+/// How long a connection waits before it tries again to take the advisory lock of the owner, which the one before it may have had still.
+const HOLD_AGAIN: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1_000 });
 
 /// What is kept in memory of live instances: some batches of the largest size.
 const KEPT: Bound = Bound {
@@ -45,6 +54,10 @@ pub(in crate::store::postgres) const COUNT_LIVE: &str = concat!(
     by!(live),
     " GROUP BY module"
 );
+
+/// The bytes of all tables of a hub in its database, with their indexes and long values. Asks the file system of the server, and reads no row.
+pub(in crate::store::postgres) const SIZE: &str = "SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint, current_setting('block_size')::bigint
+     FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r'";
 
 /// The results of the changes of a batch.
 type Results = Vec<Result<(), StoreError>>;
@@ -67,14 +80,20 @@ pub(super) struct State {
     shared: Shared,
     /// When live instances were counted last, if they are.
     counted_live: Option<Instant>,
+    /// When the size of the hub was read last, if it is.
+    measured: Option<Instant>,
     /// Why nothing is written any more.
     fenced: Option<StoreError>,
     /// When the lease was renewed last, as seen here.
     renewed: Instant,
-    /// Whether the connection has the advisory lock of the owner. Without it, a pause of a second would cost the lease.
+    /// Whether the connection has the advisory lock of the owner, and when it was asked for last. Without it, a pause of a second would cost the
+    /// lease.
     holds: bool,
+    asked_to_hold: Instant,
     /// Whether a transaction was sent whose outcome is not known yet.
     sending: bool,
+    /// How often in a row the connection was lost during a large transaction.
+    unsent: u32,
     /// Whether a transaction that deletes modules was refused, and is made again.
     looks_again: bool,
 }
@@ -95,10 +114,13 @@ impl State {
             lease,
             shared,
             counted_live: None,
+            measured: None,
             fenced: None,
             renewed: now,
             holds: true,
+            asked_to_hold: now,
             sending: false,
+            unsent: 0,
             looks_again: false,
         }
     }
@@ -150,7 +172,10 @@ impl State {
             self.overlay.source().0 = None;
             // Nobody knows what became of the transaction: the next claim must not take its number for a new one's.
             if sending {
-                self.fenced = Some(StoreError::Fenced);
+                tracing::error!(
+                    "nobody knows what became of a transaction during which this host panicked: it writes nothing more, and ends"
+                );
+                self.fenced_by(StoreError::Fenced);
             }
             let what = "the host panicked while it wrote to the hub";
             Err(Shortage::new(Resource::Host, what).into())
@@ -225,6 +250,7 @@ impl State {
 
     fn open(&mut self) -> Result<Session, StoreError> {
         let session = Session::open(&self.address, Purpose::Write)?;
+        self.asked_to_hold = Instant::now();
         self.holds = lease::hold(&session, &self.address, self.lease.epoch)?;
         Ok(session)
     }
@@ -234,6 +260,7 @@ impl State {
         let number = self.lease.number + 1;
         let now = batch.iter().map(Write::now).max().unwrap_or_default();
         self.overlay.begin(number.unsigned_abs(), now);
+        self.measure();
         let made = self.count_live().and_then(|()| {
             let tokens = batch.iter().filter_map(Write::token);
             self.overlay
@@ -274,15 +301,9 @@ impl State {
                 _ => Ok(results),
             };
         }
-        let transaction = Arc::new(Transaction {
-            epoch: self.lease.epoch,
-            last: self.lease.number,
-            at: int(now.0),
-            version: self.lease.version,
-            changes_hub: delta::changes_hub(&delta),
-            lock: lease::lock_of(&self.address),
-            statements: delta::statements(&delta).map_err(Failed::Error)?,
-        });
+        let lock = lease::lock_of(&self.address);
+        let transaction = Transaction::of(&delta, &self.lease, int(now.0), lock);
+        let transaction = Arc::new(transaction.map_err(Failed::Error)?);
         self.send_delta(&delta, &transaction)?;
         self.lease.number = number;
         if transaction.changes_hub {
@@ -292,13 +313,9 @@ impl State {
         self.overlay.committed();
         self.shared.sent.add(delta.sent_to());
         self.shared.sent.set_own(*self.overlay.own());
-        let rows: usize = transaction
-            .statements
-            .iter()
-            .map(|statement| statement.rows)
-            .sum();
         let counts = &self.shared.counts;
-        counts.rows.fetch_add(rows as u64 + 1, Ordering::Relaxed);
+        let rows = transaction.rows() as u64;
+        counts.rows.fetch_add(rows, Ordering::Relaxed);
         counts.commits.fetch_add(1, Ordering::Relaxed);
         Ok(results)
     }
@@ -346,29 +363,45 @@ impl State {
         }
     }
 
-    /// Sends a transaction until it is known what became of it.
+    /// Sends a transaction, and finds out what became of it.
     fn send(&mut self, transaction: &Arc<Transaction>) -> Result<(), Failed> {
-        loop {
-            let begun = Instant::now();
-            match self.send_once(transaction) {
-                Sent::Committed => {
-                    self.renewed = begun;
-                    self.shared.renewed(begun);
-                    return Ok(());
-                }
-                // The hub was deleted.
-                Sent::Refused(StoreError::Missing(_)) => {
-                    return Err(Failed::Error(self.deleted()));
-                }
-                Sent::Refused(error) => return Err(Failed::Error(error)),
-                Sent::NotClaimed(error) => return Err(self.why_not_claimed(error)),
-                Sent::Unknown(error) => {
-                    if self.look_up(transaction.last, error)? {
-                        return Ok(());
-                    }
-                }
+        let begun = Instant::now();
+        let sent = match self.send_once(transaction) {
+            Sent::Committed => {
+                self.renewed = begun;
+                self.shared.renewed(begun);
+                Ok(())
             }
+            // The hub was deleted.
+            Sent::Refused(StoreError::Missing(_)) => Err(Failed::Error(self.deleted())),
+            Sent::Refused(error) => Err(Failed::Error(error)),
+            Sent::NotClaimed(error) => Err(self.why_not_claimed(error)),
+            Sent::Unknown(error) => {
+                if !self.look_up(transaction.last, &error)? {
+                    return Err(self.not_sent(transaction, error));
+                }
+                Ok(())
+            }
+        };
+        self.unsent = 0;
+        sent
+    }
+
+    /// A transaction did not happen because its connection was lost. It is made again, whatever it is, until the database answers: those who wait
+    /// for it want that. But if one is large, that may be why, and then it would be so for ever, and nothing else would be written.
+    fn not_sent(&mut self, transaction: &Transaction, error: StoreError) -> Failed {
+        self.overlay.forget_all();
+        self.unsent += u32::from(transaction.is_large());
+        if self.unsent < TRIES_MAX {
+            return Failed::Stale;
         }
+        self.unsent = 0;
+        let (bytes, tries) = (transaction.bytes, TRIES_MAX);
+        let within = (IDLE_MAX + transaction.arrives_in).as_secs();
+        Failed::Error(failed(format_args!(
+            "the connection to PostgreSQL was lost {tries} times while {bytes} bytes were sent, which must arrive within {within} s: {error}; look at the \
+             network between this process and the database, or write less at once"
+        )))
     }
 
     #[cfg(not(test))]
@@ -463,21 +496,29 @@ impl State {
     }
 
     /// Finds out whether a transaction happened whose connection was lost: connects again, and reads the number of the last one. Returns
-    /// whether it did; if not, it never will, because its number can be taken only once.
-    fn look_up(&mut self, last: i64, error: StoreError) -> Result<bool, Failed> {
+    /// whether it did; if not, it never will, even if its bytes arrive only now, because its number can be taken only once.
+    fn look_up(&mut self, last: i64, error: &StoreError) -> Result<bool, Failed> {
         warn_seldom!(%error, "a connection was lost during a transaction; reading what became of it");
-        self.overlay.source().0 = None;
+        let mut ender = self.overlay.source().0.take().and_then(|lost| lost.ender());
+        let epoch = self.lease.epoch;
         loop {
             self.connect().map_err(Failed::Error)?;
-            let standing = self
-                .overlay
-                .source()
-                .session()
-                .and_then(|session| lease::standing(session, self.lease.epoch));
-            match standing {
-                Ok(Standing::Owns { number, .. }) if number == last + 1 => return Ok(true),
-                Ok(Standing::Owns { number, .. }) if number == last => return Ok(false),
-                Ok(standing) => return Err(Failed::Error(self.fence(standing))),
+            let settled = self.overlay.source().session().and_then(|session| {
+                // A transaction that is stuck in the middle would hold its locks until the server gives it up. Who may not end it waits for that.
+                if let Some(ender) = ender.take()
+                    && let Err(error) = session.end(&ender)
+                {
+                    tracing::debug!(%error, "a connection that was lost is not ended");
+                }
+                lease::settle(session, epoch, last)
+            });
+            match settled {
+                Ok(Settled::Done) => return Ok(true),
+                Ok(Settled::Undone(number)) => {
+                    self.lease.number = number;
+                    return Ok(false);
+                }
+                Ok(Settled::Unclear(standing)) => return Err(Failed::Error(self.fence(standing))),
                 Err(StoreError::Missing(_)) => {
                     return Err(Failed::Error(self.deleted()));
                 }
@@ -509,6 +550,22 @@ impl State {
         Ok(())
     }
 
+    /// Reads the size of the hub now and then, once it is wanted. A batch does not fail because that does.
+    fn measure(&mut self) {
+        let is_fresh = |at: Instant| at.elapsed() < COUNT_AGAIN;
+        if !self.shared.space.is_wanted() || self.measured.is_some_and(is_fresh) {
+            return;
+        }
+        self.measured = Some(Instant::now());
+        let session = self.overlay.source().session();
+        match session.and_then(|session| pages(&session.query(SIZE, &[])?)) {
+            Ok(pages) => self.shared.space.publish(pages),
+            Err(error) => {
+                warn_seldom!(%error, "the size of the task hub is not known, so that its quota means nothing")
+            }
+        }
+    }
+
     /// In how long the lease is to be renewed, if nothing is committed before.
     pub(super) fn renews_in(&self, every: Duration) -> Duration {
         every.saturating_sub(self.renewed.elapsed())
@@ -535,6 +592,11 @@ impl State {
                     self.changed(version);
                 }
                 self.hold();
+                // Who refuses to start anything commits nothing, and is to notice when there is room again.
+                self.measure();
+                if let Err(error) = self.count_live() {
+                    self.failed(&error);
+                }
                 if let Some(unsaid) = self.shared.outage.succeeded() {
                     tracing::info!(unsaid, "the database can be reached again");
                 }
@@ -550,11 +612,23 @@ impl State {
         }
     }
 
+    /// Takes the advisory lock after a batch, if the connection did not get it when it was new. An owner that is never idle must not wait for that.
+    pub(super) fn hold_soon(&mut self) {
+        if !self.holds
+            && self.fenced.is_none()
+            && self.overlay.source().is_up()
+            && self.asked_to_hold.elapsed() >= HOLD_AGAIN
+        {
+            self.hold();
+        }
+    }
+
     /// Takes the advisory lock, if the connection did not get it when it was new.
     fn hold(&mut self) {
         if self.holds {
             return;
         }
+        self.asked_to_hold = Instant::now();
         let held = match self.overlay.source().session() {
             Ok(session) => lease::hold(session, &self.address, self.lease.epoch),
             Err(error) => Err(error),
@@ -573,4 +647,18 @@ impl State {
         }
         self.overlay.source().0 = None;
     }
+}
+
+/// Reads the row of [`SIZE`].
+pub(in crate::store::postgres) fn pages(rows: &[Row]) -> Result<Pages, StoreError> {
+    let row = rows
+        .first()
+        .ok_or_else(|| StoreError::Corrupt("the size of the task hub is missing".to_owned()))?;
+    let bytes_of_one = big(row, 1)?.max(1);
+    Ok(Pages {
+        all: big(row, 0)?.div_ceil(bytes_of_one),
+        // What is free in a table is not known without reading it.
+        free: 0,
+        bytes_of_one,
+    })
 }
