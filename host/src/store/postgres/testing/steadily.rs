@@ -32,7 +32,7 @@ fn longest_stall<T>(work: impl FnOnce() -> T) -> (Duration, T) {
     let ended = Arc::clone(&ends);
     let pulse = std::thread::spawn(move || {
         let session = server().map(|server| {
-            let address = server.address("no hub, only a pulse");
+            let address = server.address("pulse");
             Session::open(&address, Purpose::Manage).unwrap()
         });
         let (mut longest, mut last) = (Duration::ZERO, Instant::now());

@@ -420,14 +420,18 @@ fn what_one_owner_sends_another_one_is_told_of_and_receives_once() {
 
 #[test]
 fn an_owner_that_stops_between_two_requests_loses_the_lock_of_the_hub_and_goes_on_later() {
+    steadily(an_owner_that_stops_between_two_requests);
+}
+
+fn an_owner_that_stops_between_two_requests() {
     let Some(server) = server() else { return };
     let (address, _session) = hub(server);
     let (one, other) = (join(&address, Share::Joined), join(&address, Share::Joined));
     let (mut first, mut second) = (shares(&address, &one), shares(&address, &other));
     let stopped = first.session().unwrap();
     stopped.begin().unwrap();
-    stopped.query(LOCK, &[&lock_of(&address)]).unwrap();
     let begun = Instant::now();
+    stopped.query(LOCK, &[&lock_of(&address)]).unwrap();
     assert_eq!(second.take(&all(&[0])).unwrap(), all(&[0]));
     // It has waited for that, and for less than its own statement may wait for a lock.
     let waited = begun.elapsed();
