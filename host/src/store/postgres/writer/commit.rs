@@ -1,15 +1,14 @@
 //! Commits: makes a batch on rows in memory, sends it as one transaction, and answers its changes.
 
-use std::collections::HashMap;
+mod counted;
+mod outcome;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use tokio_postgres::Row;
-
 use crate::limits::{TRANSACTION_BYTES, TRANSACTION_CHANGES};
-use crate::outage::warn_seldom;
 use crate::shortage::{Resource, Shortage};
 use crate::store::StoreError;
 use crate::store::codec::int;
@@ -18,23 +17,21 @@ use crate::store::overlay::{Bound, Overlay};
 use crate::store::partition::Partitions;
 use crate::store::postgres::address::Address;
 use crate::store::postgres::error::failed;
-use crate::store::postgres::indexes::by;
-use crate::store::postgres::lease::{self, Lease, Settled, Standing};
+use crate::store::postgres::lease::{self, Lease, Standing};
 use crate::store::postgres::link::Link;
 use crate::store::postgres::session::{IDLE_MAX, Purpose, Session};
-use crate::store::postgres::source::{big, maybe_digest};
 #[cfg(not(test))]
 use crate::store::postgres::writer::pipeline::send;
 use crate::store::postgres::writer::pipeline::{Sent, Transaction};
 use crate::store::postgres::writer::shared::Shared;
-use crate::store::space::Pages;
 use crate::store::write::{Committed, Write};
+
+#[cfg(test)]
+pub(in crate::store::postgres) use counted::COUNT_LIVE;
+pub(in crate::store::postgres) use counted::{SIZE, pages};
 
 /// The delay between two tries to reach the database.
 const RETRY_DELAY: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 100 });
-
-/// How often live instances are counted anew where several owners share a hub: a quota is kept to within so long.
-const COUNT_AGAIN: Duration = Duration::from_secs(5);
 
 /// How often a large transaction is sent whose connection is lost each time.
 const TRIES_MAX: u32 = 4;
@@ -47,17 +44,6 @@ const KEPT: Bound = Bound {
     instances: 16 * TRANSACTION_CHANGES,
     bytes: 4 * TRANSACTION_BYTES,
 };
-
-/// Counts live instances by module. Reads all of them.
-pub(in crate::store::postgres) const COUNT_LIVE: &str = concat!(
-    "SELECT module, count(*) FROM instance WHERE status < 3 AND ",
-    by!(live),
-    " GROUP BY module"
-);
-
-/// The bytes of all tables of a hub in its database, with their indexes and long values. Asks the file system of the server, and reads no row.
-pub(in crate::store::postgres) const SIZE: &str = "SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint, current_setting('block_size')::bigint
-     FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r'";
 
 /// The results of the changes of a batch.
 type Results = Vec<Result<(), StoreError>>;
@@ -431,141 +417,6 @@ impl State {
         faults.send(&self.address, session, transaction, is_uncertain)
     }
 
-    /// The row of this owner is not as it should be before a transaction: finds out why.
-    fn why_not_claimed(&mut self, error: StoreError) -> Failed {
-        let standing = match self.overlay.source().session() {
-            Ok(session) => lease::standing(session, self.lease.epoch),
-            Err(error) => return Failed::Lost(error),
-        };
-        match standing {
-            Ok(Standing::Owns { number, version }) if number == self.lease.number => {
-                if version == self.lease.version {
-                    return Failed::Error(error);
-                }
-                self.changed(version);
-                Failed::Stale
-            }
-            Ok(standing) => Failed::Error(self.fence(standing)),
-            Err(StoreError::Missing(_)) => Failed::Error(self.deleted()),
-            Err(error) => self.of_read(error),
-        }
-    }
-
-    /// Another owner changed what this one keeps of the hub in memory.
-    fn changed(&mut self, version: i64) {
-        self.lease.version = version;
-        self.overlay.forget_all();
-        self.shared.tell_changed(version);
-    }
-
-    /// Another owner took over, or the database lost what it had confirmed: writes nothing more. Nothing that is kept in memory is true then.
-    fn fence(&mut self, standing: Standing) -> StoreError {
-        let (Standing::Owns { number, .. } | Standing::Fenced { number }) = standing;
-        let why = match u64::try_from(self.lease.number.saturating_sub(number)) {
-            Ok(lost @ 1..) => StoreError::Forgot(lost),
-            _ => StoreError::Fenced,
-        };
-        if let StoreError::Forgot(lost) = why {
-            tracing::error!(
-                lost,
-                hub = %self.address,
-                "the database has lost the last {lost} transactions that it had confirmed to this process, as after a failover to a standby \
-                 that was behind, or after an older copy of it was brought back: what clients were told since is not there. This process \
-                 forgets what it has in memory and ends; the next one reads the database as it is. Ask whoever runs the database whether the \
-                 former primary has them still; synchronous_standby_names keeps a failover from losing any"
-            );
-        }
-        self.fenced_by(why)
-    }
-
-    fn fenced_by(&mut self, why: StoreError) -> StoreError {
-        self.fenced = Some(why.clone());
-        self.overlay.forget_all();
-        self.shared.tell_fenced(&why);
-        why
-    }
-
-    /// Somebody deleted the hub: writes nothing more.
-    fn deleted(&mut self) -> StoreError {
-        if self.fenced.is_none() {
-            tracing::error!(
-                "the task hub was deleted under this process, which writes nothing more"
-            );
-        }
-        self.fenced_by(StoreError::Fenced)
-    }
-
-    /// Finds out whether a transaction happened whose connection was lost: connects again, and reads the number of the last one. Returns
-    /// whether it did; if not, it never will, even if its bytes arrive only now, because its number can be taken only once.
-    fn look_up(&mut self, last: i64, error: &StoreError) -> Result<bool, Failed> {
-        warn_seldom!(%error, "a connection was lost during a transaction; reading what became of it");
-        let mut ender = self.overlay.source().0.take().and_then(|lost| lost.ender());
-        let epoch = self.lease.epoch;
-        loop {
-            self.connect().map_err(Failed::Error)?;
-            let settled = self.overlay.source().session().and_then(|session| {
-                // A transaction that is stuck in the middle would hold its locks until the server gives it up. Who may not end it waits for that.
-                if let Some(ender) = ender.take()
-                    && let Err(error) = session.end(&ender)
-                {
-                    tracing::debug!(%error, "a connection that was lost is not ended");
-                }
-                lease::settle(session, epoch, last)
-            });
-            match settled {
-                Ok(Settled::Done) => return Ok(true),
-                Ok(Settled::Undone(number)) => {
-                    self.lease.number = number;
-                    return Ok(false);
-                }
-                Ok(Settled::Unclear(standing)) => return Err(Failed::Error(self.fence(standing))),
-                Err(StoreError::Missing(_)) => {
-                    return Err(Failed::Error(self.deleted()));
-                }
-                Err(error) => {
-                    self.failed(&error);
-                    if self.shared.closing.wait(RETRY_DELAY) {
-                        return Err(Failed::Error(error));
-                    }
-                }
-            }
-        }
-    }
-
-    /// Counts the live instances by module, once they are wanted. Reads all of them: once for each owner with quotas.
-    fn count_live(&mut self) -> Result<(), StoreError> {
-        // Other owners start and end instances too, which only the hub tells.
-        let is_alone = self.overlay.own().is_all();
-        let is_fresh = |at: Instant| is_alone || at.elapsed() < COUNT_AGAIN;
-        if !self.shared.live.is_wanted() || self.counted_live.is_some_and(is_fresh) {
-            return Ok(());
-        }
-        let mut counted = HashMap::new();
-        let rows = self.overlay.source().session()?.query(COUNT_LIVE, &[])?;
-        for row in rows {
-            counted.insert(maybe_digest(&row, 0)?, big(&row, 1)?);
-        }
-        self.shared.live.set(counted);
-        self.counted_live = Some(Instant::now());
-        Ok(())
-    }
-
-    /// Reads the size of the hub now and then, once it is wanted. A batch does not fail because that does.
-    fn measure(&mut self) {
-        let is_fresh = |at: Instant| at.elapsed() < COUNT_AGAIN;
-        if !self.shared.space.is_wanted() || self.measured.is_some_and(is_fresh) {
-            return;
-        }
-        self.measured = Some(Instant::now());
-        let session = self.overlay.source().session();
-        match session.and_then(|session| pages(&session.query(SIZE, &[])?)) {
-            Ok(pages) => self.shared.space.publish(pages),
-            Err(error) => {
-                warn_seldom!(%error, "the size of the task hub is not known, so that its quota means nothing")
-            }
-        }
-    }
-
     /// In how long the lease is to be renewed, if nothing is committed before.
     pub(super) fn renews_in(&self, every: Duration) -> Duration {
         every.saturating_sub(self.renewed.elapsed())
@@ -647,18 +498,4 @@ impl State {
         }
         self.overlay.source().0 = None;
     }
-}
-
-/// Reads the row of [`SIZE`].
-pub(in crate::store::postgres) fn pages(rows: &[Row]) -> Result<Pages, StoreError> {
-    let row = rows
-        .first()
-        .ok_or_else(|| StoreError::Corrupt("the size of the task hub is missing".to_owned()))?;
-    let bytes_of_one = big(row, 1)?.max(1);
-    Ok(Pages {
-        all: big(row, 0)?.div_ceil(bytes_of_one),
-        // What is free in a table is not known without reading it.
-        free: 0,
-        bytes_of_one,
-    })
 }
