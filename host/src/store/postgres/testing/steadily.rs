@@ -21,7 +21,7 @@ pub(in crate::store::postgres) fn steadily(scenario: fn()) {
         match done {
             Ok(()) => return,
             Err(why) if left == 0 || longest < STALL => resume_unwind(why),
-            Err(_) => println!("nothing was done for {longest:?}; the scenario begins anew"),
+            Err(_) => eprintln!("nothing was done for {longest:?}; the scenario begins anew"),
         }
     }
 }
