@@ -51,4 +51,5 @@ mod simulation;
 mod timers;
 mod turns;
 mod values;
+mod waits;
 mod world;

@@ -202,7 +202,7 @@ fn a_start_that_is_being_written_while_its_partition_goes_is_answered_by_what_be
     let world = World::with("Listen", listens(1)).shared_by(1);
     let host = world.open();
     let engine = &host.engine;
-    // The writer is held up for longer than a move waits for turns.
+    // No write is answered for longer than a move waits for turns.
     let (lets, goes_on) = std::sync::mpsc::channel::<()>();
     let busy = Change::Answer(Reply::Done);
     engine.write(busy, move |_, _| _ = goes_on.recv());
@@ -216,7 +216,8 @@ fn a_start_that_is_being_written_while_its_partition_goes_is_answered_by_what_be
         drop(tell.send(starter.submit_here(request).await));
     });
     let there = engine.partitions().of_id("a");
-    while queued() == 0 {
+    // The writer waits, or goes on to this write while the thread that answers waits: this one has no answer either way.
+    while engine.queue().in_flight() < 2 {
         std::thread::yield_now();
     }
     std::thread::scope(|threads| {
