@@ -37,6 +37,9 @@ const LATE_MS: i64 = if cfg!(test) { 800 } else { 2_000 };
 /// The bits of an epoch below its number: they are random.
 const RANDOM_BITS: u32 = 31;
 
+/// The bits of a key for those that one owner of a divided hub gives to instances.
+const KEY_BITS: u32 = 32;
+
 /// The highest number of an owner of a divided hub: what fits the bits of its keys.
 const NUMBER_MAX: i64 = (1 << 21) - 1;
 
@@ -44,7 +47,7 @@ const NUMBER_MAX: i64 = (1 << 21) - 1;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lease {
     pub(super) epoch: i64,
-    /// The number of the owner's last transaction. It begins with the highest of owners that are gone.
+    /// The number of the owner's last transaction: each has the next one, and one that was [given up](settle) has had two. It begins with the highest of owners that are gone.
     pub(super) number: i64,
     /// The version of what owners keep of the hub in memory.
     pub(super) version: i64,
@@ -68,7 +71,7 @@ impl Lease {
     pub(super) fn first_key(&self) -> Result<i64, StoreError> {
         let number = self.epoch >> RANDOM_BITS;
         match number <= NUMBER_MAX {
-            true => Ok(number << 32),
+            true => Ok(number << KEY_BITS),
             false => Err(failed(format_args!(
                 "the task hub has had {NUMBER_MAX} owners, and the keys of its instances can tell no more of them apart; copy it, and use the copy"
             ))),
@@ -372,6 +375,32 @@ pub(super) fn renew(session: &Session, epoch: i64) -> Result<Standing, StoreErro
         &[&epoch],
     )?;
     standing_of(session, epoch, renewed)
+}
+
+/// Finds out what became of a transaction of which nobody has heard, after the one of this number. If it did not happen, it never will: its
+/// number is taken, with the one after it, so that this is not confused with it. Waits for it if it is still under way on a lost connection.
+pub(super) fn settle(session: &Session, epoch: i64, last: i64) -> Result<Settled, StoreError> {
+    let given_up =
+        "UPDATE owner SET commits = commits + 2 WHERE epoch = $1 AND commits = $2 AND NOT dead";
+    if session.execute(given_up, &[&epoch, &last])? == 1 {
+        return Ok(Settled::Undone(last + 2));
+    }
+    Ok(match standing(session, epoch)? {
+        Standing::Owns { number, .. } if number == last + 1 => Settled::Done,
+        // This was done before, and the answer was lost too.
+        Standing::Owns { number, .. } if number == last + 2 => Settled::Undone(number),
+        standing => Settled::Unclear(standing),
+    })
+}
+
+/// What [`settle`] found.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Settled {
+    Done,
+    /// It never happens. The owner goes on after this number.
+    Undone(i64),
+    /// The owner is not one any more, or the database has lost what it had confirmed.
+    Unclear(Standing),
 }
 
 /// Gives a lease back, so that the next owner does not wait for its end.

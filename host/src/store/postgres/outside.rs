@@ -109,9 +109,10 @@ impl Outside {
             (!what.forget.is_empty()).then_some((forget, &forgotten[..])),
             (!what.look.is_empty()).then_some((look, &looked_for[..])),
         ];
+        let bytes = bodies.iter().map(|body| body.len()).sum();
         let may_be_there = Cell::new(false);
         let done = self.with(|session| {
-            let answered = session.query_some(&queries);
+            let answered = session.query_some(&queries, bytes);
             // Without an answer, nobody knows.
             may_be_there.set(may_be_there.get() || answered.is_err());
             let [appended, _, found] = answered?;

@@ -26,6 +26,17 @@ pub(super) const ON_ITS_WAY: Duration = Duration::from_millis(500);
 pub(super) const WHO: &str = "SELECT pg_backend_pid() || ' ' || (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint || ' ' || coalesce(
      (SELECT (extract(epoch FROM backend_start) * 1000000)::bigint FROM pg_stat_get_activity(pg_backend_pid())), 0)";
 
+/// Ends a process of the server, if it serves the connection of this name. Another one's may have the number by now, or a pooler may have given
+/// it to another connection, without the name.
+pub(super) const END: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+     WHERE pid = $1 AND application_name = $2 AND pid <> pg_backend_pid()";
+
+/// See [`END`].
+pub(super) struct Ender {
+    pub(super) pid: i32,
+    pub(super) name: String,
+}
+
 /// A connection, as the server knows it.
 pub(super) struct Probe {
     address: Address,
@@ -47,6 +58,11 @@ impl Probe {
             began: who.next()?.parse().ok()?,
             name,
         })
+    }
+
+    pub(super) fn ender(&self) -> Option<Ender> {
+        let (pid, name) = (self.pid, self.name.clone()?);
+        Some(Ender { pid, name })
     }
 
     /// Whether the server says that it is at work for the connection. One that answers nothing in time does not.

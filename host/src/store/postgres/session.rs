@@ -17,7 +17,7 @@ use crate::outage::warn_seldom;
 use crate::store::StoreError;
 use crate::store::postgres::address::Address;
 use crate::store::postgres::error::{is_lost, no_rights, of_postgres, unanswered};
-use crate::store::postgres::probe::{ASK_AFTER, ASK_SELDOM, ON_ITS_WAY, Probe, WHO};
+use crate::store::postgres::probe::{ASK_AFTER, ASK_SELDOM, END, Ender, ON_ITS_WAY, Probe, WHO};
 use crate::store::postgres::product;
 use crate::store::postgres::runtime::{Runtime, wait};
 use crate::store::postgres::seat::Seat;
@@ -36,6 +36,21 @@ const STATEMENTS_MAX: usize = 256;
 /// How long the server waits for the next request of a transaction, before it ends the connection and with it the locks of whoever does not go
 /// on. It is less than a lease, so that nobody keeps others from replacing him.
 pub(super) const IDLE_MAX: Duration = Duration::from_secs(2);
+
+/// What is larger than this may take longer to arrive than the server waits for a small request: it waits for the rest of one as it does for
+/// the next one, and nothing that it says tells the two apart. So does the client, which hears nothing meanwhile.
+const SMALL: usize = 250_000;
+
+/// The bytes per second of the slowest connection over which large requests are made.
+const BYTES_PER_SECOND: usize = 250_000;
+
+/// How long so many bytes may take to arrive, beyond what anything may take.
+pub(super) fn arrives_in(bytes: usize) -> Duration {
+    match bytes > SMALL {
+        true => Duration::from_secs((bytes / BYTES_PER_SECOND) as u64),
+        false => Duration::ZERO,
+    }
+}
 
 /// A parameter of a statement.
 pub(super) type Param<'a> = &'a (dyn ToSql + Sync);
@@ -206,7 +221,8 @@ impl Session {
 
     /// Executes several statements without parameters, and returns the first column of the last row.
     fn last_of(&self, sql: &str) -> Result<Option<String>, StoreError> {
-        let answers = self.wait_within(CONNECT_MAX, self.client.simple_query(sql))?;
+        let answers =
+            self.wait_within(CONNECT_MAX, Duration::ZERO, self.client.simple_query(sql))?;
         let rows = answers.iter().filter_map(|answer| match answer {
             SimpleQueryMessage::Row(row) => Some(row),
             _ => None,
@@ -216,7 +232,11 @@ impl Session {
 
     /// Executes a statement without parameters, however long it takes.
     pub(super) fn batch_of_any_length(&self, sql: &str) -> Result<(), StoreError> {
-        self.wait_within(Duration::MAX, self.client.batch_execute(sql))
+        self.wait_within(
+            Duration::MAX,
+            Duration::ZERO,
+            self.client.batch_execute(sql),
+        )
     }
 
     /// Rows of several queries, which are sent together: one wait for all.
@@ -234,15 +254,16 @@ impl Session {
         })
     }
 
-    /// Those of several queries that there are, which are sent together: one wait for all, and an outcome for each.
+    /// Those of several queries that there are, which are sent together: one wait for all, and an outcome for each. They have so many bytes.
     ///
     /// # Errors
     /// If there was no answer in time.
     pub(super) fn query_some<const N: usize>(
         &self,
         queries: &[Option<(&str, &[Param<'_>])>; N],
+        bytes: usize,
     ) -> Result<[Result<Vec<Row>, StoreError>; N], StoreError> {
-        let results = self.wait(async {
+        let results = self.wait_within(ANSWER_MAX, arrives_in(bytes), async {
             let ask = async |sql: &str, params: &[Param<'_>]| {
                 let statement = self.prepared(sql).await?;
                 self.client.query(&statement, params).await
@@ -267,15 +288,17 @@ impl Session {
         &self,
         answers: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, StoreError> {
-        self.wait_within(ANSWER_MAX, answers)
+        self.wait_within(ANSWER_MAX, Duration::ZERO, answers)
     }
 
+    /// As [`wait`](Self::wait), for so long after what was asked has arrived, which takes at most `arrival`.
     fn wait_within<T>(
         &self,
         within: Duration,
+        arrival: Duration,
         answers: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, StoreError> {
-        match self.wait_while_at_work(within, answers) {
+        match self.wait_while_at_work(within, arrival, answers) {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(self.noted(error)),
             Err(waited) => {
@@ -286,19 +309,22 @@ impl Session {
         }
     }
 
-    /// Waits as long as the server is at work, at most for so long.
+    /// Waits as long as the server is at work, at most for so long. It is not asked whether it is while the bytes of the request may still be on
+    /// their way: it is not at work then.
     ///
     /// # Errors
     /// How long it waited in vain.
     fn wait_while_at_work<T>(
         &self,
         within: Duration,
+        arrival: Duration,
         done: impl Future<Output = T>,
     ) -> Result<T, Duration> {
+        let within = within.saturating_add(arrival);
         let (begun, mut done) = (Instant::now(), pin!(done));
         // What may take for ever is given up only after the server has said three times in a row that it is not at work, or nothing.
         let misses_max = if within == Duration::MAX { 3 } else { 1 };
-        let (mut ask_after, mut misses) = (ASK_AFTER, 0);
+        let (mut ask_after, mut misses) = (ASK_AFTER + arrival, 0);
         loop {
             let left = within.saturating_sub(begun.elapsed());
             if let Some(done) = wait(left.min(ask_after), done.as_mut()) {
@@ -318,12 +344,13 @@ impl Session {
     }
 
     /// Does work beside the connection, and waits for its end: an answer that arrives then wakes a task of the same thread, and this thread
-    /// only once.
+    /// only once. What it sends arrives within `arrival`.
     ///
     /// # Errors
     /// If there was no end in time, or never will be: the connection is lost then.
     pub(super) fn run<T: Send + 'static>(
         &self,
+        arrival: Duration,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (tell, told) = tokio::sync::oneshot::channel();
@@ -331,7 +358,7 @@ impl Session {
             // Who waited may have given up.
             drop(tell.send(work.await));
         });
-        let done = match self.wait_while_at_work(ANSWER_MAX, told) {
+        let done = match self.wait_while_at_work(ANSWER_MAX, arrival, told) {
             Ok(Ok(done)) => return Ok(done),
             Ok(Err(_)) => StoreError::Closed,
             Err(waited) => no_answer(waited),
@@ -369,6 +396,16 @@ impl Session {
             }
             _ => error.into(),
         }
+    }
+
+    /// What ends the process of the server that serves this connection, from another one.
+    pub(super) fn ender(&self) -> Option<Ender> {
+        self.probe.as_ref().and_then(Probe::ender)
+    }
+
+    /// Ends the process of the server that served a connection that is lost, if it is there still: what has not arrived there never will.
+    pub(super) fn end(&self, other: &Ender) -> Result<(), StoreError> {
+        self.query(END, &[&other.pid, &other.name]).map(drop)
     }
 
     /// Gives the connection up.
@@ -510,7 +547,8 @@ fn settings(address: &Address, purpose: Purpose) -> String {
         Purpose::Read => "SET enable_sort = off;
             SELECT set_config(name, 'off', false) FROM pg_settings WHERE name = 'enable_incremental_sort';
             SET default_transaction_read_only = on; SET idle_in_transaction_session_timeout = 60000;",
-        // A whole transaction is sent at once, so that only an owner that is stopped in the middle of it would hold its locks.
+        // A whole transaction is sent at once, so that only an owner that is stopped in the middle of it would hold its locks. One of many bytes
+        // has its own limit.
         Purpose::Write => "SET lock_timeout = 10000;
             SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';",
         Purpose::Manage | Purpose::Look => "SET idle_in_transaction_session_timeout = 60000; SET lock_timeout = 30000;",

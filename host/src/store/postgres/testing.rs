@@ -2,6 +2,7 @@
 
 pub(in crate::store) mod plans;
 pub(in crate::store) mod server;
+mod steadily;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -11,6 +12,7 @@ use crate::store::postgres::address::Address;
 use crate::store::postgres::create;
 use crate::store::postgres::session::{Purpose, Session};
 pub(in crate::store) use server::{Server, say_skipped, server};
+pub(in crate::store::postgres) use steadily::steadily;
 
 impl Server {
     /// The address of a hub, which is not made yet.

@@ -37,6 +37,7 @@ use crate::store::postgres::session::Session;
 #[cfg(test)]
 pub(super) use crate::store::postgres::writer::commit::COUNT_LIVE;
 use crate::store::postgres::writer::commit::State;
+pub(super) use crate::store::postgres::writer::commit::{SIZE, pages};
 use crate::store::postgres::writer::notices::Notices;
 use crate::store::postgres::writer::shared::Shared;
 use crate::store::space::SpaceUsed;
@@ -214,6 +215,7 @@ fn work(state: &mut State, jobs: &Receiver<Box<Write>>, answers: &Answers) {
                 let committed = state.commit(batch);
                 ahead = jobs.try_recv().ok();
                 answers.give(committed, bytes, ahead.is_some());
+                state.hold_soon();
             }
             Err(RecvTimeoutError::Timeout) => state.renew(),
             Err(RecvTimeoutError::Disconnected) => return state.end(),
@@ -228,15 +230,8 @@ pub(super) fn commit_delta(
     lease: &mut Lease,
     delta: &crate::store::memory::delta::Delta,
 ) -> Result<(), StoreError> {
-    let transaction = Arc::new(pipeline::Transaction {
-        epoch: lease.epoch,
-        last: lease.number,
-        at: 0,
-        version: lease.version,
-        changes_hub: delta::changes_hub(delta),
-        lock: "a test".to_owned(),
-        statements: delta::statements(delta)?,
-    });
+    let transaction = pipeline::Transaction::of(delta, lease, 0, "a test".to_owned())?;
+    let transaction = Arc::new(transaction);
     match pipeline::send(session, &transaction) {
         pipeline::Sent::Committed => {
             lease.number += 1;

@@ -11,8 +11,8 @@ use crate::store::postgres::partitions;
 use crate::store::postgres::reads::{PostgresReader, all, has_nul};
 use crate::store::postgres::source::{big, readable, state, time};
 use crate::store::postgres::wanted::WAITING;
+use crate::store::postgres::writer::{SIZE, pages};
 use crate::store::queries::found::Tally;
-use crate::store::space::Pages;
 use crate::store::types::{Ages, KeyRow, Setting, WorkerNames};
 use crate::store::{InstanceFilter, StoreError};
 
@@ -119,12 +119,7 @@ impl PostgresReader {
             "SELECT (SELECT count(*) FROM module_name), count(*), coalesce(sum(octet_length(component)), 0)::bigint FROM module",
             &[],
         )?;
-        let pages = self.query_one(
-            "SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint, current_setting('block_size')::bigint FROM pg_class
-             WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r'",
-            &[],
-        )?;
-        let bytes_of_one = big(&pages, 1)?.max(1);
+        let pages = pages(&self.query(SIZE, &[])?)?;
         Ok(Tally {
             created_at: self.created_at()?,
             instances,
@@ -135,12 +130,7 @@ impl PostgresReader {
             stored_modules: uint(modules.try_get(1)?),
             module_bytes: big(&modules, 2)?,
             garbage: self.has_garbage()?,
-            // What is free in a table is not known without reading it.
-            pages: Pages {
-                all: big(&pages, 0)?.div_ceil(bytes_of_one),
-                free: 0,
-                bytes_of_one,
-            },
+            pages,
         })
     }
 }

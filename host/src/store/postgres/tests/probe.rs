@@ -3,20 +3,31 @@
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
+use perennial_core::{Digest, Timestamp};
+
 use crate::store::StoreError;
+use crate::store::owned::Share;
 use crate::store::postgres::address::Address;
+use crate::store::postgres::owned::{Owned, take_over};
 use crate::store::postgres::session::{Purpose, Session};
 use crate::store::postgres::testing::{Server, server};
+use crate::store::postgres::tests::writing::{raise, start};
+use crate::store::tests::MODULE;
+use crate::store::types::NewModule;
+use crate::store::writer::Writes as _;
+use crate::store::{Change, Outcome, Write};
 
 /// Passes bytes on between clients and a server, as a proxy does.
 struct Proxy {
     port: u16,
     /// Whether the bytes of a connection are swallowed, for each.
     swallows: Arc<Mutex<Vec<Arc<AtomicBool>>>>,
+    /// How many bytes of a client are passed on in a second; 0 is all that there are.
+    pace: Arc<AtomicU64>,
 }
 
 impl Proxy {
@@ -29,6 +40,8 @@ impl Proxy {
         let socket = files.find(|file| is_socket(file.file_name().unwrap().to_str().unwrap()));
         let (socket, swallows) = (socket.unwrap(), Arc::<Mutex<Vec<_>>>::default());
         let all = Arc::clone(&swallows);
+        let pace = Arc::<AtomicU64>::default();
+        let same = Arc::clone(&pace);
         // It ends with the process, as the server does.
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
@@ -37,15 +50,26 @@ impl Proxy {
                 };
                 let swallowed = Arc::<AtomicBool>::default();
                 all.lock().unwrap().push(Arc::clone(&swallowed));
-                pass_on(client, of_server, swallowed);
+                pass_on(client, of_server, swallowed, Arc::clone(&same));
             }
         });
-        Self { port, swallows }
+        Self {
+            port,
+            swallows,
+            pace,
+        }
     }
 
     fn address(&self) -> Address {
         let url = format!("postgres://perennial@127.0.0.1:{}/postgres", self.port);
         Address::parse(&url).unwrap()
+    }
+
+    /// The address of a hub of the server, through this.
+    fn of(&self, hub: &Address) -> Address {
+        let name = hub.to_string();
+        let hub = name.rsplit('#').next().unwrap();
+        self.address().with_hub(hub).unwrap()
     }
 
     /// From now on, nothing arrives on the connections that are there.
@@ -56,14 +80,30 @@ impl Proxy {
     }
 }
 
-fn pass_on(client: TcpStream, server: UnixStream, swallowed: Arc<AtomicBool>) {
+fn own(address: &Address, share: Share) -> Owned {
+    take_over(address, Timestamp(1_000), "a test", share, &|_| false).unwrap()
+}
+
+fn pass_on(
+    client: TcpStream,
+    server: UnixStream,
+    swallowed: Arc<AtomicBool>,
+    pace: Arc<AtomicU64>,
+) {
     let (mut from_client, mut to_server) =
         (client.try_clone().unwrap(), server.try_clone().unwrap());
     let (mut from_server, mut to_client) = (server, client);
     let also = Arc::clone(&swallowed);
     std::thread::spawn(move || {
-        let mut bytes = [0; 4_096];
+        let (mut bytes, mut free) = ([0; 4_096], Instant::now());
         while let Ok(count @ 1..) = from_client.read(&mut bytes) {
+            let pace = pace.load(Ordering::Acquire);
+            if pace > 0 {
+                // A thread that oversleeps makes up for that.
+                let spent = Duration::from_secs_f64(count as f64 / pace as f64);
+                free = free.max(Instant::now() - Duration::from_millis(500)) + spent;
+                std::thread::sleep(free.saturating_duration_since(Instant::now()));
+            }
             if !swallowed.load(Ordering::Acquire) && to_server.write_all(&bytes[..count]).is_err() {
                 break;
             }
@@ -94,6 +134,92 @@ fn a_connection_on_which_nothing_arrives_is_given_up() {
     assert!(error.is_away() && session.is_lost(), "{error}");
     assert!(begun.elapsed() < Duration::from_secs(30));
     open().query("SELECT 1", &[]).unwrap();
+}
+
+/// A component that takes more time to arrive than the server waits for a small request.
+const LARGE: usize = 1_200_000;
+/// Arrives in 3 s. The server waits for 2 s longer than 4 s for it.
+const SLOW: u64 = 400_000;
+
+fn write(owned: &Owned, change: Change) -> mpsc::Receiver<Result<Outcome, StoreError>> {
+    let (tell, told) = mpsc::channel();
+    let write = Write::new(change, Timestamp(2_000), move |_, result| {
+        drop(tell.send(result))
+    });
+    owned.writer.submit_or_commit(write);
+    told
+}
+
+fn deploy(name: &str, digest: Digest, component: Vec<u8>) -> Change {
+    Change::Deploy(Box::new(NewModule {
+        name: name.to_owned(),
+        digest,
+        component,
+        contract: "0.1".to_owned(),
+        definitions: Vec::new(),
+        imports: Vec::new(),
+        grants: None,
+        replace: false,
+        limits: None,
+    }))
+}
+
+#[test]
+fn a_large_change_over_a_slow_connection_is_written() {
+    let Some(server) = server() else { return };
+    let (proxy, address) = (Proxy::before(server), server.fresh());
+    let owned = own(&proxy.of(&address), Share::All);
+    write(&owned, deploy("m", MODULE, vec![0]))
+        .recv()
+        .unwrap()
+        .unwrap();
+    write(&owned, start(1)).recv().unwrap().unwrap();
+    proxy.pace.store(SLOW, Ordering::Release);
+    let (sent, begun) = (&owned.writer.faults().sent, Instant::now());
+    let before = sent.load(Ordering::Relaxed);
+    let large = raise(1, &format!("\"{}\"", "x".repeat(LARGE)));
+    write(&owned, large).recv().unwrap().unwrap();
+    assert!(begun.elapsed() > Duration::from_secs(2));
+    // The first time.
+    assert_eq!(sent.load(Ordering::Relaxed), before + 1);
+}
+
+#[test]
+fn while_a_large_module_arrives_slowly_other_owners_write() {
+    let Some(server) = server() else { return };
+    let (proxy, address) = (Proxy::before(server), server.divided(4));
+    let slow = own(&proxy.of(&address), Share::Joined);
+    let other = own(&address, Share::Joined);
+    proxy.pace.store(SLOW, Ordering::Release);
+    let (sent, begun) = (&slow.writer.faults().sent, Instant::now());
+    let deployed = write(&slow, deploy("large", Digest([3; 32]), vec![7; LARGE]));
+    while sent.load(Ordering::Relaxed) == 0 {
+        std::thread::yield_now();
+    }
+    let mut meanwhile = 0;
+    while deployed
+        .try_recv()
+        .is_err_and(|error| error == mpsc::TryRecvError::Empty)
+    {
+        write(&other, Change::Join(Vec::new()))
+            .recv()
+            .unwrap()
+            .unwrap();
+        meanwhile += 1;
+        assert!(begun.elapsed() < Duration::from_secs(60));
+    }
+    assert!(begun.elapsed() > Duration::from_secs(2));
+    // If it kept others waiting, there would be one.
+    assert!(meanwhile > 1, "{meanwhile}");
+    let session = Session::open(&address, Purpose::Manage).unwrap();
+    let sql = "SELECT length(component) FROM module";
+    let row = session.query_opt(sql, &[]).unwrap().unwrap();
+    assert_eq!(row.get::<_, i32>(0), i32::try_from(LARGE).unwrap());
+    // Both know what was deployed.
+    write(&other, deploy("small", Digest([4; 32]), vec![7]))
+        .recv()
+        .unwrap()
+        .unwrap();
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::store::postgres::address::Address;
 use crate::store::postgres::lease::{Taken, take};
 use crate::store::postgres::owned::{Owned, take_over};
 use crate::store::postgres::session::{Purpose, Session};
-use crate::store::postgres::testing::{Server, server};
+use crate::store::postgres::testing::{Server, server, steadily};
 use crate::store::tests::{MODULE, event, first_turn, new, turn_change};
 use crate::store::writer::Writes as _;
 use crate::store::{Change, Outcome, Reply, StoreError, Write};
@@ -286,6 +286,111 @@ fn what_became_of_a_transaction_is_asked_when_its_answers_are_lost() {
 }
 
 #[test]
+fn a_transaction_that_arrives_after_it_was_given_up_happens_once() {
+    let Some(server) = server() else { return };
+    let hub = Hub::new(server);
+    hub.does(start(1));
+    let faults = hub.owned.writer.watched();
+    for event in ["1", "2"] {
+        faults.late.store(2, Ordering::Relaxed);
+        hub.does(raise(1, event));
+    }
+    hub.does(raise(1, "3"));
+    assert_eq!(hub.count("SELECT count(DISTINCT message) FROM inbox"), 4);
+    assert_eq!(hub.count("SELECT count(*) FROM inbox"), 4);
+}
+
+#[test]
+fn a_large_change_that_loses_its_connection_each_time_fails_and_others_go_on() {
+    let Some(server) = server() else { return };
+    let hub = Hub::new(server);
+    hub.does(start(1));
+    let faults = hub.owned.writer.watched();
+    let large = || raise(1, &format!("\"{}\"", "x".repeat(300_000)));
+    faults.unsent.store(3, Ordering::Relaxed);
+    hub.does(large());
+    faults.unsent.store(4, Ordering::Relaxed);
+    let error = hub.write(large()).unwrap_err().to_string();
+    assert!(error.contains("was lost 4 times"), "{error}");
+    hub.does(large());
+    // A small one is not why.
+    faults.unsent.store(9, Ordering::Relaxed);
+    hub.does(raise(1, "1"));
+    assert_eq!(hub.count("SELECT count(*) FROM inbox"), 4);
+}
+
+#[test]
+fn a_writer_that_panics_in_a_transaction_tells_that_it_writes_nothing_more() {
+    let Some(server) = server() else { return };
+    let hub = Hub::new(server);
+    hub.does(start(1));
+    let (tell, told) = mpsc::channel();
+    let writer = &hub.owned.writer;
+    writer.when_fenced(Box::new(move |why| tell.send(why.clone()).unwrap()));
+    writer.watched().panics.store(1, Ordering::Relaxed);
+    let failed = hub.write(raise(1, "1")).unwrap_err().to_string();
+    assert!(failed.contains("panicked"), "{failed}");
+    let why = told.recv_timeout(Duration::from_secs(60)).unwrap();
+    assert!(matches!(why, StoreError::Fenced), "{why:?}");
+    assert!(matches!(hub.write(raise(1, "2")), Err(StoreError::Fenced)));
+}
+
+#[test]
+fn an_owner_that_is_never_idle_takes_its_advisory_lock_again() {
+    let Some(server) = server() else { return };
+    let hub = Hub::new(server);
+    hub.does(start(1));
+    let name = format!("{}/{}", hub.address.schema(), hub.owned.epoch);
+    let (other, waits) = (hub.other(), hub.other());
+    let pid = |session: &Session, condition: &str| -> Option<i32> {
+        let sql = format!(
+            "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND {condition}
+                 AND classid::bigint << 32 | objid::bigint = hashtextextended($1, 0)"
+        );
+        let row = session.query_opt(&sql, &[&name]).unwrap();
+        row.map(|row| row.get(0))
+    };
+    let writer = pid(&other, "granted").unwrap();
+    std::thread::scope(|threads| {
+        let lock = || waits.query("SELECT pg_advisory_lock(hashtextextended($1, 0))", &[&name]);
+        let got = threads.spawn(lock);
+        while pid(&other, "NOT granted").is_none() {
+            std::thread::yield_now();
+        }
+        let end = "SELECT pg_terminate_backend($1)";
+        other.query(end, &[&writer]).unwrap();
+        got.join().unwrap().unwrap();
+    });
+    hub.does(raise(1, "1"));
+    let next = pid(&other, "granted").unwrap();
+    waits.batch("SELECT pg_advisory_unlock_all()").unwrap();
+    let until = Instant::now() + Duration::from_secs(60);
+    // It is never idle for as long as it takes to renew the lease.
+    while pid(&other, "granted").is_none_or(|holder| holder == next) {
+        assert!(Instant::now() < until, "the lock is not taken again");
+        for event in ["2", "3", "4"] {
+            hub.does(raise(1, event));
+        }
+    }
+}
+
+#[test]
+fn the_size_of_a_hub_is_known_once_it_is_wanted() {
+    let Some(server) = server() else { return };
+    let hub = Hub::new(server);
+    let space = hub.owned.writer.space();
+    hub.does(start(1));
+    assert_eq!(space.bytes(), 0);
+    space.enable();
+    hub.does(start(2));
+    let all = hub.count(
+        "SELECT sum(pg_total_relation_size(c.oid))::bigint FROM pg_class AS c WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r'",
+    );
+    let bytes = i64::try_from(space.bytes()).unwrap();
+    assert!(bytes > all / 2 && bytes <= all, "{bytes} of {all}");
+}
+
+#[test]
 fn a_database_that_lost_transactions_is_written_no_more() {
     let Some(server) = server() else { return };
     let hub = Hub::new(server);
@@ -344,6 +449,10 @@ fn an_owner_notices_that_another_one_took_over_a_database_that_lost_transactions
 
 #[test]
 fn only_one_owns_a_hub_and_the_next_one_fences_it() {
+    steadily(one_owns_a_hub_and_the_next_one_fences_it);
+}
+
+fn one_owns_a_hub_and_the_next_one_fences_it() {
     let Some(server) = server() else { return };
     let hub = Hub::new(server);
     hub.does(start(1));

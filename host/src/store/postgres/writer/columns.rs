@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_postgres::types::ToSql;
 
+use crate::store::postgres::session::Param;
 use crate::store::schema::{Kind, Table};
 
 /// The type of an array of a column's values.
@@ -39,6 +40,16 @@ pub(super) enum Cell {
     Bool(bool),
     Text(Option<String>),
     Bytes(Option<Vec<u8>>),
+}
+
+impl Cell {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Text(Some(text)) => text.len(),
+            Self::Bytes(Some(bytes)) => bytes.len(),
+            _ => size_of::<i64>(),
+        }
+    }
 }
 
 /// All values of a column.
@@ -89,6 +100,15 @@ pub(super) struct Statement {
     pub(super) params: Vec<Box<dyn ToSql + Send + Sync>>,
     /// How many rows it writes, as far as that is known before.
     pub(super) rows: usize,
+    /// The bytes of what is long in them.
+    pub(super) bytes: usize,
+}
+
+impl Statement {
+    pub(super) fn params(&self) -> Vec<Param<'_>> {
+        let params = self.params.iter();
+        params.map(|param| &**param as Param<'_>).collect()
+    }
 }
 
 /// Rows to write.
@@ -97,6 +117,7 @@ pub(super) struct Rows {
     act: Act,
     columns: Vec<Column>,
     count: usize,
+    bytes: usize,
 }
 
 impl Rows {
@@ -107,6 +128,7 @@ impl Rows {
             act,
             columns: columns.map(|(_, kind)| Column::new(*kind)).collect(),
             count: 0,
+            bytes: 0,
         }
     }
 
@@ -114,6 +136,7 @@ impl Rows {
     pub(super) fn push(&mut self, cells: impl IntoIterator<Item = Cell>) {
         let mut filled = 0;
         for (column, cell) in self.columns.iter_mut().zip(cells) {
+            self.bytes += cell.bytes();
             column.push(cell);
             filled += 1;
         }
@@ -134,6 +157,7 @@ impl Rows {
             sql: text(self.table, self.act),
             params,
             rows: self.count,
+            bytes: self.bytes,
         })
     }
 }

@@ -1,13 +1,14 @@
 //! Commits: makes a batch on rows in memory, sends it as one transaction, and answers its changes.
 
-use std::collections::HashMap;
+mod counted;
+mod outcome;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::limits::{TRANSACTION_BYTES, TRANSACTION_CHANGES};
-use crate::outage::warn_seldom;
 use crate::shortage::{Resource, Shortage};
 use crate::store::StoreError;
 use crate::store::codec::int;
@@ -15,36 +16,34 @@ use crate::store::memory::delta::Delta;
 use crate::store::overlay::{Bound, Overlay};
 use crate::store::partition::Partitions;
 use crate::store::postgres::address::Address;
-use crate::store::postgres::indexes::by;
+use crate::store::postgres::error::failed;
 use crate::store::postgres::lease::{self, Lease, Standing};
 use crate::store::postgres::link::Link;
-use crate::store::postgres::session::{Purpose, Session};
-use crate::store::postgres::source::{big, maybe_digest};
-use crate::store::postgres::writer::delta;
+use crate::store::postgres::session::{IDLE_MAX, Purpose, Session};
 #[cfg(not(test))]
 use crate::store::postgres::writer::pipeline::send;
 use crate::store::postgres::writer::pipeline::{Sent, Transaction};
 use crate::store::postgres::writer::shared::Shared;
 use crate::store::write::{Committed, Write};
 
+#[cfg(test)]
+pub(in crate::store::postgres) use counted::COUNT_LIVE;
+pub(in crate::store::postgres) use counted::{SIZE, pages};
+
 /// The delay between two tries to reach the database.
 const RETRY_DELAY: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 100 });
 
-/// How often live instances are counted anew where several owners share a hub: a quota is kept to within so long.
-const COUNT_AGAIN: Duration = Duration::from_secs(5);
+/// How often a large transaction is sent whose connection is lost each time.
+const TRIES_MAX: u32 = 4;
+
+/// How long a connection waits before it tries again to take the advisory lock of the owner, which the one before it may have had still.
+const HOLD_AGAIN: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1_000 });
 
 /// What is kept in memory of live instances: some batches of the largest size.
 const KEPT: Bound = Bound {
     instances: 16 * TRANSACTION_CHANGES,
     bytes: 4 * TRANSACTION_BYTES,
 };
-
-/// Counts live instances by module. Reads all of them.
-pub(in crate::store::postgres) const COUNT_LIVE: &str = concat!(
-    "SELECT module, count(*) FROM instance WHERE status < 3 AND ",
-    by!(live),
-    " GROUP BY module"
-);
 
 /// The results of the changes of a batch.
 type Results = Vec<Result<(), StoreError>>;
@@ -67,14 +66,20 @@ pub(super) struct State {
     shared: Shared,
     /// When live instances were counted last, if they are.
     counted_live: Option<Instant>,
+    /// When the size of the hub was read last, if it is.
+    measured: Option<Instant>,
     /// Why nothing is written any more.
     fenced: Option<StoreError>,
     /// When the lease was renewed last, as seen here.
     renewed: Instant,
-    /// Whether the connection has the advisory lock of the owner. Without it, a pause of a second would cost the lease.
+    /// Whether the connection has the advisory lock of the owner, and when it was asked for last. Without it, a pause of a second would cost the
+    /// lease.
     holds: bool,
+    asked_to_hold: Instant,
     /// Whether a transaction was sent whose outcome is not known yet.
     sending: bool,
+    /// How often in a row the connection was lost during a large transaction.
+    unsent: u32,
     /// Whether a transaction that deletes modules was refused, and is made again.
     looks_again: bool,
 }
@@ -95,10 +100,13 @@ impl State {
             lease,
             shared,
             counted_live: None,
+            measured: None,
             fenced: None,
             renewed: now,
             holds: true,
+            asked_to_hold: now,
             sending: false,
+            unsent: 0,
             looks_again: false,
         }
     }
@@ -150,7 +158,10 @@ impl State {
             self.overlay.source().0 = None;
             // Nobody knows what became of the transaction: the next claim must not take its number for a new one's.
             if sending {
-                self.fenced = Some(StoreError::Fenced);
+                tracing::error!(
+                    "nobody knows what became of a transaction during which this host panicked: it writes nothing more, and ends"
+                );
+                self.fenced_by(StoreError::Fenced);
             }
             let what = "the host panicked while it wrote to the hub";
             Err(Shortage::new(Resource::Host, what).into())
@@ -225,6 +236,7 @@ impl State {
 
     fn open(&mut self) -> Result<Session, StoreError> {
         let session = Session::open(&self.address, Purpose::Write)?;
+        self.asked_to_hold = Instant::now();
         self.holds = lease::hold(&session, &self.address, self.lease.epoch)?;
         Ok(session)
     }
@@ -234,6 +246,7 @@ impl State {
         let number = self.lease.number + 1;
         let now = batch.iter().map(Write::now).max().unwrap_or_default();
         self.overlay.begin(number.unsigned_abs(), now);
+        self.measure();
         let made = self.count_live().and_then(|()| {
             let tokens = batch.iter().filter_map(Write::token);
             self.overlay
@@ -274,15 +287,9 @@ impl State {
                 _ => Ok(results),
             };
         }
-        let transaction = Arc::new(Transaction {
-            epoch: self.lease.epoch,
-            last: self.lease.number,
-            at: int(now.0),
-            version: self.lease.version,
-            changes_hub: delta::changes_hub(&delta),
-            lock: lease::lock_of(&self.address),
-            statements: delta::statements(&delta).map_err(Failed::Error)?,
-        });
+        let lock = lease::lock_of(&self.address);
+        let transaction = Transaction::of(&delta, &self.lease, int(now.0), lock);
+        let transaction = Arc::new(transaction.map_err(Failed::Error)?);
         self.send_delta(&delta, &transaction)?;
         self.lease.number = number;
         if transaction.changes_hub {
@@ -292,13 +299,9 @@ impl State {
         self.overlay.committed();
         self.shared.sent.add(delta.sent_to());
         self.shared.sent.set_own(*self.overlay.own());
-        let rows: usize = transaction
-            .statements
-            .iter()
-            .map(|statement| statement.rows)
-            .sum();
         let counts = &self.shared.counts;
-        counts.rows.fetch_add(rows as u64 + 1, Ordering::Relaxed);
+        let rows = transaction.rows() as u64;
+        counts.rows.fetch_add(rows, Ordering::Relaxed);
         counts.commits.fetch_add(1, Ordering::Relaxed);
         Ok(results)
     }
@@ -346,29 +349,45 @@ impl State {
         }
     }
 
-    /// Sends a transaction until it is known what became of it.
+    /// Sends a transaction, and finds out what became of it.
     fn send(&mut self, transaction: &Arc<Transaction>) -> Result<(), Failed> {
-        loop {
-            let begun = Instant::now();
-            match self.send_once(transaction) {
-                Sent::Committed => {
-                    self.renewed = begun;
-                    self.shared.renewed(begun);
-                    return Ok(());
-                }
-                // The hub was deleted.
-                Sent::Refused(StoreError::Missing(_)) => {
-                    return Err(Failed::Error(self.deleted()));
-                }
-                Sent::Refused(error) => return Err(Failed::Error(error)),
-                Sent::NotClaimed(error) => return Err(self.why_not_claimed(error)),
-                Sent::Unknown(error) => {
-                    if self.look_up(transaction.last, error)? {
-                        return Ok(());
-                    }
-                }
+        let begun = Instant::now();
+        let sent = match self.send_once(transaction) {
+            Sent::Committed => {
+                self.renewed = begun;
+                self.shared.renewed(begun);
+                Ok(())
             }
+            // The hub was deleted.
+            Sent::Refused(StoreError::Missing(_)) => Err(Failed::Error(self.deleted())),
+            Sent::Refused(error) => Err(Failed::Error(error)),
+            Sent::NotClaimed(error) => Err(self.why_not_claimed(error)),
+            Sent::Unknown(error) => {
+                if !self.look_up(transaction.last, &error)? {
+                    return Err(self.not_sent(transaction, error));
+                }
+                Ok(())
+            }
+        };
+        self.unsent = 0;
+        sent
+    }
+
+    /// A transaction did not happen because its connection was lost. It is made again, whatever it is, until the database answers: those who wait
+    /// for it want that. But if one is large, that may be why, and then it would be so for ever, and nothing else would be written.
+    fn not_sent(&mut self, transaction: &Transaction, error: StoreError) -> Failed {
+        self.overlay.forget_all();
+        self.unsent += u32::from(transaction.is_large());
+        if self.unsent < TRIES_MAX {
+            return Failed::Stale;
         }
+        self.unsent = 0;
+        let (bytes, tries) = (transaction.bytes, TRIES_MAX);
+        let within = (IDLE_MAX + transaction.arrives_in).as_secs();
+        Failed::Error(failed(format_args!(
+            "the connection to PostgreSQL was lost {tries} times while {bytes} bytes were sent, which must arrive within {within} s: {error}; look at the \
+             network between this process and the database, or write less at once"
+        )))
     }
 
     #[cfg(not(test))]
@@ -398,117 +417,6 @@ impl State {
         faults.send(&self.address, session, transaction, is_uncertain)
     }
 
-    /// The row of this owner is not as it should be before a transaction: finds out why.
-    fn why_not_claimed(&mut self, error: StoreError) -> Failed {
-        let standing = match self.overlay.source().session() {
-            Ok(session) => lease::standing(session, self.lease.epoch),
-            Err(error) => return Failed::Lost(error),
-        };
-        match standing {
-            Ok(Standing::Owns { number, version }) if number == self.lease.number => {
-                if version == self.lease.version {
-                    return Failed::Error(error);
-                }
-                self.changed(version);
-                Failed::Stale
-            }
-            Ok(standing) => Failed::Error(self.fence(standing)),
-            Err(StoreError::Missing(_)) => Failed::Error(self.deleted()),
-            Err(error) => self.of_read(error),
-        }
-    }
-
-    /// Another owner changed what this one keeps of the hub in memory.
-    fn changed(&mut self, version: i64) {
-        self.lease.version = version;
-        self.overlay.forget_all();
-        self.shared.tell_changed(version);
-    }
-
-    /// Another owner took over, or the database lost what it had confirmed: writes nothing more. Nothing that is kept in memory is true then.
-    fn fence(&mut self, standing: Standing) -> StoreError {
-        let (Standing::Owns { number, .. } | Standing::Fenced { number }) = standing;
-        let why = match u64::try_from(self.lease.number.saturating_sub(number)) {
-            Ok(lost @ 1..) => StoreError::Forgot(lost),
-            _ => StoreError::Fenced,
-        };
-        if let StoreError::Forgot(lost) = why {
-            tracing::error!(
-                lost,
-                hub = %self.address,
-                "the database has lost the last {lost} transactions that it had confirmed to this process, as after a failover to a standby \
-                 that was behind, or after an older copy of it was brought back: what clients were told since is not there. This process \
-                 forgets what it has in memory and ends; the next one reads the database as it is. Ask whoever runs the database whether the \
-                 former primary has them still; synchronous_standby_names keeps a failover from losing any"
-            );
-        }
-        self.fenced_by(why)
-    }
-
-    fn fenced_by(&mut self, why: StoreError) -> StoreError {
-        self.fenced = Some(why.clone());
-        self.overlay.forget_all();
-        self.shared.tell_fenced(&why);
-        why
-    }
-
-    /// Somebody deleted the hub: writes nothing more.
-    fn deleted(&mut self) -> StoreError {
-        if self.fenced.is_none() {
-            tracing::error!(
-                "the task hub was deleted under this process, which writes nothing more"
-            );
-        }
-        self.fenced_by(StoreError::Fenced)
-    }
-
-    /// Finds out whether a transaction happened whose connection was lost: connects again, and reads the number of the last one. Returns
-    /// whether it did; if not, it never will, because its number can be taken only once.
-    fn look_up(&mut self, last: i64, error: StoreError) -> Result<bool, Failed> {
-        warn_seldom!(%error, "a connection was lost during a transaction; reading what became of it");
-        self.overlay.source().0 = None;
-        loop {
-            self.connect().map_err(Failed::Error)?;
-            let standing = self
-                .overlay
-                .source()
-                .session()
-                .and_then(|session| lease::standing(session, self.lease.epoch));
-            match standing {
-                Ok(Standing::Owns { number, .. }) if number == last + 1 => return Ok(true),
-                Ok(Standing::Owns { number, .. }) if number == last => return Ok(false),
-                Ok(standing) => return Err(Failed::Error(self.fence(standing))),
-                Err(StoreError::Missing(_)) => {
-                    return Err(Failed::Error(self.deleted()));
-                }
-                Err(error) => {
-                    self.failed(&error);
-                    if self.shared.closing.wait(RETRY_DELAY) {
-                        return Err(Failed::Error(error));
-                    }
-                }
-            }
-        }
-    }
-
-    /// Counts the live instances by module, once they are wanted. Reads all of them: once for each owner with quotas.
-    fn count_live(&mut self) -> Result<(), StoreError> {
-        // Other owners start and end instances too, which only the hub tells.
-        let is_alone = self.overlay.own().is_all();
-        let is_fresh = |at: Instant| is_alone || at.elapsed() < COUNT_AGAIN;
-        if !self.shared.live.is_wanted() || self.counted_live.is_some_and(is_fresh) {
-            return Ok(());
-        }
-        let mut counted = HashMap::new();
-        let rows = self.overlay.source().session()?.query(COUNT_LIVE, &[])?;
-        for row in rows {
-            counted.insert(maybe_digest(&row, 0)?, big(&row, 1)?);
-        }
-        self.shared.live.set(counted);
-        self.counted_live = Some(Instant::now());
-        Ok(())
-    }
-
     /// In how long the lease is to be renewed, if nothing is committed before.
     pub(super) fn renews_in(&self, every: Duration) -> Duration {
         every.saturating_sub(self.renewed.elapsed())
@@ -535,6 +443,11 @@ impl State {
                     self.changed(version);
                 }
                 self.hold();
+                // Who refuses to start anything commits nothing, and is to notice when there is room again.
+                self.measure();
+                if let Err(error) = self.count_live() {
+                    self.failed(&error);
+                }
                 if let Some(unsaid) = self.shared.outage.succeeded() {
                     tracing::info!(unsaid, "the database can be reached again");
                 }
@@ -550,11 +463,23 @@ impl State {
         }
     }
 
+    /// Takes the advisory lock after a batch, if the connection did not get it when it was new. An owner that is never idle must not wait for that.
+    pub(super) fn hold_soon(&mut self) {
+        if !self.holds
+            && self.fenced.is_none()
+            && self.overlay.source().is_up()
+            && self.asked_to_hold.elapsed() >= HOLD_AGAIN
+        {
+            self.hold();
+        }
+    }
+
     /// Takes the advisory lock, if the connection did not get it when it was new.
     fn hold(&mut self) {
         if self.holds {
             return;
         }
+        self.asked_to_hold = Instant::now();
         let held = match self.overlay.source().session() {
             Ok(session) => lease::hold(session, &self.address, self.lease.epoch),
             Err(error) => Err(error),

@@ -25,7 +25,7 @@ pub(super) fn changes_hub(delta: &Delta) -> bool {
         && delta.keys.is_empty())
 }
 
-/// The statements of a batch, in order: instructions, then of each table what is deleted, changed and added.
+/// The statements of a batch after that which [adds modules](added_modules), in order: instructions, then of each table what is deleted, changed and added.
 pub(super) fn statements(delta: &Delta) -> Result<Vec<Statement>, StoreError> {
     let mut all = Vec::new();
     instructions(delta, &mut all);
@@ -100,6 +100,7 @@ fn instructions(delta: &Delta, all: &mut Vec<Statement>) {
             sql: "DELETE FROM turn WHERE instance = ANY($1)".into(),
             params: vec![Box::new(keys)],
             rows: 0,
+            bytes: 0,
         });
     }
     for (of, at) in &delta.count_unknown {
@@ -114,6 +115,7 @@ fn instructions(delta: &Delta, all: &mut Vec<Statement>) {
                 Box::new(unless_all(of)),
             ],
             rows: 0,
+            bytes: 0,
         });
     }
     if let Some(before) = delta.delete_answered {
@@ -121,6 +123,7 @@ fn instructions(delta: &Delta, all: &mut Vec<Statement>) {
             sql: "DELETE FROM command WHERE answer IS NOT NULL AND at < $1 AND ($2::smallint[] IS NULL OR partition = ANY($2))".into(),
             params: vec![Box::new(int(before.0)), Box::new(unless_all(&delta.own))],
             rows: 0,
+            bytes: 0,
         });
     }
 }
@@ -251,6 +254,7 @@ fn unused(delta: &Delta) -> Option<Statement> {
         sql: UNUSED.into(),
         params: vec![Box::new(deleted)],
         rows: 0,
+        bytes: 0,
     })
 }
 
@@ -262,24 +266,30 @@ const UNUSED: &str = concat!(
          AND NOT EXISTS (SELECT 1 FROM outbox WHERE module = ANY($1)))::integer"
 );
 
+/// The statement that adds modules, if the batch does. It comes before all others: nobody else sees the rows, and while a large module arrives
+/// nobody waits for the locks of the transaction.
+pub(super) fn added_modules(delta: &Delta) -> Result<Option<Statement>, StoreError> {
+    let mut added = Rows::new(&schema::MODULE, Act::Insert);
+    for change in &delta.modules {
+        if let (None, Some(now)) = (&change.before, &change.now) {
+            added.push(tables::new_module(change.key, now)?);
+        }
+    }
+    Ok(added.statement())
+}
+
 fn hub(delta: &Delta, all: &mut Vec<Statement>) -> Result<(), StoreError> {
-    let (mut gone, mut added) = (
-        Rows::new(&schema::MODULE, Act::Delete),
-        Rows::new(&schema::MODULE, Act::Insert),
-    );
+    let mut gone = Rows::new(&schema::MODULE, Act::Delete);
     let mut changed = Rows::new(&tables::COMPONENT, Act::Update);
     for change in &delta.modules {
         match (&change.before, &change.now) {
-            (None, Some(now)) => added.push(tables::new_module(change.key, now)?),
+            // See `added_modules`.
+            (None, Some(_)) => {}
             (Some(_), Some(now)) => changed.push(tables::component(change.key, now)),
             (_, None) => gone.push([Cell::Bytes(Some(change.key.0.to_vec()))]),
         }
     }
-    all.extend(
-        [gone, changed, added]
-            .into_iter()
-            .filter_map(Rows::statement),
-    );
+    all.extend([gone, changed].into_iter().filter_map(Rows::statement));
     let cells = |key: &String, row: &_| Ok(tables::name(key, row));
     changes(&schema::NAME, Act::Delete, &delta.names, cells, all)?;
     let cells = |key: &(_, String), row: &_| Ok(tables::definition((key.0, &key.1), row));

@@ -1,7 +1,7 @@
 //! Faults of a connection that tests put into the writer.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 use crate::store::StoreError;
 use crate::store::faults::count_of_connection;
@@ -11,12 +11,17 @@ use crate::store::postgres::session::{Purpose, Session};
 use crate::store::postgres::writer::pipeline::{Sent, Transaction, send};
 
 /// See the [module](self).
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(in crate::store::postgres) struct Faults {
     /// So many transactions are not sent, as if the connection had been lost before.
     pub(in crate::store::postgres) unsent: AtomicU32,
     /// The answers to so many transactions are lost.
     pub(in crate::store::postgres) unanswered: AtomicU32,
+    /// So many transactions arrive only after what became of them was asked.
+    pub(in crate::store::postgres) late: AtomicU32,
+    under_way: Mutex<Option<Arc<Transaction>>>,
+    /// So many panic while they are sent.
+    pub(in crate::store::postgres) panics: AtomicU32,
     /// Transactions whose outcome was to be uncertain.
     uncertain: AtomicU32,
 }
@@ -38,6 +43,13 @@ impl Faults {
         transaction: &Arc<Transaction>,
         is_uncertain: bool,
     ) -> Sent {
+        let under_way = self.under_way.lock().unwrap().take();
+        if let Some(late) = under_way {
+            let other = Session::open(address, Purpose::Write).unwrap();
+            let sent = send(&other, &late);
+            assert!(matches!(sent, Sent::NotClaimed(_)), "{sent:?}");
+        }
+        assert!(!take(&self.panics), "a fault of a test");
         let turn = match is_uncertain {
             true => Some(self.uncertain.fetch_add(1, Ordering::Relaxed)),
             false => None,
@@ -47,7 +59,10 @@ impl Faults {
             session.lose();
             Sent::Unknown(failed(format!("lost: {what}")))
         };
-        if take(&self.unsent) || kind == Some(0) {
+        if take(&self.late) {
+            *self.under_way.lock().unwrap() = Some(Arc::clone(transaction));
+            lost("it is on its way".to_owned())
+        } else if take(&self.unsent) || kind == Some(0) {
             count_of_connection("lost before a transaction");
             lost("nothing was sent".to_owned())
         } else if take(&self.unanswered) || kind == Some(1) {

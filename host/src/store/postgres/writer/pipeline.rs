@@ -2,15 +2,18 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::{MaybeDone, maybe_done, try_join_all};
 use tokio_postgres::{Client, Error};
 
 use crate::store::StoreError;
+use crate::store::memory::delta::Delta;
 use crate::store::postgres::error::is_lost;
-use crate::store::postgres::lease::LOCK;
-use crate::store::postgres::session::{Param, Session};
+use crate::store::postgres::lease::{LOCK, Lease};
+use crate::store::postgres::session::{IDLE_MAX, Param, Session, arrives_in};
 use crate::store::postgres::writer::columns::Statement;
+use crate::store::postgres::writer::delta;
 
 /// Fences and numbers a transaction, and renews the lease. Fails, by a division by zero, unless the owner lives, its last transaction is
 /// the one that it knows, and so is the version of what it keeps of the hub.
@@ -24,30 +27,89 @@ const TELL: &str = "WITH told AS (UPDATE owner SET version = version + 1 WHERE e
      UPDATE hub SET version = version + 1 WHERE id = 1 AND (SELECT count(*) FROM told) >= 0";
 
 const BEGIN: &str = "BEGIN";
+
+/// Lets the server wait longer for the rest of a transaction of many bytes than [`IDLE_MAX`].
+const WAITS: &str = "SELECT set_config('idle_in_transaction_session_timeout', $1, true)";
+
+/// Shows that the owner lives, as the claim does, while what comes before that one arrives. It does not keep another owner waiting that tells.
+const LIVES: &str = "SELECT 1 FROM owner WHERE epoch = $1 AND NOT dead FOR KEY SHARE";
 const COMMIT: &str = "COMMIT";
 
 /// A transaction of an owner.
 pub(super) struct Transaction {
-    pub(super) epoch: i64,
+    epoch: i64,
     /// The number of the one before.
     pub(super) last: i64,
     /// Its time, in milliseconds since 1970.
-    pub(super) at: i64,
+    at: i64,
     /// The version of what the owner keeps of the hub, and whether this changes it.
-    pub(super) version: i64,
+    version: i64,
     pub(super) changes_hub: bool,
     /// The parameter of [`LOCK`].
-    pub(super) lock: String,
+    lock: String,
+    /// Comes before the claim.
+    ahead: Option<Statement>,
     pub(super) statements: Vec<Statement>,
+    /// The bytes of all of that, and how long they may take to arrive beyond what a transaction may take.
+    pub(super) bytes: usize,
+    pub(super) arrives_in: Duration,
+    /// The parameter of [`WAITS`].
+    waits: String,
 }
 
 impl Transaction {
+    /// The next transaction of an owner: what a batch wrote.
+    pub(super) fn of(
+        delta: &Delta,
+        lease: &Lease,
+        at: i64,
+        lock: String,
+    ) -> Result<Self, StoreError> {
+        let (ahead, statements) = (delta::added_modules(delta)?, delta::statements(delta)?);
+        let all = ahead.iter().chain(&statements);
+        let bytes = all.map(|statement| statement.bytes).sum();
+        let arrives_in = arrives_in(bytes);
+        Ok(Self {
+            epoch: lease.epoch,
+            last: lease.number,
+            at,
+            version: lease.version,
+            changes_hub: delta::changes_hub(delta),
+            lock,
+            ahead,
+            statements,
+            bytes,
+            arrives_in,
+            waits: (IDLE_MAX + arrives_in).as_millis().to_string(),
+        })
+    }
+
+    /// Whether it may take longer to arrive than others.
+    pub(super) fn is_large(&self) -> bool {
+        !self.arrives_in.is_zero()
+    }
+
+    /// How many rows it writes, with that of the owner.
+    pub(super) fn rows(&self) -> usize {
+        let all = self.ahead.iter().chain(&self.statements);
+        all.map(|statement| statement.rows).sum::<usize>() + 1
+    }
+
     /// Its statements with those that begin, claim and end it, with their parameters; and which of them is the claim.
     fn all(&self) -> (Vec<(&str, Vec<Param<'_>>)>, usize) {
         static CHANGES: [i64; 2] = [0, 1];
         let change = &CHANGES[usize::from(self.changes_hub)];
         let claim: Vec<Param<'_>> = vec![&self.epoch, &self.last, &self.at, &self.version, change];
         let mut all: Vec<(&str, Vec<Param<'_>>)> = vec![(BEGIN, Vec::new())];
+        if self.is_large() {
+            all.push((WAITS, vec![&self.waits]));
+        }
+        if let Some(ahead) = &self.ahead {
+            if self.is_large() {
+                all.push((LIVES, vec![&self.epoch]));
+            }
+            all.push((&ahead.sql, ahead.params()));
+        }
         if self.changes_hub {
             all.push((LOCK, vec![&self.lock]));
         }
@@ -57,8 +119,7 @@ impl Transaction {
             all.push((TELL, vec![&self.epoch]));
         }
         for statement in &self.statements {
-            let params = statement.params.iter().map(|param| &**param as Param<'_>);
-            all.push((&statement.sql, params.collect()));
+            all.push((&statement.sql, statement.params()));
         }
         all.push((COMMIT, Vec::new()));
         (all, claim_at)
@@ -75,7 +136,7 @@ impl Transaction {
 #[derive(Debug)]
 pub(super) enum Sent {
     Committed,
-    /// The claim found that something is not as this owner knows it. Nothing was written.
+    /// The claim found that something is not as this owner knows it, or what comes before it failed, perhaps for that. Nothing was written.
     NotClaimed(StoreError),
     /// Nothing was written.
     Refused(StoreError),
@@ -94,7 +155,7 @@ pub(super) fn send(session: &Session, transaction: &Arc<Transaction>) -> Sent {
     };
     let (client, sent) = (Arc::clone(session.client()), Arc::clone(transaction));
     let work = async move { answers(&client, &prepared, &sent).await };
-    let mut answers = match session.run(work) {
+    let mut answers = match session.run(transaction.arrives_in, work) {
         Ok(answers) => answers,
         Err(error) => return Sent::Unknown(error),
     };
@@ -113,7 +174,7 @@ pub(super) fn send(session: &Session, transaction: &Arc<Transaction>) -> Sent {
     for (at, answer) in answers.into_iter().enumerate() {
         match (at, answer) {
             (_, Ok(_)) => {}
-            (at, Err(error)) if at == claim_at => return Sent::NotClaimed(session.error(error)),
+            (at, Err(error)) if at <= claim_at => return Sent::NotClaimed(session.error(error)),
             (_, Err(error)) => return Sent::Refused(session.error(error)),
         }
     }
