@@ -114,10 +114,14 @@ pub(crate) trait Ownership: Send + Sync {
         Ok(Vec::new())
     }
 
-    /// What ran in partitions that were taken, when the owners died that had them, as far as that is known here. It is told once.
+    /// What ran in partitions that were taken, when the owners died that had them, as far as that is known here. It is told until it is
+    /// [counted](Self::were_counted).
     fn were_running(&mut self, _which: &[Partition]) -> WereRunning {
         WereRunning::default()
     }
+
+    /// What ran in partitions is counted in the hub.
+    fn were_counted(&mut self, _which: &[Partition]) {}
 
     /// Writes which remote workers are connected to this owner, by their numbers here, in place of those before.
     fn offer(&mut self, _workers: &[(u64, String)]) -> Result<(), StoreError> {

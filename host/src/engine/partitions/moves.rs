@@ -90,15 +90,19 @@ impl Engine {
     /// Counts what was running in partitions when their last owner died.
     fn count_lost_in(self: &Arc<Self>, which: &[Partition]) -> Result<(), StoreError> {
         let ran = self.with_owner(|owner| Ok(owner.were_running(which)))?;
-        if ran.known.is_empty() && ran.unknown.is_empty() {
-            return Ok(());
+        if !(ran.known.is_empty() && ran.unknown.is_empty()) {
+            let count = Change::CountLost {
+                were_running: ran.known.clone(),
+                unknown: ran.unknown,
+            };
+            self.write_blocking(count)?;
+            self.tell_of_running(&ran.known);
         }
-        self.tell_of_running(&ran.known);
-        let count = Change::CountLost {
-            were_running: ran.known,
-            unknown: ran.unknown,
-        };
-        self.write_blocking(count).map(drop)
+        // If that failed, the next look tries again.
+        self.with_owner(|owner| {
+            owner.were_counted(which);
+            Ok(())
+        })
     }
 
     /// Says what a host that died has left.

@@ -93,7 +93,7 @@ pub(super) struct Shares {
     all: Partitions,
     /// What owners on this machine run is recorded beside this file.
     running: PathBuf,
-    /// Who had partitions that were taken from the dead, until it is asked what ran there.
+    /// Who had partitions that were taken from the dead, until what ran there is counted.
     former: HashMap<Partition, i64>,
     session: Option<Session>,
     /// Whether the last look failed, and when one succeeded again after that, or after this host or the database stood still.
@@ -167,7 +167,7 @@ impl Shares {
     }
 
     /// The connection; another one, if it was lost.
-    fn session(&mut self) -> Result<&Session, StoreError> {
+    pub(super) fn session(&mut self) -> Result<&Session, StoreError> {
         let open = self.session.take().filter(|open| !open.is_lost());
         let session = match open {
             Some(open) => open,
@@ -301,8 +301,8 @@ impl Ownership for Shares {
     fn were_running(&mut self, which: &[Partition]) -> WereRunning {
         let mut of: BTreeMap<i64, Vec<Partition>> = BTreeMap::new();
         for one in which {
-            if let Some(former) = self.former.remove(one) {
-                of.entry(former).or_default().push(*one);
+            if let Some(former) = self.former.get(one) {
+                of.entry(*former).or_default().push(*one);
             }
         }
         let mut found = WereRunning::default();
@@ -315,6 +315,10 @@ impl Ownership for Shares {
             found.known.extend(recorded);
         }
         found
+    }
+
+    fn were_counted(&mut self, which: &[Partition]) {
+        self.former.retain(|one, _| !which.contains(one));
     }
 
     fn offer(&mut self, workers: &[(u64, String)]) -> Result<(), StoreError> {
@@ -331,7 +335,10 @@ impl Ownership for Shares {
 
     fn give(&mut self, which: &[Partition], to: Option<i64>) -> Result<(), StoreError> {
         let (epoch, numbers) = (self.epoch, numbers(which));
-        self.change(|session| session.execute(GIVE, &[&epoch, &numbers, &to]).map(drop))
+        self.change(|session| session.execute(GIVE, &[&epoch, &numbers, &to]).map(drop))?;
+        // If they come back, somebody else has run them since.
+        self.were_counted(which);
+        Ok(())
     }
 }
 

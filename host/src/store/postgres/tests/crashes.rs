@@ -11,7 +11,7 @@ use crate::store::owned::Share;
 use crate::store::postgres::owned::take_over;
 use crate::store::postgres::pool::Pool;
 use crate::store::postgres::session::{Purpose, Session};
-use crate::store::postgres::testing::{Server, say_skipped};
+use crate::store::postgres::testing::{Server, say_skipped, steadily};
 use crate::store::postgres::tests::writing::{Hub, own, raise, start};
 use crate::store::writer::Writes;
 
@@ -144,6 +144,10 @@ fn whoever_waits_for_a_hub_goes_on_waiting_while_the_server_is_away() {
 
 #[test]
 fn an_owner_that_hears_nothing_of_its_lease_is_not_sure_to_have_it() {
+    steadily(an_owner_that_hears_nothing_of_its_lease);
+}
+
+fn an_owner_that_hears_nothing_of_its_lease() {
     let Some(mut server) = Server::start(false) else {
         return say_skipped();
     };

@@ -14,14 +14,14 @@ use crate::store::owned::{Member, Members, OwnerNote, Ownership, Share};
 use crate::store::partition::{Partition, Partitions};
 use crate::store::postgres::address::Address;
 use crate::store::postgres::copy::Copy;
-use crate::store::postgres::lease::{RENEWED_WITHIN, TTL};
+use crate::store::postgres::lease::{LOCK, RENEWED_WITHIN, TTL, lock_of};
 use crate::store::postgres::members::Shares;
 use crate::store::postgres::owned::{Owned, take_over};
 use crate::store::postgres::pool::Pool;
 use crate::store::postgres::reads::PostgresReader;
 use crate::store::postgres::running::file_of;
 use crate::store::postgres::session::{Purpose, Session};
-use crate::store::postgres::testing::{Server, server};
+use crate::store::postgres::testing::{Server, server, steadily};
 use crate::store::postgres::tests::rows::{BOUND, Dice, fill};
 use crate::store::reads::Reader;
 use crate::store::tests::{MODULE, event, new};
@@ -82,6 +82,10 @@ fn has(members: &Members, owned: &Owned) -> Vec<Partition> {
 
 #[test]
 fn owners_take_what_nobody_has_and_give_it_away() {
+    steadily(owners_take_and_give);
+}
+
+fn owners_take_and_give() {
     let Some(server) = server() else { return };
     let (address, _session) = hub(server);
     let (one, other) = (join(&address, Share::Joined), join(&address, Share::Joined));
@@ -133,6 +137,10 @@ fn an_owner_says_who_it_is_and_what_it_lacks() {
 
 #[test]
 fn outsiders_see_who_shares_a_hub_and_what_nobody_has() {
+    steadily(outsiders_see_who_shares_a_hub);
+}
+
+fn outsiders_see_who_shares_a_hub() {
     let Some(server) = server() else { return };
     let (address, session) = hub(server);
     let reader = Reader::new(PostgresReader::new(Pool::new(address.clone()), None));
@@ -180,6 +188,10 @@ fn outsiders_see_who_shares_a_hub_and_what_nobody_has() {
 
 #[test]
 fn an_owner_whose_transaction_waits_for_long_is_not_dead() {
+    steadily(an_owner_whose_transaction_waits);
+}
+
+fn an_owner_whose_transaction_waits() {
     let Some(server) = server() else { return };
     let (address, session) = hub(server);
     let (one, other) = (join(&address, Share::Joined), join(&address, Share::Joined));
@@ -203,6 +215,10 @@ fn an_owner_whose_transaction_waits_for_long_is_not_dead() {
 
 #[test]
 fn an_owner_whose_writer_waits_keeps_its_lease_as_long_as_it_looks() {
+    steadily(an_owner_whose_writer_waits);
+}
+
+fn an_owner_whose_writer_waits() {
     let Some(server) = server() else { return };
     let (address, _session) = hub(server);
     let (one, other) = (join(&address, Share::Joined), join(&address, Share::Joined));
@@ -245,6 +261,10 @@ fn an_owner_that_is_connected_and_renews_nothing_is_dead_once_its_lease_has_run_
 
 #[test]
 fn the_lease_of_a_dead_owner_runs_out_though_the_clock_of_the_database_was_set_back() {
+    steadily(the_clock_of_the_database_was_set_back);
+}
+
+fn the_clock_of_the_database_was_set_back() {
     let Some(server) = server() else { return };
     let (address, session) = hub(server);
     let one = join(&address, Share::Joined);
@@ -284,7 +304,7 @@ fn what_a_dead_owner_had_is_free_and_it_writes_nothing_more() {
     ));
     // The dead take nothing.
     assert_eq!(second.take(&all(&[0])).unwrap(), all(&[]));
-    // What ran in what is taken from it is told once.
+    // What ran in what is taken from it is told.
     for partition in [1, 3, 2] {
         let taken = all(&[partition]);
         assert_eq!(first.take(&taken).unwrap(), taken);
@@ -303,12 +323,20 @@ fn what_a_dead_owner_had_is_free_and_it_writes_nothing_more() {
             taken.clone()
         };
         assert_eq!(ran, expected);
-        assert!(first.were_running(&taken).known.is_empty());
+        // Until it is counted, whatever fails meanwhile.
+        assert_eq!(first.were_running(&taken).known.len(), ran.len());
+        first.were_counted(&taken);
+        let counted = first.were_running(&taken);
+        assert!(counted.known.is_empty() && counted.unknown.is_empty());
     }
 }
 
 #[test]
 fn who_takes_all_waits_for_all_others_and_who_takes_some_only_for_theirs() {
+    steadily(who_takes_all_waits_for_all_others);
+}
+
+fn who_takes_all_waits_for_all_others() {
     let Some(server) = server() else { return };
     let (address, _session) = hub(server);
     let one = join(&address, Share::Some(some(&[0, 1])));
@@ -391,6 +419,32 @@ fn what_one_owner_sends_another_one_is_told_of_and_receives_once() {
 }
 
 #[test]
+fn an_owner_that_stops_between_two_requests_loses_the_lock_of_the_hub_and_goes_on_later() {
+    steadily(an_owner_that_stops_between_two_requests);
+}
+
+fn an_owner_that_stops_between_two_requests() {
+    let Some(server) = server() else { return };
+    let (address, _session) = hub(server);
+    let (one, other) = (join(&address, Share::Joined), join(&address, Share::Joined));
+    let (mut first, mut second) = (shares(&address, &one), shares(&address, &other));
+    let stopped = first.session().unwrap();
+    stopped.begin().unwrap();
+    let begun = Instant::now();
+    stopped.query(LOCK, &[&lock_of(&address)]).unwrap();
+    assert_eq!(second.take(&all(&[0])).unwrap(), all(&[0]));
+    // It has waited for that, and for less than its own statement may wait for a lock.
+    let waited = begun.elapsed();
+    assert!(waited > Duration::from_secs(1), "{waited:?}");
+    assert!(waited < Duration::from_secs(20), "{waited:?}");
+    // This may be the first to hear of the end of its connection.
+    let taken = first.take(&all(&[0, 1]));
+    let taken = taken.or_else(|_| first.take(&all(&[0, 1])));
+    assert_eq!(taken.unwrap(), all(&[1]));
+    assert_eq!(has(&look(&mut second), &one), all(&[1]));
+}
+
+#[test]
 fn a_module_that_another_owner_uses_is_not_deleted() {
     let mut memory = Memory::default();
     let Some(mut copy) = Copy::of(&memory, BOUND) else {
@@ -441,9 +495,12 @@ fn the_next_owner_of_a_hub_of_format_1_upgrades_it_and_it_keeps_one_partition() 
     let insert =
         "INSERT INTO owner (epoch, host, commits, renewed) VALUES (5, '{}', 3, clock_timestamp())";
     session.batch(insert).unwrap();
-    // It waits for an owner of the version before, whatever it wants.
+    // It waits for an owner of the version before, whatever it wants: this one lives for as long as its transaction is under way.
+    let busy = Session::open(&address, Purpose::Manage).unwrap();
+    busy.batch("BEGIN; SELECT 1 FROM owner FOR UPDATE").unwrap();
     let take = |share| take_over(&address, Timestamp(1_000), "a test", share, &|_| false);
     assert!(matches!(take(Share::Joined), Err(StoreError::Owned(_))));
+    busy.batch("COMMIT").unwrap();
     session.batch("DELETE FROM owner").unwrap();
     let owned = take(Share::Joined).unwrap();
     let count = |sql: &str| -> i64 { session.query(sql, &[]).unwrap()[0].get(0) };
