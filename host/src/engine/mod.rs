@@ -14,6 +14,7 @@
 pub(crate) mod clock;
 pub mod executor;
 mod interrupt;
+mod keys;
 mod locks;
 pub(crate) mod memory;
 pub(crate) mod modules;
@@ -63,7 +64,7 @@ use crate::engine::workers::threads::{Queue, UnderWay};
 use crate::foreign::Listener;
 use crate::guest_lines::GuestLines;
 use crate::outage::Outage;
-use crate::shortage::Shortages;
+use crate::shortage::{Resource, Shortage, Shortages};
 use crate::store::{
     self, Change, FlightRecorder, InstanceKey, Outcome, Ownership, Partition, Place, Reader, Reply,
     StoreError, WasRunning, Write, Writer, WriterCounts,
@@ -516,7 +517,14 @@ impl Engine {
     /// The key of a new instance with this id.
     pub(crate) fn next_key(&self, id: &str) -> InstanceKey {
         let number = self.hub.next_key.fetch_add(1, Ordering::Relaxed);
-        self.hub.partitions.all().key(id, number)
+        let all = self.hub.partitions.all();
+        if all.count() > 1 && keys::are_few_left(number) {
+            // Only this: whoever asks for a key may have any lock.
+            tracing::error!("{}", keys::USED_UP);
+            let why = Shortage::new(Resource::Host, keys::USED_UP);
+            self.end.lost.send_replace(Some(why.into()));
+        }
+        all.key(id, number)
     }
 
     /// Returns the id and the seed of a new execution. Ids begin with the time, so that rows written together are near each other.
