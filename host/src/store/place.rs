@@ -114,6 +114,11 @@ impl Place {
         }
     }
 
+    /// Whether the hub is a file.
+    pub(crate) fn is_file(&self) -> bool {
+        matches!(self, Self::File(_))
+    }
+
     /// Deletes a hub that was created just now and is not needed. Keeps it if another process has sent a command meanwhile.
     pub(crate) fn unmake(&self, owned: Owned) -> Result<(), StoreError> {
         let is_wanted = !owned.reader.unanswered(1)?.is_empty();

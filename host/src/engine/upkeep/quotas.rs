@@ -28,7 +28,8 @@ pub struct Quotas {
     pub instances: Option<u64>,
     /// Maximum number of live instances per module.
     pub instances_per_module: Option<u64>,
-    /// Maximum number of bytes in use in the hub's file before new starts are refused. Free pages and the write-ahead log do not count.
+    /// Maximum number of bytes in use in the hub's file before new starts are refused. Free pages and the write-ahead log do not count. In
+    /// PostgreSQL it is the size of the hub's tables, with the room in them that rows left which were deleted.
     pub hub_bytes: Option<u64>,
     /// Maximum number of events in the history of an execution.
     pub history_events: Option<u64>,
@@ -147,9 +148,21 @@ impl Engine {
             .or_else(|| {
                 let limit = quotas.hub_bytes?;
                 let bytes = self.hub.writer.space().bytes();
-                (bytes >= limit)
-                    .then(|| format!("the task hub has {bytes} bytes in use; its quota is {limit} (hub_bytes): purge instances that have ended"))
+                (bytes >= limit).then(|| self.no_space(bytes, limit))
             })
+    }
+
+    /// Says that the hub has no room. A file returns the pages of what is purged; a table of PostgreSQL keeps them until it is rewritten.
+    fn no_space(&self, bytes: u64, limit: u64) -> String {
+        match self.hub.place.is_file() {
+            true => format!(
+                "the task hub has {bytes} bytes in use; its quota is {limit} (hub_bytes): purge instances that have ended"
+            ),
+            false => format!(
+                "the tables of the task hub have {bytes} bytes; its quota is {limit} (hub_bytes): purge instances that have ended, and then run VACUUM FULL \
+                 on the tables in the database, which gives back the room that the rows had"
+            ),
+        }
     }
 
     /// The failure of an execution whose history exceeds its quota.
