@@ -17,7 +17,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use perennial::{Client, Host, HostBuilder, HubHosts, Hubs, Store};
+use perennial::{Client, Host, HostBuilder, HubHosts, Hubs, Quotas, Store};
 use perennial_tests::{DataDir, Serve, binary, guest, module, postgres};
 
 /// A database whose address has a password, which no server asks for here and no output may show.
@@ -292,6 +292,32 @@ async fn hosts_of_the_library_share_a_hub_and_are_reached_through_the_database()
     assert_eq!((left.free_partitions, left.hosts.len()), (64, 0));
 
     assert_eq!(Hubs::new(&store).names().unwrap(), ["default"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_whose_tables_are_too_large_starts_nothing() {
+    let Some(database) = database() else { return };
+    let dir = DataDir::new();
+    let store = Store::postgres(&database).unwrap().data_dir(dir.path());
+    let client = Client::open(store.clone(), "default").unwrap();
+    client.deploy(module("hello-sequence")).await.unwrap();
+    for (bytes, is_refused) in [(1, true), (1 << 40, false)] {
+        let mut quotas = Quotas::default();
+        quotas.hub_bytes = Some(bytes);
+        let host = Host::builder().store(store.clone()).quotas(quotas);
+        let host = host.start().await.unwrap();
+        let started = host.client().start("HelloSequence").await;
+        match started {
+            Err(error) => {
+                assert!(is_refused && error.is_quota_exceeded(), "{error}");
+                let said = error.to_string();
+                assert!(said.contains("its quota is 1 (hub_bytes)"), "{said}");
+                assert!(said.contains("the tables of the task hub"), "{said}");
+            }
+            Ok(_) => assert!(!is_refused),
+        }
+        host.shut_down().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

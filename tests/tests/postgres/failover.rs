@@ -1,13 +1,14 @@
 //! A database that is away, and one that comes back without the last transactions that it had confirmed, as a standby does that was behind.
 
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use perennial::Client;
+use perennial::{Client, DirGrant, Grants, Store};
 use perennial_tests::postgres::Database;
-use perennial_tests::{DataDir, Serve, guest};
+use perennial_tests::{DataDir, Serve, guest, module};
 
-use crate::told;
+use crate::{database, divided, serve, told};
 
 /// A server, and a hub in it that was copied while one instance had ended.
 struct World {
@@ -165,4 +166,77 @@ async fn a_database_that_is_away_keeps_nobody_waiting() {
         .matches("the database cannot be reached; trying again")
         .count();
     assert!((1..=5).contains(&lines), "{said}");
+}
+
+/// How long an instance waits at most after its host was killed.
+const GOES_ON_WITHIN: Duration = Duration::from_secs(2);
+
+/// Milliseconds since 1970.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    u64::try_from(since.as_millis()).unwrap()
+}
+
+/// The longest time between two attempts of an instance, of those that began since then.
+fn longest_gap(lines: &Path, since: u64) -> Duration {
+    let lines = std::fs::read_to_string(lines).unwrap();
+    let mut last: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut longest = 0;
+    for line in lines.lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        // Its last line may not be whole.
+        let (Some(id), Some(Ok(at))) = (words.first(), words.get(4).map(|at| at.parse::<u64>()))
+        else {
+            continue;
+        };
+        let before = last.insert(id, at);
+        if let Some(before) = before.filter(|_| at > since) {
+            longest = longest.max(at.saturating_sub(before));
+        }
+    }
+    // Whoever did not go on waits still.
+    let waits = last.values().map(|at| now().saturating_sub(*at)).max();
+    Duration::from_millis(longest.max(waits.unwrap_or(u64::MAX)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_instances_of_a_host_that_is_killed_go_on_within_two_seconds() {
+    let Some(database) = database() else { return };
+    let (dirs, out) = (
+        [DataDir::new(), DataDir::new()],
+        tempfile::tempdir().unwrap(),
+    );
+    let store = Store::postgres(&database).unwrap();
+    let client = Client::open(store, "default").unwrap();
+    let grants = Grants::new().dir(DirGrant::new(out.path(), "/out").writable());
+    let deployed = client.deploy(module("workloads")).grants(grants);
+    deployed.await.unwrap();
+    let (mut first, mut second) = (
+        serve(&database, dirs[0].path()),
+        serve(&database, dirs[1].path()),
+    );
+    divided(&client, &[32, 32]).await;
+    let input = serde_json::json!({ "file": "/out/lines", "steps": 1_000_000 });
+    for n in 0..16 {
+        let started = client.start("Logged").id(format!("i{n}")).input(&input);
+        started.await.unwrap();
+    }
+    let mut gaps = Vec::new();
+    // A machine that has too much else to do may take longer, but not each time.
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let killed_at = now();
+        first.kill();
+        tokio::time::sleep(GOES_ON_WITHIN * 2).await;
+        let gap = longest_gap(&out.path().join("lines"), killed_at);
+        println!("an instance waited at most {gap:?} after its host was killed");
+        gaps.push(gap);
+        if gap < GOES_ON_WITHIN {
+            return;
+        }
+        divided(&client, &[64]).await;
+        (first, second) = (second, serve(&database, dirs[0].path()));
+        divided(&client, &[32, 32]).await;
+    }
+    panic!("instances waited too long each time: {gaps:?}");
 }
