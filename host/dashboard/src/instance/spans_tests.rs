@@ -236,5 +236,5 @@ fn a_long_history_of_hostile_names_becomes_few_short_spans() {
             .iter()
             .all(|span| span.name.chars().count() <= TEXT + 1)
     );
-    assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
+    assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
 }
