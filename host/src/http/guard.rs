@@ -22,6 +22,7 @@ use crate::http::revoked::Admitted;
 use crate::http::secret::secret;
 use crate::http::session::{self, Session};
 use crate::http::{Api, body, compat, failure, metrics, native, unsupported, wire};
+use crate::outage::warn_seldom;
 
 /// Admits or refuses a request, and checks that its answer fits into the budget.
 pub(crate) async fn guard(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
@@ -234,7 +235,7 @@ async fn with_key(
         _ => client.key_ring().await.map(Arc::new),
     };
     let ring = ring.map_err(|error| {
-        tracing::error!(%error, "the keys of the task hub could not be read");
+        warn_seldom!(%error, "the keys of the task hub could not be read");
         let message = "The keys of the task hub cannot be read right now.";
         Refused::new(StatusCode::SERVICE_UNAVAILABLE, message)
     })?;

@@ -30,6 +30,7 @@ use crate::http::secret::secret;
 use crate::http::session::{self, SESSION, Session};
 use crate::http::{Api, body, compat, native, unsupported, wire};
 use crate::limits::COMPONENT_BYTES;
+use crate::outage::warn_seldom;
 use crate::timed::accounted;
 
 /// The path of the pages.
@@ -347,7 +348,7 @@ async fn admit(State(api): State<Arc<Api>>, request: Request, next: Next) -> Res
     let visitor = match visitor(&api, &head).await {
         Ok(visitor) => visitor,
         Err(error) => {
-            tracing::error!(%error, "the keys of the task hub could not be read");
+            warn_seldom!(%error, "the keys of the task hub could not be read");
             let message = "The keys of the task hub cannot be read right now.";
             return said(StatusCode::SERVICE_UNAVAILABLE, message);
         }

@@ -288,10 +288,16 @@ impl<S: Clone> Dispatcher<S> {
         }
     }
 
-    /// Forgets everything about a work that is over. A credit that is kept for it is free again; that of an item that is out is not.
+    /// Forgets everything about a work that is over, but the credit that it holds.
     pub(crate) fn forget(&mut self, work: Work) {
         self.stop_waiting(work);
         self.abandoned.remove(&work);
+    }
+
+    /// As [`forget`](Self::forget), for a work that is not done here any more. A credit that is kept for it is free again, for which the caller
+    /// [looks](Self::fill); that of an item that is out is not.
+    pub(crate) fn drop_work(&mut self, work: Work) {
+        self.forget(work);
         if let Some(token) = self.kept(work) {
             self.give_back(token);
         }
@@ -302,7 +308,7 @@ impl<S: Clone> Dispatcher<S> {
         let works = self.waiting_at.keys().chain(self.kept.keys());
         let works = works.filter(|work| matches!(work, Work::Turn(key) if of(*key)));
         for work in works.copied().collect::<Vec<Work>>() {
-            self.forget(work);
+            self.drop_work(work);
         }
     }
 

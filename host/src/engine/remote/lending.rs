@@ -138,7 +138,7 @@ impl Engine {
             .collect();
         for (number, lent) in orphaned {
             let work = Work::Lent(lent.item.callee(), number);
-            state.dispatcher.forget(work);
+            state.dispatcher.drop_work(work);
         }
         state.lending.hosts = hosts;
         let known: HashSet<(i64, u64)> = state.lending.streams.keys().copied().collect();
