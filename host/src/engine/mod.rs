@@ -15,6 +15,7 @@ pub(crate) mod clock;
 pub mod executor;
 mod interrupt;
 mod keys;
+mod known;
 mod locks;
 pub(crate) mod memory;
 pub(crate) mod modules;
@@ -42,6 +43,7 @@ use perennial_core::{Limits, Millis, Timestamp};
 
 use crate::engine::clock::{Clock, Guarded};
 use crate::engine::executor::{ActivityExecutor, Executor};
+pub(in crate::engine) use crate::engine::known::Known;
 use crate::engine::locks::{OrderedMutex, rank};
 use crate::engine::memory::elsewhere::Elsewhere;
 use crate::engine::memory::slots::{Slot, Slots};
@@ -59,15 +61,15 @@ use crate::engine::turn::receive::Receiving;
 use crate::engine::upkeep::counts::Counts;
 use crate::engine::upkeep::durations::ActivityDurations;
 use crate::engine::upkeep::retention::Retention;
+use crate::engine::workers::threads::Queue;
 pub(crate) use crate::engine::workers::threads::SHUT_DOWN_MAX;
-use crate::engine::workers::threads::{Queue, UnderWay};
 use crate::foreign::Listener;
 use crate::guest_lines::GuestLines;
 use crate::outage::Outage;
 use crate::shortage::{Resource, Shortage, Shortages};
 use crate::store::{
     self, Change, FlightRecorder, InstanceKey, Outcome, Ownership, Partition, Place, Reader, Reply,
-    StoreError, WasRunning, Write, Writer, WriterCounts,
+    StoreError, WasRunning, Writer, WriterCounts,
 };
 
 pub(crate) use memory::waiters::Until;
@@ -207,10 +209,6 @@ struct Hub {
     next_key: AtomicI64,
     flight: FlightRecorder,
 }
-
-/// The version of what an engine knew of the hub at some time: names of modules, settings, keys.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Known(i64);
 
 /// The executors, and the table of names. The lock of `names` is held only to copy or replace the pointer, not while the hub is read.
 struct Code {
@@ -482,44 +480,6 @@ impl Engine {
             self.runtime
                 .spawn(async move { engine.hub.writer.submit_later(job).await });
         }
-    }
-
-    pub(in crate::engine) fn job(
-        self: &Arc<Self>,
-        change: Change,
-        done: impl FnOnce(Change, Result<Outcome, StoreError>) + Send + 'static,
-    ) -> Write {
-        self.job_knowing(self.known(), change, done)
-    }
-
-    /// As [`job`](Self::job) for a change that was prepared by what this engine [knew](Self::known) of the hub: if that has changed since, and
-    /// the change starts something, the transaction refuses it with [`StoreError::Conflict`].
-    pub(in crate::engine) fn job_knowing(
-        self: &Arc<Self>,
-        knew: Known,
-        change: Change,
-        done: impl FnOnce(Change, Result<Outcome, StoreError>) + Send + 'static,
-    ) -> Write {
-        let under_way = UnderWay::new(self);
-        let write = Write::new(change, self.clock.now(), move |change, result| {
-            done(change, result);
-            drop(under_way);
-        });
-        self.stamped(knew, write)
-    }
-
-    /// A change with the version of what it was prepared by.
-    pub(in crate::engine) fn stamped(&self, knew: Known, write: Write) -> Write {
-        match self.hub.is_shared {
-            true => write.knowing(knew.0),
-            false => write,
-        }
-    }
-
-    /// The version of what this engine knows of the hub. Whoever prepares a change asks for it before he uses names or settings: those may
-    /// be replaced while he goes on.
-    pub(in crate::engine) fn known(&self) -> Known {
-        Known(self.hub.known.load(Ordering::Acquire))
     }
 
     fn write_blocking(self: &Arc<Self>, change: Change) -> Result<Outcome, StoreError> {
