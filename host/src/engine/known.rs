@@ -3,13 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::engine::Engine;
 use crate::engine::workers::threads::UnderWay;
+use crate::engine::{Engine, Known};
 use crate::store::{Change, Outcome, StoreError, Write};
-
-/// The version of what an engine knew of the hub at some time: names of modules, settings, keys.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Known(i64);
 
 impl Engine {
     pub(in crate::engine) fn job(

@@ -43,7 +43,6 @@ use perennial_core::{Limits, Millis, Timestamp};
 
 use crate::engine::clock::{Clock, Guarded};
 use crate::engine::executor::{ActivityExecutor, Executor};
-pub(in crate::engine) use crate::engine::known::Known;
 use crate::engine::locks::{OrderedMutex, rank};
 use crate::engine::memory::elsewhere::Elsewhere;
 use crate::engine::memory::slots::{Slot, Slots};
@@ -209,6 +208,10 @@ struct Hub {
     next_key: AtomicI64,
     flight: FlightRecorder,
 }
+
+/// The version of what an engine knew of the hub at some time: names of modules, settings, keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Known(i64);
 
 /// The executors, and the table of names. The lock of `names` is held only to copy or replace the pointer, not while the hub is read.
 struct Code {
