@@ -359,7 +359,10 @@ impl Client {
 
     /// How long ago the host in this process renewed its lease of the hub, and how many partitions it has, as far as it knows without asking
     /// the database.
-    #[cfg(feature = "http")]
+    #[cfg_attr(
+        not(feature = "http"),
+        allow(dead_code, reason = "only the metrics ask")
+    )]
     pub(crate) fn own_share(&self) -> Option<(Option<Duration>, u64)> {
         let engine = self.engine()?;
         Some((engine.lease_age(), engine.own_partitions()))

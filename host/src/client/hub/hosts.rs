@@ -104,7 +104,10 @@ impl Client {
     }
 
     /// The number of the oldest message between partitions that has not been taken in, if this process reads the hub itself.
-    #[cfg(feature = "http")]
+    #[cfg_attr(
+        not(feature = "http"),
+        allow(dead_code, reason = "only the metrics ask")
+    )]
     pub(crate) async fn oldest_sent(&self) -> Result<Option<i64>> {
         match self.remote() {
             Some(_) => Ok(None),

@@ -1,7 +1,6 @@
 //! Statistics of a host, for metrics and tests.
 
 use std::sync::atomic::Ordering::Relaxed;
-#[cfg(feature = "http")]
 use std::time::Duration;
 
 use crate::engine::Engine;
@@ -111,13 +110,19 @@ impl Engine {
     }
 
     /// How long ago this host renewed its lease of the hub, as far as it knows itself; `None` if the hub has no leases.
-    #[cfg(feature = "http")]
+    #[cfg_attr(
+        not(feature = "http"),
+        allow(dead_code, reason = "only the metrics ask")
+    )]
     pub(crate) fn lease_age(&self) -> Option<Duration> {
         self.hub.writer.lease_age()
     }
 
     /// How many partitions of the hub this host has, as far as it knows itself.
-    #[cfg(feature = "http")]
+    #[cfg_attr(
+        not(feature = "http"),
+        allow(dead_code, reason = "only the metrics ask")
+    )]
     pub(crate) fn own_partitions(&self) -> u64 {
         self.hub.partitions.now().iter().count() as u64
     }
