@@ -39,9 +39,13 @@ impl UnderWay {
     async fn all_told(&mut self) {
         self.started.clear();
         for answer in std::mem::take(&mut self.answers) {
-            if let Err(error) = answer.await.unwrap_or(Err(StoreError::Closed)) {
-                self.fails(error);
-            }
+            self.came_of(answer.await.unwrap_or(Err(StoreError::Closed)));
+        }
+    }
+
+    fn came_of(&mut self, done: Result<Reply, StoreError>) {
+        if let Err(error) = done {
+            self.fails(error);
         }
     }
 
@@ -159,9 +163,8 @@ impl Engine {
             Arc::clone(self).carry_out_long(token.clone(), request),
         ));
         if !self.is_shared() {
-            let (tell, told) = oneshot::channel();
-            drop(tell.send(self.or_refused(token, command.await).await));
-            return under_way.answers.push(told);
+            let done = self.or_refused(token, command.await).await;
+            return under_way.came_of(done);
         }
         self.requests.long_commands.lock().insert(token.clone());
         let engine = Arc::clone(self);
@@ -243,16 +246,11 @@ impl Engine {
         under_way: &mut UnderWay,
     ) {
         let begun = guarded_async(Box::pin(self.begin_command(token.clone(), request))).await;
-        let answer = match begun {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => return under_way.fails(error),
-            Err(why) => {
-                let (tell, told) = oneshot::channel();
-                drop(tell.send(self.or_refused(token, Err(why)).await));
-                told
-            }
-        };
-        under_way.answers.push(answer);
+        match begun {
+            Ok(Ok(answer)) => under_way.answers.push(answer),
+            Ok(Err(error)) => under_way.fails(error),
+            Err(why) => under_way.came_of(self.or_refused(token, Err(why)).await),
+        }
     }
 
     async fn begin_command(
