@@ -58,6 +58,25 @@ pub(crate) struct Purged {
     pub(crate) live: u32,
 }
 
+impl Reply {
+    /// The answer to a rewind that does not apply to the instance any more. If it has rewound some of the descendants by then, another one has rewound
+    /// the instance meanwhile, and this one says what it has done. `below`: those descendants, and the events that they dropped.
+    pub(crate) fn rejected_after(
+        rejection: Rejection,
+        below: (Vec<String>, Vec<(String, perennial_core::DroppedEvent)>),
+    ) -> Self {
+        let (rewound, dropped_events) = below;
+        match rewound.is_empty() {
+            true => Self::Rejected(rejection),
+            false => Self::Rewound(Box::new(Rewound {
+                rewound,
+                dropped_events,
+                ..Rewound::default()
+            })),
+        }
+    }
+}
+
 /// The result of a rewind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Rewound {

@@ -15,7 +15,7 @@ use crate::engine::requests::routing::{FOLLOW_MAX, SEND_ON_AFTER};
 use crate::engine::turn::load::find_start;
 use crate::engine::turn::turn_commit::{ChildStart, child_start, module_of};
 use crate::store::{
-    Change, InstanceRow, NewInstance, Reader, Reply, RewindCommit, Rewound, Run, StoreError,
+    Change, InstanceRow, NewInstance, Reader, Reply, RewindCommit, Run, StoreError,
 };
 
 /// The scope of a rewind, whether it may forget completed work, and the run that it is meant for.
@@ -98,15 +98,8 @@ fn put_back(
     for _ in 0..TRIES_MAX {
         let row = match look_up(owner, &request.id, Command::Rewind, how.run)? {
             Ok(row) => row,
-            // Another request has rewound it meanwhile. This one has rewound some of its descendants, and says which.
-            Err(Reply::Rejected(_)) if !below.0.is_empty() => {
-                let (rewound, dropped_events) = below;
-                let done = Rewound {
-                    rewound,
-                    dropped_events,
-                    ..Rewound::default()
-                };
-                return answer(owner, Reply::Rewound(Box::new(done)), token);
+            Err(Reply::Rejected(rejection)) => {
+                return answer(owner, Reply::rejected_after(rejection, below), token);
             }
             Err(reply) => return answer(owner, reply, token),
         };

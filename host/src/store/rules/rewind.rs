@@ -35,7 +35,7 @@ pub(super) fn rewind(
 ) -> Result<Reply, StoreError> {
     let key = commit.key;
     if let Err(rejection) = may_rewind(rows, commit)? {
-        return Ok(Reply::Rejected(rejection));
+        return Ok(Reply::rejected_after(rejection, commit.below.clone()));
     }
     let (standings, first) = family::look_at_children(rows, commit)?;
     if !first.is_empty() {
