@@ -35,7 +35,7 @@ use load::{Load, Shared, settle};
 use record::{Asked, Record, Seen};
 
 /// Rounds of a usual run, which has each fault once, and of a long one.
-const ROUNDS: (u64, u64) = (11, 300);
+const ROUNDS: (u64, u64) = (12, 300);
 
 /// The seed of a usual run.
 const SEED: u64 = 20_251;
@@ -67,6 +67,8 @@ enum Fault {
     ServerKilled,
     ServerRestarted,
     ServerAway,
+    /// Longer than hosts keep anybody waiting.
+    ServerAwayForAMinute,
     /// It stands still for longer than leases last. No host can renew its own, and none is dead.
     ServerPaused,
     ConnectionsEnded,
@@ -76,7 +78,7 @@ enum Fault {
     TableLocked,
 }
 
-const FAULTS: [Fault; 11] = [
+const FAULTS: [Fault; 12] = [
     Fault::HostKilled,
     Fault::ServerRestarted,
     Fault::HostPaused,
@@ -88,6 +90,7 @@ const FAULTS: [Fault; 11] = [
     Fault::ServerPaused,
     Fault::HostsComeAndGo,
     Fault::TableLocked,
+    Fault::ServerAwayForAMinute,
 ];
 
 fn now() -> u64 {
@@ -135,9 +138,13 @@ async fn strike(fault: Fault, cluster: &Cluster, shared: &Shared, dice: &mut Dic
             database.down("QUIT");
             database.up();
         }),
-        Fault::ServerAway => {
+        Fault::ServerAway | Fault::ServerAwayForAMinute => {
+            let millis = match fault {
+                Fault::ServerAway => 500 + dice.roll(7_000),
+                _ => 60_000 + dice.roll(15_000),
+            };
             blocking(&|database| database.down("INT"));
-            tokio::time::sleep(Duration::from_millis(500 + dice.roll(7_000))).await;
+            tokio::time::sleep(Duration::from_millis(millis)).await;
             blocking(&|database| database.up());
         }
         Fault::ServerPaused => {

@@ -134,7 +134,7 @@ pub(crate) enum Change {
 
 impl Change {
     /// Whether it starts something on modules to which names led, or says that names lead nowhere.
-    #[cfg(feature = "postgres")]
+    #[cfg(any(test, feature = "postgres"))]
     pub(in crate::store) fn starts(&self) -> bool {
         match self {
             Self::Turn(_) | Self::Start(_) | Self::StartFor { .. } | Self::Restart(_) => true,

@@ -30,6 +30,8 @@ pub(crate) struct Faults {
     pub(crate) taken: AtomicU64,
     /// Whether the idle writer leaves the files as they are: a test that counts syncs cannot know how long the writer is idle.
     pub(crate) no_upkeep: AtomicBool,
+    /// Whether the owner is not sure that it owns the hub, as one whose lease was not renewed in time.
+    pub(crate) unsure: AtomicBool,
     plan: Mutex<Option<Plan>>,
     dealt: AtomicU64,
     /// Counts down the checks until a statement is interrupted; 0 is never.
@@ -150,6 +152,7 @@ impl Faults {
             queued: AtomicU64::default(),
             taken: AtomicU64::default(),
             no_upkeep: AtomicBool::default(),
+            unsure: AtomicBool::default(),
             plan: Mutex::default(),
             dealt: AtomicU64::default(),
             break_off: Arc::default(),

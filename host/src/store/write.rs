@@ -73,7 +73,7 @@ impl Write {
     }
 
     /// Whether it starts something by names that may have changed since it was prepared.
-    #[cfg(feature = "postgres")]
+    #[cfg(any(test, feature = "postgres"))]
     pub(in crate::store) fn is_outdated(&self, version: i64) -> bool {
         self.known.is_some_and(|known| known < version) && self.change.starts()
     }

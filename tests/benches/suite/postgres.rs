@@ -1,7 +1,9 @@
-//! hello-sequence with its hub in PostgreSQL: beside a hub in a file, beside a program that only writes, and in a hub that has much already.
+//! hello-sequence with its hub in PostgreSQL: beside a hub in a file, beside a program that only writes, in a hub that has much already, and
+//! with several hosts.
 
 mod bare;
 mod dbos;
+mod hosts;
 
 use perennial::{Host, Store};
 use perennial_tests::DataDir;
@@ -148,6 +150,8 @@ pub(crate) async fn run() -> Section {
     dbos::run(&mut section, &server, &postgres).await;
     full(&mut section, &server, &postgres).await;
     postgres.shut_down().await;
+    hosts::run(&mut section, &server).await;
+    hosts::moves(&mut section, &server).await;
     section.note(format!(
         "The server: {}, {}.",
         postgres::version(),

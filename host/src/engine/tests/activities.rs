@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
 
 use super::world::*;
 use perennial_core::bounds::FAILURE_MESSAGE_BYTES;
@@ -517,5 +518,25 @@ fn a_result_that_is_posted_twice_counts_once() {
     host.idle();
     second.ends(Ok("5"));
     assert_eq!(host.end("a"), "5");
+    host.check_histories();
+}
+
+#[test]
+fn no_attempt_begins_while_the_host_is_not_sure_to_own_the_hub() {
+    let world = World::with("Call", calls("Counts", None, None)).with_one_engine();
+    world.activities.add("Counts", |_| Ok(None));
+    let host = world.open();
+    host.faults().unsure.store(true, Ordering::Release);
+    host.start("Call", "a");
+    host.until("a", |row| row.turns == 1);
+    let began = Instant::now();
+    while host.activity_counts() == (0, 0) {
+        assert!(began.elapsed() < patience(), "the attempt is not there");
+        std::thread::yield_now();
+    }
+    assert!(world.activities.began().is_empty(), "it may run elsewhere");
+    host.faults().unsure.store(false, Ordering::Release);
+    host.end("a");
+    assert_eq!(world.activities.began().len(), 1);
     host.check_histories();
 }

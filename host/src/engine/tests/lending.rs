@@ -266,3 +266,31 @@ fn an_answer_may_come_by_way_of_any_host_and_counts_once() {
     );
     assert!(!world.block_on("an answer", gone).unwrap());
 }
+
+#[test]
+fn no_worker_gets_an_attempt_while_its_host_is_not_sure_to_own_the_hub() {
+    let world = world().and("Chain", chain("Elsewhere", 1)).shared_by(1);
+    let host = shared(&world, 1);
+    let (_connection, mut items) = connect(&host.engine, everything(5, 5));
+    let faults = host.faults();
+    starts(&host, "a");
+    let item = turn(host.item(&mut items));
+    faults.unsure.store(true, Ordering::Release);
+    let answer = host.programs().answer(&item);
+    host.engine.orchestration_answered(&item.token, answer);
+    // The first turn with a new name may come twice.
+    let mut again = items.try_recv();
+    while host.row("a").is_none_or(|row| row.turns == 0) {
+        if let Ok(WorkItem::Orchestration(item)) = again {
+            let answer = host.programs().answer(&item);
+            host.engine.orchestration_answered(&item.token, answer);
+        }
+        std::thread::yield_now();
+        again = items.try_recv();
+    }
+    host.until("a", |row| row.turns == 1);
+    assert!(items.try_recv().is_err(), "it may run elsewhere");
+    faults.unsure.store(false, Ordering::Release);
+    let item = next_activity(&host, &mut items);
+    assert_eq!(item.name, "Elsewhere");
+}

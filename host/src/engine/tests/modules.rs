@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
 
+use super::moves::balance;
 use super::world::*;
 use crate::engine::Request;
 use crate::store::{Definition, DefinitionKind, NewModule, Reply};
@@ -351,20 +353,69 @@ fn what_another_host_deploys_is_compiled_before_it_runs() {
     let (told, prepared) = std::sync::mpsc::channel();
     *world.programs.prepared.lock().unwrap() = Some(told);
     deploy(&host, other(MENDED, "Listen"));
-    // Not every store tells.
-    for engine in &host.engines {
-        engine.hub_changed(1);
-    }
     let next = || prepared.recv_timeout(patience()).unwrap();
     assert_eq!(next(), MENDED, "no instance was started");
     // What is known already is not prepared again.
-    host.engines.iter().for_each(|engine| engine.hub_changed(2));
+    host.engines.iter().for_each(|engine| engine.hub_changed(0));
     deploy(&host, other(WORSE, "Listen"));
-    host.engines.iter().for_each(|engine| engine.hub_changed(3));
     let since: Vec<_> = std::iter::repeat_with(next)
         .take_while(|module| *module != WORSE)
         .collect();
-    // A store that tells may do so at the same time as this test.
+    // The store may tell at the same time as this test.
     assert!(since.len() < 2 * host.engines.len(), "{since:?}");
     assert!(since.iter().all(|module| *module == MENDED));
+}
+
+/// As [`listens`] to nothing, but its first turn tells that it runs, and then waits to be told to go on.
+fn stops_once(
+    begins: std::sync::mpsc::Sender<()>,
+    goes_on: std::sync::mpsc::Receiver<()>,
+) -> impl Fn() -> Logic + Send + Sync {
+    let once = Arc::new(std::sync::Mutex::new(Some((begins, goes_on))));
+    move || {
+        let once = Arc::clone(&once);
+        Box::new(move |_, _| {
+            if let Some((begins, goes_on)) = once.lock().unwrap().take() {
+                begins.send(()).unwrap();
+                goes_on.recv_timeout(patience()).unwrap();
+            }
+            completes(0)
+        })
+    }
+}
+
+#[test]
+fn what_another_host_deploys_while_a_start_is_prepared_is_what_starts() {
+    for is_told in [true, false] {
+        let (begins, begun) = std::sync::mpsc::channel();
+        let (go_on, goes_on) = std::sync::mpsc::channel();
+        let world = World::with("Listen", stops_once(begins, goes_on))
+            .and("Listen#8", || Box::new(|_, _| completes(8)))
+            .shared_by(1);
+        let mut host = world.open();
+        host.join();
+        balance(&host);
+        let (one, another) = (&host.engines[0], &host.engines[1]);
+        let is_own = |id: &String| one.partitions().has(one.partitions().of_id(id));
+        let id = (0..).map(|n| format!("i{n}")).find(is_own).unwrap();
+        let knew = one.known();
+        std::thread::scope(|threads| {
+            let starting = threads.spawn(|| host.start("Listen", &id));
+            begun.recv_timeout(patience()).unwrap();
+            // Its first turn runs on what was deployed when it was asked for.
+            let deploys = Request::Deploy(Box::new(other(MENDED, "Listen")));
+            let deployed = world.block_on("a deployment", another.submit(deploys));
+            assert!(matches!(deployed, Ok(Reply::Deployed(_))), "{deployed:?}");
+            let since = Instant::now();
+            while is_told && one.known() == knew {
+                assert!(since.elapsed() < patience(), "the other host is not told");
+                std::thread::yield_now();
+            }
+            go_on.send(()).unwrap();
+            starting.join().unwrap();
+        });
+        assert_eq!(host.end(&id), "8", "told: {is_told}");
+        assert_eq!(host.row(&id).unwrap().module, Some(MENDED));
+        host.check_histories();
+    }
 }

@@ -43,6 +43,17 @@ impl Memory {
         run.chain(tasks).chain(sent).collect()
     }
 
+    /// Whether this batch touched what owners keep of the hub in memory.
+    #[cfg(test)]
+    pub(in crate::store) fn changes_hub(&self) -> bool {
+        self.modules.touched().next().is_some()
+            || self.names.touched().next().is_some()
+            || self.definitions.touched().next().is_some()
+            || self.versions.touched().next().is_some()
+            || self.settings.touched().next().is_some()
+            || self.keys.touched().next().is_some()
+    }
+
     /// Whether an instance is live and runs a module.
     pub(in crate::store) fn is_live_on(&self, key: InstanceKey, digest: Digest) -> bool {
         let row = self.instances.get(&key).map(|found| &found.row);

@@ -110,6 +110,8 @@ pub(in crate::store) struct Hub {
     /// Remote workers that are connected to owners.
     pub(in crate::store) workers: std::collections::BTreeMap<u64, Vec<(u64, String)>>,
     pub(in crate::store) dead: BTreeSet<u64>,
+    /// The version of what owners keep of the hub in memory.
+    pub(in crate::store) version: i64,
     /// The number of the last transaction of each owner.
     pub(in crate::store) commits: std::collections::BTreeMap<u64, u64>,
     /// Commands of other processes by token: the place in the order in which they came, and the body.

@@ -36,10 +36,15 @@ struct Shared {
     lost: AtomicU64,
     /// The owners that are told of hints.
     hinted: Mutex<HashMap<u64, Hinted>>,
+    /// The owners that are told of changes of what they keep of the hub.
+    told_changed: Mutex<HashMap<u64, ToldChanged>>,
 }
 
 /// Called when something was sent to an owner.
 pub(super) type Told = Arc<dyn Fn() + Send + Sync>;
+
+/// Called with the new version of what owners keep of the hub.
+pub(super) type ToldChanged = Arc<dyn Fn(i64) + Send + Sync>;
 
 /// Called with the hints of other owners.
 pub(super) type Hinted = Arc<dyn Fn(&Hints) + Send + Sync>;
@@ -80,6 +85,7 @@ impl MemoryHub {
             told: Mutex::default(),
             lost: AtomicU64::default(),
             hinted: Mutex::default(),
+            told_changed: Mutex::default(),
         }))
     }
 
@@ -248,6 +254,22 @@ impl MemoryHub {
                 .collect()
         };
         told.iter().for_each(|told| told());
+    }
+
+    /// Tells an owner from now on which version of what it keeps of the hub there is.
+    pub(super) fn tell_changed(&self, epoch: u64, told: ToldChanged) {
+        self.told_changed().insert(epoch, told);
+    }
+
+    /// Tells all owners of this version.
+    pub(super) fn was_changed(&self, version: i64) {
+        let all: Vec<ToldChanged> = self.told_changed().values().cloned().collect();
+        all.iter().for_each(|told| told(version));
+    }
+
+    fn told_changed(&self) -> MutexGuard<'_, HashMap<u64, ToldChanged>> {
+        let told = self.0.told_changed.lock();
+        told.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells an owner from now on of hints of others.

@@ -135,6 +135,14 @@ impl Writes for MemoryWriter {
         self.hub.tell(self.epoch, told);
     }
 
+    fn hub_version(&self) -> i64 {
+        self.hub.rows().hub.version
+    }
+
+    fn when_hub_changed(&self, told: Arc<dyn Fn(i64) + Send + Sync>) {
+        self.hub.tell_changed(self.epoch, told);
+    }
+
     fn hint(&self, hints: Hints) {
         self.hub.hint(self.epoch, &hints);
     }
@@ -229,7 +237,7 @@ impl State {
     ) -> Result<Vec<Result<(), StoreError>>, StoreError> {
         let seen = Arc::clone(&self.seen);
         seen.gates.commit.pass();
-        let (number, results, outcome, sent, own) = {
+        let (number, results, outcome, sent, changed, own) = {
             let mut rows = self.hub.rows();
             rows.own = self.own;
             if self.fenced || !rows.is_owned_by(self.epoch) {
@@ -248,7 +256,10 @@ impl State {
             let mut results = Vec::with_capacity(batch.len());
             for job in batch.iter_mut() {
                 rows.mark();
-                let made = seen.faults.run(|| job.run(&mut *rows));
+                let made = match job.is_outdated(rows.hub.version) {
+                    true => Err(StoreError::Conflict),
+                    false => seen.faults.run(|| job.run(&mut *rows)),
+                };
                 if made.is_err() {
                     rows.undo();
                 }
@@ -261,6 +272,9 @@ impl State {
                 return Err(error.clone());
             }
             let (sent, own) = (rows.sent_now(), rows.own);
+            let changed = rows.changes_hub();
+            rows.hub.version += i64::from(changed);
+            let changed = changed.then_some(rows.hub.version);
             rows.forget_undo();
             let outcome = seen.faults.commit();
             if outcome == Commit::Lost {
@@ -268,10 +282,13 @@ impl State {
             } else if seen.space.is_wanted() {
                 seen.space.publish(rows.pages());
             }
-            (number, results, outcome, sent, own)
+            (number, results, outcome, sent, changed, own)
         };
         if outcome != Commit::Lost {
             self.hub.was_sent(&sent);
+            changed
+                .into_iter()
+                .for_each(|version| self.hub.was_changed(version));
         }
         let results = match outcome {
             Commit::Made => results,
