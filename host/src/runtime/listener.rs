@@ -13,6 +13,8 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::engine::Engine;
+#[cfg(feature = "postgres")]
+use crate::engine::requests::commands::TAKE_AGAIN_AFTER;
 use crate::foreign::guarded_async;
 use crate::outage::warn_seldom;
 #[cfg(feature = "postgres")]
@@ -30,10 +32,6 @@ const RECONNECT_DELAY: Duration = Duration::from_millis(500);
 /// swallow what the database tells.
 #[cfg(feature = "postgres")]
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// How long commands are left alone that could not be taken: the database tells of each only once.
-#[cfg(feature = "postgres")]
-const TAKE_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// Starts to listen for commands of other processes.
 pub(crate) fn listen(engine: &Arc<Engine>) -> Option<(oneshot::Sender<()>, JoinHandle<()>)> {

@@ -91,8 +91,10 @@ pub(super) async fn serve(args: &Serve, session: &Session) -> anyhow::Result<Exi
 }
 
 async fn lost_by(hub: &str, why: Option<Loss>, session: &Session) -> CliError {
-    if let Some(Loss::Forgotten(lost)) = why {
-        return forgotten(hub, lost);
+    match why {
+        Some(Loss::Forgotten(lost)) => return forgotten(hub, lost),
+        Some(Loss::UsedUp) => return used_up(hub),
+        _ => {}
     }
     let is_there = match session.store() {
         Ok(store) => Hubs::new(store).exists(hub).await,
@@ -128,6 +130,15 @@ fn forgotten(hub: &str, lost: u64) -> CliError {
     let hint = "start the host again, which reads the database as it is; whoever runs the database may know what the former primary has still, \
                 and that synchronous_standby_names keeps a failover from losing transactions";
     CliError::new(Exit::Error, message).hint(hint)
+}
+
+fn used_up(hub: &str) -> CliError {
+    let message = format!(
+        "this host has numbered almost 4,294,967,296 instances of task hub {hub:?}, which is as many as one process may, and has ended for that"
+    );
+    CliError::new(Exit::Error, message).hint(
+        "start it again, and it gets new numbers; nothing is lost, and other hosts have gone on",
+    )
 }
 
 fn taken_over(hub: &str) -> CliError {

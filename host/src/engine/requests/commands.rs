@@ -18,8 +18,8 @@ use crate::store::{self, Change, Reader, Reply, StoreError};
 /// Maximum number of commands of other processes read at once.
 const COMMANDS_MAX: u32 = 100;
 
-/// The wait before a command is taken again that could not be carried out.
-const TAKE_AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// The wait before commands are taken again that could not be carried out: the database tells of each only once.
+pub(crate) const TAKE_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// The pending answer to a command.
 type Answer = oneshot::Receiver<Result<Reply, StoreError>>;

@@ -1,7 +1,7 @@
 //! Requests of clients, and how they become changes of the hub.
 
 pub(crate) mod bounds;
-mod commands;
+pub(crate) mod commands;
 pub(crate) mod intake;
 mod judge;
 pub(crate) mod owner;

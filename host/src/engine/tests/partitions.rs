@@ -11,6 +11,7 @@ use super::random::{Dice, Input, Op, world};
 use super::rewind::{breakable, calls, fails_with, in_turn};
 use super::seeds::{Named, each_of, seeds};
 use super::world::*;
+use crate::Loss;
 use crate::engine::{Engine, Request, RewindRequest};
 use crate::store::{Partition, Reply};
 
@@ -236,4 +237,18 @@ fn a_family_across_partitions_is_rewound_as_one() {
         assert_eq!(events.filter(is_end).count(), 3);
     }
     host.check_histories();
+}
+
+#[test]
+fn a_host_whose_keys_are_used_up_says_so_and_not_that_it_was_replaced() {
+    let world = World::new().divided();
+    let host = world.open();
+    let engine = &host.engines[0];
+    let why = || engine.end.lost.borrow().as_ref().map(Loss::of);
+    let last = (1 << 32) - (1 << 22);
+    engine.hub.next_key.store(last - 1, Ordering::Relaxed);
+    engine.next_key("one");
+    assert_eq!(why(), None);
+    engine.next_key("other");
+    assert_eq!(why(), Some(Loss::UsedUp));
 }

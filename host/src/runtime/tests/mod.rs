@@ -4,6 +4,8 @@
 mod away;
 mod differential;
 mod foreign;
+#[cfg(feature = "postgres")]
+mod told;
 mod workers;
 
 use std::time::Duration;

@@ -1,7 +1,9 @@
 //! The password file of libpq: a line `host:port:database:user:password` for each server, where `*` matches all, and a backslash makes the
 //! next character an ordinary one.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
@@ -46,8 +48,10 @@ pub(super) fn complete(
         return Ok(());
     };
     let text = read(&path).unwrap_or_else(|why| {
-        let path = path.display();
-        tracing::warn!("the password file {path} is ignored: {why}");
+        if is_first(&path) {
+            let path = path.display();
+            tracing::warn!("the password file {path} is ignored: {why}");
+        }
         Vec::new()
     });
     let Some(user) = config
@@ -73,6 +77,13 @@ pub(super) fn complete(
         config.password(password);
     }
     Ok(())
+}
+
+/// Whether a file has not been warned of yet: an address is read several times in one command.
+fn is_first(path: &Path) -> bool {
+    static WARNED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    let mut warned = WARNED.lock().unwrap_or_else(PoisonError::into_inner);
+    warned.insert(path.to_owned())
 }
 
 /// The text of a password file; empty if there is none.
