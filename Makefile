@@ -62,7 +62,7 @@ soak: build guests ## a host under a mixed load for SOAK_MINUTES (30): memory an
 	@PERENNIAL_SOAK_SECONDS=$$(($(SOAK_MINUTES) * 60)) .ci/step "soak" cargo test --release --locked --workspace --test soak -- --nocapture
 
 CHAOS_ROUNDS ?= 300
-chaos: build guests ## hosts of a hub in PostgreSQL and its server are killed, stopped and cut off, CHAOS_ROUNDS (300) times; half an hour
+chaos: build guests ## hosts of a hub in PostgreSQL and its server are killed, stopped and cut off, CHAOS_ROUNDS (300) times; 45 minutes
 	@PERENNIAL_CHAOS_ROUNDS=$(CHAOS_ROUNDS) .ci/step "chaos" cargo test --release --locked --workspace --test chaos -- --nocapture whatever_dies
 
 FUZZ_SECONDS ?= 60

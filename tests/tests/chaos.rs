@@ -361,7 +361,13 @@ async fn whatever_dies_what_was_acknowledged_is_there_once() {
             // All of them once, and then any.
             let all = FAULTS.len() as u64;
             let at = if round < all { round } else { dice.roll(all) };
-            let fault = FAULTS[at as usize];
+            let fault = match FAULTS[at as usize] {
+                // Most of a long run would be that.
+                Fault::ServerAwayForAMinute if round >= all && dice.roll(4) > 0 => {
+                    Fault::ServerAway
+                }
+                fault => fault,
+            };
             println!(
                 "{:>6.1} s, round {}: {fault:?}",
                 begun.elapsed().as_secs_f32(),

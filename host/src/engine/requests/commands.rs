@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::engine::requests::intake::About;
+use crate::engine::requests::intake::{About, Long};
 use crate::engine::requests::refused;
 use crate::engine::requests::request::{Request, StartRequest};
 use crate::engine::requests::steps::takes_steps;
@@ -57,6 +57,23 @@ impl UnderWay {
     }
 }
 
+/// What waits for deployments that came before it: whatever may start something, and everything after that for the same instance.
+#[derive(Default)]
+struct Behind(HashSet<String>);
+
+impl Behind {
+    /// Whether a request waits.
+    fn has(&mut self, request: &Request) -> bool {
+        let subject = request.subject();
+        let waits =
+            !request.goes_past_deployments() || subject.is_some_and(|id| self.0.contains(id));
+        if waits {
+            self.0.extend(subject.map(str::to_owned));
+        }
+        waits
+    }
+}
+
 impl Request {
     /// The start that is asked for, and whether it is one of a remote worker's orchestration.
     fn into_start(self) -> Result<(StartRequest, bool), Box<Self>> {
@@ -90,7 +107,8 @@ impl Engine {
         Arc::clone(&self.requests.new_commands)
     }
 
-    /// Takes the commands of other processes, and returns when all of them are answered but those that wait for other hosts.
+    /// Takes the commands of other processes, and returns when all of them are answered but those that wait for other hosts or for a module to
+    /// be compiled.
     ///
     /// # Errors
     /// The first one that kept a command from being answered. It stays in the hub, and is to be taken again.
@@ -105,13 +123,22 @@ impl Engine {
             let limit = COMMANDS_MAX.saturating_add(u32::try_from(long.len()).unwrap_or(u32::MAX));
             let unanswered = move |reader: &Reader| reader.within(here).unanswered(limit);
             let mut commands = self.reading(unanswered).await?;
-            commands.retain(|(token, _)| !long.contains(token));
-            if commands.is_empty() || self.is_stopping() {
+            commands.retain(|(token, _)| !long.contains_key(token));
+            if self.is_stopping() {
                 return Ok(());
             }
+            let deploys = long.values().any(|long| *long == Long::Deployment);
+            let mut behind = deploys.then(Behind::default);
             let mut under_way = UnderWay::default();
+            let mut is_taken = false;
             for (token, body) in commands {
                 let request = store::decode::<Request>(&body, "a command");
+                if let (Some(behind), Ok(request)) = (&mut behind, &request)
+                    && behind.has(request)
+                {
+                    continue;
+                }
+                is_taken = true;
                 // Starts wait for their first turns. What may be about an instance that is being started waits for that.
                 let subject = request.as_ref().map_or(Some(""), Request::subject);
                 // It would never be carried out: whoever runs the instance does not look where it is.
@@ -132,7 +159,16 @@ impl Engine {
                     Ok(Err(request)) if takes_steps(&request) || self.is_divided(&request) => {
                         // The request reads the hub, so earlier commands must be committed.
                         under_way.all_told().await;
-                        self.take_long(token, *request, &mut under_way).await;
+                        let long = Long::Other;
+                        self.take_long(token, *request, long, &mut under_way).await;
+                    }
+                    // Other hosts have left commands here too, which have nothing to do with what is compiled.
+                    Ok(Err(request))
+                        if self.is_shared() && matches!(*request, Request::Deploy(_)) =>
+                    {
+                        let long = Long::Deployment;
+                        self.take_long(token, *request, long, &mut under_way).await;
+                        behind.get_or_insert_default();
                     }
                     Ok(Err(request)) => {
                         self.take_command(token, Ok(*request), &mut under_way).await;
@@ -144,6 +180,9 @@ impl Engine {
             if let Some(error) = under_way.failed {
                 return Err(error);
             }
+            if !is_taken {
+                return Ok(());
+            }
         }
     }
 
@@ -152,11 +191,13 @@ impl Engine {
         self.is_shared() && request.is_several()
     }
 
-    /// Carries out a command that may wait for other hosts. They may wait for commands that they have left here, so others are taken meanwhile.
+    /// Carries out a command that takes long. It may wait for other hosts, and they for commands that they have left here, so others are taken
+    /// meanwhile.
     async fn take_long(
         self: &Arc<Self>,
         token: String,
         request: Request,
+        long: Long,
         under_way: &mut UnderWay,
     ) {
         let command = guarded_async(Box::pin(
@@ -166,7 +207,8 @@ impl Engine {
             let done = self.or_refused(token, command.await).await;
             return under_way.came_of(done);
         }
-        self.requests.long_commands.lock().insert(token.clone());
+        let under_way = &self.requests.long_commands;
+        under_way.lock().insert(token.clone(), long);
         let engine = Arc::clone(self);
         self.runtime.spawn(async move {
             let done = engine.or_refused(token.clone(), command.await).await;
@@ -176,7 +218,7 @@ impl Engine {
                 tokio::time::sleep(TAKE_AGAIN_AFTER).await;
             }
             engine.requests.long_commands.lock().remove(&token);
-            if stays {
+            if stays || long == Long::Deployment {
                 engine.requests.new_commands.notify_one();
             }
         });
@@ -187,9 +229,13 @@ impl Engine {
         token: String,
         request: Request,
     ) -> Result<Reply, StoreError> {
-        let done = match takes_steps(&request) {
-            true => self.in_steps(request, Some(token.clone())).await,
-            false => {
+        let done = match &request {
+            Request::Deploy(_) => match self.begin_command(token.clone(), Ok(request)).await {
+                Ok(told) => told.await.unwrap_or(Err(StoreError::Closed)),
+                Err(error) => Err(error),
+            },
+            steps if takes_steps(steps) => self.in_steps(request, Some(token.clone())).await,
+            _ => {
                 let knew = self.known();
                 match self.submit(request).await {
                     Ok(reply) => {

@@ -1,6 +1,6 @@
 //! Takes requests of clients in this process.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -45,8 +45,8 @@ pub(in crate::engine) struct Requests {
     pub(in crate::engine) new_commands: Arc<tokio::sync::Notify>,
     /// Locked by the task that takes commands of other processes.
     pub(super) commands: tokio::sync::Mutex<()>,
-    /// Those of them that wait for other hosts, by their tokens. Others are taken meanwhile.
-    pub(super) long_commands: OrderedMutex<HashSet<String>, { rank::COMMANDS }>,
+    /// Those of them that wait for other hosts or compile modules, by their tokens. Others are taken meanwhile.
+    pub(super) long_commands: OrderedMutex<HashMap<String, Long>, { rank::COMMANDS }>,
     /// Limited to [`BLOCKING_MAX`], as `steps` is.
     reads: Arc<Semaphore>,
     pub(super) steps: Arc<Semaphore>,
@@ -354,6 +354,15 @@ impl Engine {
             }
         });
     }
+}
+
+/// A command beside which others are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Long {
+    /// It compiles a module, which takes seconds.
+    Deployment,
+    /// It may wait for other hosts.
+    Other,
 }
 
 /// What has to be reloaded into memory after a change.

@@ -57,6 +57,26 @@ impl Request {
 }
 
 impl Request {
+    /// Whether what is deployed makes no difference to it: it need not wait for deployments before it.
+    pub(in crate::engine) fn goes_past_deployments(&self) -> bool {
+        match self {
+            Self::RaiseEvent { .. }
+            | Self::Terminate { .. }
+            | Self::Cancel { .. }
+            | Self::Suspend { .. }
+            | Self::Resume { module: None, .. }
+            | Self::SetTags { .. }
+            | Self::PurgeId(_)
+            | Self::Ask(_)
+            | Self::Workers
+            | Self::Lines { .. }
+            | Self::ToHost(_) => true,
+            Self::Remote(request) => request.goes_past_deployments(),
+            Self::IfRun { then, .. } => then.goes_past_deployments(),
+            _ => false,
+        }
+    }
+
     /// Whether it is about instances that several hosts may run.
     pub(in crate::engine) fn is_several(&self) -> bool {
         matches!(self, Self::All(_) | Self::Purge(_))

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex};
 
 use perennial_core::{
@@ -255,6 +255,8 @@ pub(crate) struct Programs {
     pub(crate) committed: Arc<AtomicU32>,
     /// Told of each module that is prepared.
     pub(crate) prepared: Arc<Mutex<Option<Sender<Digest>>>>,
+    /// What the next module that is compiled for a deployment tells when that begins, and then waits for.
+    pub(crate) compiles: Arc<Mutex<Option<(Sender<()>, Receiver<()>)>>>,
 }
 
 impl Executor for Programs {
@@ -262,6 +264,15 @@ impl Executor for Programs {
         if let Some(told) = &*self.prepared.lock().unwrap() {
             // A test that has ended does not listen.
             let _ = told.send(module);
+        }
+    }
+
+    fn ready(&self, _: Digest, _: &[u8]) {
+        let held = self.compiles.lock().unwrap().take();
+        if let Some((begins, goes_on)) = held {
+            // A test that has ended does not listen.
+            let _ = begins.send(());
+            let _ = goes_on.recv();
         }
     }
 

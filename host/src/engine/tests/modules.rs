@@ -10,7 +10,7 @@ use crate::engine::Request;
 use crate::store::{Definition, DefinitionKind, NewModule, Reply};
 use perennial_core::{Digest, Rejection, Status};
 
-const MENDED: Digest = Digest([8; 32]);
+pub(super) const MENDED: Digest = Digest([8; 32]);
 const WORSE: Digest = Digest([9; 32]);
 
 /// Another module that defines an orchestration of the world.

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
+use super::modules::{MENDED, other};
 use super::world::*;
 use crate::engine::{AskRequest, Request, StartRequest};
 use crate::store::{Outside, Partition, Reply, encode};
@@ -105,6 +107,58 @@ fn a_command_whose_execution_panics_is_refused_and_holds_up_no_other() {
     let refused = format!("{:?}", reply("panic"));
     assert!(refused.contains("on purpose"), "{refused}");
     assert_eq!(reply("good"), Reply::Done);
+}
+
+#[test]
+fn what_a_deployment_makes_no_difference_to_does_not_wait_until_it_is_compiled() {
+    let world = World::with("Listen", listens(1))
+        .and("Listen#8", listens(1))
+        .shared_by(1);
+    let host = world.open();
+    host.start("Listen", "a");
+    let (begins, begun) = std::sync::mpsc::channel();
+    let (go_on, goes_on) = std::sync::mpsc::channel();
+    *world.programs.compiles.lock().unwrap() = Some((begins, goes_on));
+    let raise = |id: &str| Request::RaiseEvent {
+        id: id.to_owned(),
+        name: "go".to_owned(),
+        data: Some(json(7)),
+    };
+    let deploy = Request::Deploy(Box::new(other(MENDED, "Listen")));
+    ask(&world, "deploy", &deploy);
+    ask(&world, "start", &start("Listen", "b", None));
+    ask(&world, "behind", &raise("b"));
+    ask(&world, "raise", &raise("a"));
+    let take = || {
+        let taken = world.block_on("the commands", host.engine.take_commands());
+        taken.unwrap();
+    };
+    let reply = |token: &str| {
+        let answer = host.engine.hub.reader.answer(token).unwrap();
+        answer.map(|answer| crate::store::decode::<Reply>(&answer, "an answer").unwrap())
+    };
+    take();
+    begun.recv_timeout(patience()).unwrap();
+    assert_eq!(reply("raise"), Some(Reply::Done));
+    assert_eq!(host.end("a"), "[7]");
+    for waits in ["deploy", "start", "behind"] {
+        assert_eq!(reply(waits), None, "{waits}");
+    }
+    go_on.send(()).unwrap();
+    let began = Instant::now();
+    let own = host.engine.partitions();
+    let open = || host.engine.hub.reader.within(own).unanswered(10).unwrap();
+    while !open().is_empty() {
+        assert!(began.elapsed() < patience(), "they are never answered");
+        take();
+    }
+    let deployed = reply("deploy");
+    assert!(matches!(deployed, Some(Reply::Deployed(_))), "{deployed:?}");
+    assert_eq!(reply("start"), Some(Reply::Done));
+    assert_eq!(reply("behind"), Some(Reply::Done));
+    assert_eq!(host.end("b"), "[7]");
+    assert_eq!(host.row("b").unwrap().module, Some(MENDED));
+    host.check_histories();
 }
 
 #[test]
