@@ -59,6 +59,9 @@ pub(crate) struct Global {
     )]
     #[arg(help_heading = "Global options")]
     pub(crate) data_dir: PathBuf,
+    /// Whether that was typed, as opposed to `PERENNIAL_DATA_DIR` and the default.
+    #[arg(skip)]
+    pub(crate) is_data_dir_typed: bool,
     /// PostgreSQL database that the task hubs are in instead, such as `postgres://user@host/database`; also from `PERENNIAL_STORE`, where
     /// other people of this machine do not see its password
     #[arg(
@@ -81,7 +84,8 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "NAME", env = "PERENNIAL_TASK_HUB", default_value = perennial::DEFAULT_TASK_HUB)]
     #[arg(hide_env_values = true, help_heading = "Global options")]
     pub(crate) task_hub: String,
-    /// Address of a running host, such as `http://127.0.0.1:7071`: the command is sent there; also from `PERENNIAL_URL`
+    /// Address of a running host, such as `http://127.0.0.1:7071`: the command is sent there; also from `PERENNIAL_URL`, unless `--store` or
+    /// `--data-dir` is given
     #[arg(
         long,
         global = true,

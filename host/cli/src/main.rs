@@ -25,7 +25,8 @@ mod value;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::parser::ValueSource;
+use clap::{CommandFactory, FromArgMatches, Parser};
 use perennial_core::text::{is_unseen, visible};
 
 use crate::args::Cli;
@@ -41,7 +42,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Parses the arguments, runs the command, and returns the exit code.
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match parsed() {
         Ok(cli) => cli,
         Err(error) => return report::usage(&seen_whole(on_their_lines().unwrap_or(error))),
     };
@@ -56,6 +57,17 @@ fn main() -> ExitCode {
     };
     screen::finish();
     exit.into()
+}
+
+/// The command line, with what is known only of what was typed.
+fn parsed() -> Result<Cli, clap::Error> {
+    let mut command = Cli::command();
+    let mut typed = command.try_get_matches_from_mut(std::env::args_os())?;
+    let is_data_dir_typed = typed.value_source("data_dir") == Some(ValueSource::CommandLine);
+    let mut cli =
+        Cli::from_arg_matches_mut(&mut typed).map_err(|error| error.format(&mut command))?;
+    cli.global.is_data_dir_typed = is_data_dir_typed;
+    Ok(cli)
 }
 
 /// The parse error of a command line whose arguments contain characters that a terminal would obey or nobody would see, with these escaped:

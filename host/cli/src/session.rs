@@ -33,7 +33,10 @@ fn variable(name: &str) -> Option<String> {
 
 impl Session {
     pub(crate) fn new(global: Global, output: Output) -> Self {
-        let url = global.url.clone().or_else(|| variable("PERENNIAL_URL"));
+        // What is typed goes before the environment.
+        let is_place_typed = global.store.is_some() || global.is_data_dir_typed;
+        let of_environment = || variable("PERENNIAL_URL").filter(|_| !is_place_typed);
+        let url = global.url.clone().or_else(of_environment);
         let database = global.store.clone().or_else(|| variable("PERENNIAL_STORE"));
         let replica = global.read_replica.clone();
         let replica = replica.or_else(|| variable("PERENNIAL_READ_REPLICA"));
@@ -96,6 +99,16 @@ impl Session {
     /// The address of the host that commands are sent to, if any.
     pub(crate) fn url(&self) -> Option<&str> {
         self.url.as_deref()
+    }
+
+    /// Whether two places were typed in which the hub may be.
+    pub(crate) fn has_two_places(&self) -> bool {
+        self.global.url.is_some() && self.global.store.is_some()
+    }
+
+    /// Whether an error says that the instance does not exist, as opposed to a hub that the host does not serve.
+    pub(crate) fn lacks_instance(&self, error: &perennial::Error) -> bool {
+        error.is_not_found() && !(self.url.is_some() && error.is_unknown_hub())
     }
 
     /// Whether `--url` was typed, as opposed to `PERENNIAL_URL`.

@@ -41,6 +41,9 @@ pub(crate) enum StoreError {
         "{0} is not the file of a task hub; it was left unchanged: name another task hub, or move the file away"
     )]
     NotAHub(PathBuf),
+    /// The file of which a hub was to be made is none.
+    #[error("{0} is not a backup of a task hub: name a file that `perennial backup` wrote")]
+    NotABackup(PathBuf),
     /// A newer version wrote the file. It is left unchanged.
     #[error(
         "{path} was written by a newer version of Perennial (format {found}; this one knows {known}); it was left unchanged: use that version or a newer one"
@@ -221,6 +224,7 @@ impl StoreError {
             | Self::Gone(_)
             | Self::LogGone(_)
             | Self::NotAHub(_)
+            | Self::NotABackup(_)
             | Self::ForeignLog { .. }
             | Self::Linked(_)
             | Self::Newer { .. }

@@ -271,7 +271,7 @@ impl Place {
         from: &Path,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<(), StoreError> {
-        match self {
+        let restored = match self {
             Self::File(path) => backup::restore(from, path, progress),
             #[cfg(test)]
             Self::Memory(..) => Ok(()),
@@ -280,7 +280,11 @@ impl Place {
                 let copied = transfer::copy(From::File(from), To::Database(address), progress);
                 copied.map(drop)
             }
-        }
+        };
+        restored.map_err(|error| match error {
+            StoreError::NotAHub(path) if path == from => StoreError::NotABackup(path),
+            error => error,
+        })
     }
 
     /// Copies the hub in its present state to another place, where there must be none. `progress` receives the copied instances and all.

@@ -24,7 +24,7 @@ const MEASURED: usize = 1_000;
 pub(super) async fn history(args: History, session: &Session) -> anyhow::Result<Exit> {
     let (output, client) = (session.output(), session.client()?);
     let mut events = client.history(&args.id).from(args.from).stream();
-    let absent = |error: perennial::Error| match error.is_not_found() {
+    let absent = |error: perennial::Error| match session.lacks_instance(&error) {
         true => anyhow::Error::from(missing(&args.id, session)),
         false => error.into(),
     };

@@ -191,7 +191,7 @@ fn advice(error: &Error) -> &'static str {
     if error.is_locked() {
         "something else has locked the file; end the program that has it open"
     } else if error.is_database_away() {
-        "its database does not answer; see that it runs, and that the address is right"
+        "its database takes no connection or does not answer, as the error says; this goes on by itself once it does"
     } else if error.lacks() == Some(Resource::Memory) {
         "the machine has no memory left for it; end what takes it up"
     } else if error.lacks() == Some(Resource::Threads) {

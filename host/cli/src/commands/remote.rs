@@ -70,9 +70,16 @@ fn needs(command: &Command) -> Needs {
 
 /// Refuses commands that do not work over HTTP. Commands that need no hub ignore an address from the environment.
 pub(super) fn check(command: &Command, session: &Session) -> anyhow::Result<()> {
+    if session.has_two_places() {
+        let said = "both --url and --store say where the task hub is";
+        let said = CliError::new(Exit::Usage, said.to_owned());
+        return Err(said.hint("leave one of them out").into());
+    }
     let (verb, why) = match (session.url(), needs(command)) {
         (None, _) | (Some(_), Needs::Client) => return Ok(()),
-        (Some(_), Needs::File(verb)) => (verb, "it needs the files of the task hub"),
+        (Some(_), Needs::File(verb)) => {
+            (verb, "it needs the files of the task hub, or its database")
+        }
         (Some(_), Needs::Nothing(_)) if !session.is_url_typed() => return Ok(()),
         (Some(_), Needs::Nothing(verb)) => (verb, "it uses no task hub"),
     };
@@ -83,7 +90,9 @@ pub(super) fn check(command: &Command, session: &Session) -> anyhow::Result<()> 
     };
     let hint = match why {
         "it uses no task hub" => without.to_owned(),
-        _ => format!("{without}, and do it on the machine that the host runs on"),
+        _ => format!(
+            "{without}, and do it on the machine that the host runs on, or with --store where the task hub is in a database"
+        ),
     };
     let said = CliError::new(
         Exit::Usage,

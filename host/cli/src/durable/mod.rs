@@ -204,7 +204,8 @@ async fn terminate(args: WithReason, session: &Session) -> anyhow::Result<()> {
     let (client, id, output) = (session.client()?, args.of.id, session.output());
     match client.terminate(&id, args.reason.as_deref()).await {
         Err(error)
-            if error.is_not_found() && (session.url().is_some() || session.may_have_hub()) =>
+            if session.lacks_instance(&error)
+                && (session.url().is_some() || session.may_have_hub()) =>
         {
             return output.line(&format!(
                 "Failed to find instance '{id}'. No instance was terminated."
@@ -317,7 +318,7 @@ async fn rewind(args: WithReason, session: &Session) -> anyhow::Result<()> {
     }
     if let Err(error) = rewind.await {
         let has_not_failed = error.is_wrong_state() && !error.would_forget();
-        if !has_not_failed && !error.is_not_found() {
+        if !has_not_failed && !session.lacks_instance(&error) {
             return Err(error.into());
         }
         let said = CliError::new(

@@ -55,6 +55,8 @@ impl fmt::Display for Error {
             Kind::InUse { name, live } => {
                 write!(f, "{live} live instances run module {name:?}")
             }
+            // About no single one.
+            Kind::Store { hub, source } if hub.is_empty() => write!(f, "task hubs: {source}"),
             Kind::Store { hub, source } => write!(f, "task hub {hub:?}: {source}"),
             Kind::Json { what, message } => {
                 write!(f, "{what} is not valid JSON, or not of the expected form: {message}")

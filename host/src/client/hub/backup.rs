@@ -55,7 +55,7 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// If the hub exists already, or if the file is not a backup, is damaged, or was made by a newer version. Nothing is changed then.
+    /// [`Error::is_already_exists`] if there is such a hub, and if the file is not a backup, is damaged, or was made by a newer version. Nothing is changed then.
     pub async fn restore(
         store: impl Into<Store>,
         task_hub: &str,
@@ -64,6 +64,12 @@ impl Client {
     ) -> Result<Self> {
         let store = store.into();
         let (from, to) = (from.into(), store.place(task_hub)?);
+        let place = to.clone();
+        let there = tokio::task::spawn_blocking(move || place.exists()).await;
+        let there = there.map_err(|_| Error::panicked())?;
+        if there.map_err(|error| Error::store(task_hub, error))? {
+            return Err(Error::hub_exists(task_hub));
+        }
         blocking(task_hub, progress, move |progress| {
             to.restore(&from, progress)
         })

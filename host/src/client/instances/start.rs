@@ -235,6 +235,11 @@ impl Start {
                 (Some(self.client.now().after(ms)), Some(ms))
             }
         };
+        if scheduled_for.is_some_and(|at| jiff::Timestamp::try_from(at).is_err()) {
+            return Err(Error::invalid(
+                "the time at which the instance is to begin is after the year 9999: the calendar ends there",
+            ));
+        }
         Ok(StartFor {
             start: StartRequest {
                 name: self.orchestration,

@@ -12,6 +12,27 @@ use crate::store::StoreError;
 use crate::store::error::DatabaseError;
 use crate::store::postgres::tls;
 
+/// What the log of the server says of a transaction whose rows were changed.
+macro_rules! changed {
+    () => {
+        "no fault of the database: a Perennial host found rows changed by another one, and rolls back"
+    };
+}
+
+/// The end of a statement by which a transaction asks that rows are as it knows them, after the condition. It fails where they are not, and the
+/// log of the server says why: a cast of a text to a number fails with the text.
+macro_rules! else_changed {
+    () => {
+        concat!(
+            " THEN '1' ELSE '",
+            $crate::store::postgres::error::changed!(),
+            "' END)::integer"
+        )
+    };
+}
+
+pub(super) use {changed, else_changed};
+
 impl From<tokio_postgres::Error> for StoreError {
     fn from(error: tokio_postgres::Error) -> Self {
         of_postgres(&error, "")
@@ -93,6 +114,8 @@ pub(super) fn is_lost(error: &tokio_postgres::Error) -> bool {
                     SqlState::CRASH_SHUTDOWN,
                     SqlState::CANNOT_CONNECT_NOW,
                     SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+                    // A session keeps the settings with which it began, and the server that it leads to. A new one may be allowed to write.
+                    SqlState::READ_ONLY_SQL_TRANSACTION,
                 ]
                 .contains(code)
         }
@@ -108,6 +131,8 @@ pub(super) fn is_lost(error: &tokio_postgres::Error) -> bool {
 /// Whether the server may be there later, as it is after a restart or a failover. What its settings or the address forbid stays so.
 fn is_away(error: &tokio_postgres::Error) -> bool {
     match error.code() {
+        // A database that may only be read answers.
+        Some(code) if *code == SqlState::READ_ONLY_SQL_TRANSACTION => false,
         Some(code) => is_lost(error) || *code == SqlState::TOO_MANY_CONNECTIONS,
         None => is_lost(error) && tls_error(error).is_none(),
     }
@@ -123,11 +148,10 @@ fn stays(code: &SqlState) -> bool {
 
 /// What happened, without values of rows, which are in the details of PostgreSQL's errors.
 fn text(error: &tokio_postgres::Error) -> String {
-    if error.code() == Some(&SqlState::DIVISION_BY_ZERO) {
-        // How a transaction asks that rows are as it knows them.
-        return "rows of the hub were changed by another process at the same time".to_owned();
-    }
     if let Some(error) = error.as_db_error() {
+        if error.message().contains(changed!()) {
+            return "rows of the hub were changed by another process at the same time".to_owned();
+        }
         return format!("{} (SQLSTATE {})", error.message(), error.code().code());
     }
     let mut text = error.to_string();

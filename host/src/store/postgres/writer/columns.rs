@@ -181,7 +181,7 @@ fn text(table: &Table, act: Act) -> Arc<str> {
 }
 
 /// A statement that is to change or delete each of its rows fails where one is not there: the end of the transaction is on its way by then,
-/// and a division by zero turns it into a rollback.
+/// and the failure turns it into a rollback.
 ///
 /// Each row is found by a subquery for its place, which only the index of the key serves. Joined by the key instead, PostgreSQL would walk the
 /// whole table for each statement if it was empty when it was analyzed last, until it is analyzed again.
@@ -203,8 +203,9 @@ fn sql(table: &Table, act: Act) -> String {
     let of_key = of_key.join(" AND ");
     let is_same = format!("t.ctid = (SELECT k.ctid FROM {name} AS k WHERE {of_key})");
     let guard = format!(
-        "SELECT 1 / (count(*) = ${})::integer FROM done",
-        columns.len() + 1
+        "SELECT (CASE WHEN count(*) = ${}{} FROM done",
+        columns.len() + 1,
+        else_changed!()
     );
     match act {
         Act::Insert => format!("INSERT INTO {name} ({names}) SELECT * FROM unnest({arrays})"),

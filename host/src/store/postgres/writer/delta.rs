@@ -260,10 +260,11 @@ fn unused(delta: &Delta) -> Option<Statement> {
 
 /// Statuses: 3 is Completed, 5 Terminated.
 const UNUSED: &str = concat!(
-    "SELECT 1 / (NOT EXISTS (SELECT 1 FROM instance WHERE status IN (0, 1, 2, 4) AND module = ANY($1) AND ",
+    "SELECT (CASE WHEN NOT EXISTS (SELECT 1 FROM instance WHERE status IN (0, 1, 2, 4) AND module = ANY($1) AND ",
     by!(status),
     ") AND NOT EXISTS (SELECT 1 FROM task WHERE module = ANY($1))
-         AND NOT EXISTS (SELECT 1 FROM outbox WHERE module = ANY($1)))::integer"
+         AND NOT EXISTS (SELECT 1 FROM outbox WHERE module = ANY($1))",
+    else_changed!()
 );
 
 /// The statement that adds modules, if the batch does. It comes before all others: nobody else sees the rows, and while a large module arrives

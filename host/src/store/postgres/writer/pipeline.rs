@@ -9,17 +9,21 @@ use tokio_postgres::{Client, Error};
 
 use crate::store::StoreError;
 use crate::store::memory::delta::Delta;
-use crate::store::postgres::error::is_lost;
+use crate::store::postgres::error::{else_changed, is_lost};
 use crate::store::postgres::lease::{LOCK, Lease};
 use crate::store::postgres::session::{IDLE_MAX, Param, Session, arrives_in};
 use crate::store::postgres::writer::columns::Statement;
 use crate::store::postgres::writer::delta;
 
-/// Fences and numbers a transaction, and renews the lease. Fails, by a division by zero, unless the owner lives, its last transaction is
-/// the one that it knows, and so is the version of what it keeps of the hub.
-const CLAIM: &str = "WITH done AS (UPDATE owner SET commits = $2::bigint + 1, at = $3, version = version + $5::bigint, renewed = clock_timestamp()
+/// Fences and numbers a transaction, and renews the lease. Fails unless the owner lives, its last transaction is the one that it knows, and so
+/// is the version of what it keeps of the hub.
+const CLAIM: &str = concat!(
+    "WITH done AS (UPDATE owner SET commits = $2::bigint + 1, at = $3, version = version + $5::bigint, renewed = clock_timestamp()
          WHERE epoch = $1 AND commits = $2::bigint AND version = $4 AND NOT dead RETURNING 1)
-     SELECT 1 / count(*)::integer FROM done";
+     SELECT (CASE WHEN count(*) = 1",
+    else_changed!(),
+    " FROM done"
+);
 
 /// Tells the other owners that what they keep of the hub in memory is old. Waits for their transactions that are under way: what follows in
 /// this one sees them. Only one owner at a time does it, so that no two wait for each other.
