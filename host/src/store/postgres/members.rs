@@ -171,7 +171,7 @@ impl Shares {
         let open = self.session.take().filter(|open| !open.is_lost());
         let session = match open {
             Some(open) => open,
-            None => Session::open(&self.address, Purpose::Manage)?,
+            None => Session::open(&self.address, Purpose::Beside)?,
         };
         Ok(self.session.insert(session))
     }

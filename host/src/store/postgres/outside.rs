@@ -160,7 +160,8 @@ impl Outside {
 
     /// Withdraws a command without an answer. Returns whether it did.
     pub(in crate::store) fn take_back(&self, token: &str) -> Result<bool, StoreError> {
-        let sql = "DELETE FROM command WHERE token = $1 AND answer IS NULL";
+        // With `answer IS NULL`, PostgreSQL may look for it among all commands without an answer.
+        let sql = "DELETE FROM command WHERE token = $1 AND num_nulls(answer) = 1";
         self.with(|session| {
             // It must not come back after somebody was told that it is withdrawn.
             session.begin()?;
@@ -197,14 +198,11 @@ impl Outside {
     }
 
     fn open(&self) -> Result<Session, StoreError> {
-        let session = Session::open(&self.address, Purpose::Manage)?;
+        let session = Session::open(&self.address, Purpose::Beside)?;
         check_format(&session, &self.address)?;
         self.opened.fetch_add(1, Ordering::AcqRel);
         if self.is_hasty {
-            // Its statements find each row by its token, however few there are when they are planned.
-            session.batch(
-                "SET synchronous_commit TO off; SET enable_seqscan TO off; SET plan_cache_mode TO force_generic_plan",
-            )?;
+            session.batch("SET synchronous_commit TO off")?;
         }
         Ok(session)
     }
@@ -230,7 +228,7 @@ impl Told {
                 told();
             }
         };
-        let session = Session::open_told(address, Purpose::Manage, Arc::new(notified))?;
+        let session = Session::open_told(address, Purpose::Beside, Arc::new(notified))?;
         session.batch(&format!("LISTEN \"{}\"", channel_of(address)))?;
         Ok(Self(session))
     }

@@ -179,7 +179,7 @@ const NAMED_MAX: usize = 5;
 
 /// The owners of a hub that live, for people; `None` if there are none, or there is no hub.
 pub(in crate::store) fn owners_now(address: &Address) -> Result<Option<String>, StoreError> {
-    let session = Session::open(address, Purpose::Manage)?;
+    let session = Session::open(address, Purpose::Beside)?;
     match check_format(&session, address) {
         Err(StoreError::Missing(_)) => return Ok(None),
         checked => checked?,
@@ -217,7 +217,7 @@ fn ended_of(address: &Address, among: &[i64]) -> Result<Vec<i64>, StoreError> {
     if among.is_empty() {
         return Ok(Vec::new());
     }
-    let rows = Session::open(address, Purpose::Manage)?.query(sql, &[&among])?;
+    let rows = Session::open(address, Purpose::Beside)?.query(sql, &[&among])?;
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 

@@ -46,12 +46,6 @@ impl Conn<'_> {
         self.0.query_opt(sql, params)
     }
 
-    /// The generic plans of all queries that were asked on this connection.
-    #[cfg(test)]
-    pub(in crate::store) fn plans(&self) -> Vec<(String, String)> {
-        self.0.plans()
-    }
-
     /// Rows of several queries, which are sent together: one wait for all. They are one snapshot only within [`Pool::snapshot`].
     pub(in crate::store) fn query_all(
         &self,

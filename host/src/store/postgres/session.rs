@@ -21,6 +21,8 @@ use crate::store::postgres::probe::{ASK_AFTER, ASK_SELDOM, END, Ender, ON_ITS_WA
 use crate::store::postgres::product;
 use crate::store::postgres::runtime::{Runtime, wait};
 use crate::store::postgres::seat::Seat;
+#[cfg(test)]
+use crate::store::postgres::testing::sent;
 use crate::store::postgres::tls;
 
 /// How long all of connecting may take: each address of each host may take the time of the address for itself.
@@ -62,7 +64,9 @@ pub(super) enum Purpose {
     Read,
     /// The transactions of an owner.
     Write,
-    /// Making and dropping hubs.
+    /// What a host asks and tells beside its reads and transactions: who owns what, and commands of other processes.
+    Beside,
+    /// What people order: making, checking, copying and dropping hubs.
     Manage,
     /// Looking at the database as a session finds it that sets nothing.
     Look,
@@ -77,6 +81,8 @@ pub(super) struct Session {
     /// The address of the hub, for errors.
     place: String,
     probe: Option<Probe>,
+    #[cfg(test)]
+    purpose: Purpose,
     /// The session of the server is this connection's alone.
     seat: Mutex<Option<Seat>>,
     /// Keeps the connection going.
@@ -147,6 +153,8 @@ impl Session {
             lost: AtomicBool::new(false),
             place: address.to_string(),
             probe: None,
+            #[cfg(test)]
+            purpose,
             seat: Mutex::default(),
             runtime,
         };
@@ -216,6 +224,8 @@ impl Session {
 
     /// Executes several statements without parameters.
     pub(super) fn batch(&self, sql: &str) -> Result<(), StoreError> {
+        #[cfg(test)]
+        sent::note_batch(&self.place, self.purpose, sql);
         self.wait(self.client.batch_execute(sql))
     }
 
@@ -427,49 +437,14 @@ impl Session {
             return Ok(statement);
         }
         let statement = self.client.prepare(sql).await?;
+        #[cfg(test)]
+        sent::note(&self.place, self.purpose, sql, statement.params().len());
         let mut statements = self.statements();
         if statements.len() >= STATEMENTS_MAX {
             statements.clear();
         }
         statements.insert(sql.to_owned(), statement.clone());
         Ok(statement)
-    }
-
-    /// The generic plans of all prepared queries, with their texts.
-    #[cfg(test)]
-    pub(super) fn plans(&self) -> Vec<(String, String)> {
-        let texts: Vec<(String, usize)> = {
-            let statements = self.statements();
-            let known = statements.iter();
-            known
-                .map(|(text, statement)| (text.clone(), statement.params().len()))
-                .collect()
-        };
-        let mut plans = Vec::new();
-        for (text, count) in texts {
-            // Any values do: the plan is generic.
-            let nulls = vec!["NULL"; count].join(", ");
-            let execute = if count == 0 {
-                "EXECUTE shown".to_owned()
-            } else {
-                format!("EXECUTE shown({nulls})")
-            };
-            self.batch(&format!("PREPARE shown AS {text}")).unwrap();
-            let rows = self.query_once(&format!("EXPLAIN (COSTS OFF) {execute}"));
-            self.batch("DEALLOCATE shown").unwrap();
-            plans.push((text, rows.join("\n")));
-        }
-        plans
-    }
-
-    #[cfg(test)]
-    fn query_once(&self, sql: &str) -> Vec<String> {
-        let rows = self.wait(self.client.simple_query(sql)).unwrap();
-        let line = |message: &SimpleQueryMessage| match message {
-            SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
-            _ => None,
-        };
-        rows.iter().filter_map(line).collect()
     }
 
     fn statements(&self) -> std::sync::MutexGuard<'_, HashMap<String, Statement>> {
@@ -527,7 +502,8 @@ where
 /// nor change what it means.
 ///
 /// Plans depend on the schema alone, as those of SQLite do: statements are prepared while tables are empty, and PostgreSQL would choose to
-/// read whole tables, or build hashes of them, and keep to that. So the ways to read a whole table are off where there is another one.
+/// read whole tables, or build hashes of them, and keep to that. So the ways to read a whole table are off where there is another one. Only what
+/// people order may read whole tables.
 ///
 /// What some of the supported versions of PostgreSQL do not have is set where it is.
 fn settings(address: &Address, purpose: Purpose) -> String {
@@ -551,7 +527,7 @@ fn settings(address: &Address, purpose: Purpose) -> String {
         // has its own limit.
         Purpose::Write => "SET lock_timeout = 10000;
             SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';",
-        Purpose::Manage | Purpose::Look => "SET idle_in_transaction_session_timeout = 60000; SET lock_timeout = 30000;",
+        Purpose::Beside | Purpose::Manage | Purpose::Look => "SET idle_in_transaction_session_timeout = 60000; SET lock_timeout = 30000;",
     };
     if purpose == Purpose::Write {
         let idle = IDLE_MAX.as_millis();

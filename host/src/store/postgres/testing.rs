@@ -1,7 +1,9 @@
 //! Hubs on a server of PostgreSQL for tests: a schema for each test.
 
 pub(in crate::store) mod plans;
+pub(in crate::store::postgres) mod sent;
 pub(in crate::store) mod server;
+pub(in crate::store::postgres) mod sources;
 mod steadily;
 
 use std::sync::atomic::{AtomicU32, Ordering};

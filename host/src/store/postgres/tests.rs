@@ -1,5 +1,6 @@
 //! Hubs on a server: made, checked, listed, dropped.
 
+mod beside;
 mod crashes;
 mod exchange;
 mod horizon;

@@ -15,7 +15,7 @@ mod plans;
 #[cfg(feature = "postgres")]
 mod postgres_damage;
 #[cfg(feature = "postgres")]
-mod postgres_plans;
+pub(in crate::store) mod postgres_plans;
 #[cfg(feature = "postgres")]
 mod postgres_reads;
 #[cfg(feature = "postgres")]

@@ -2,6 +2,7 @@
 //! whatever was there when tables were analyzed.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use super::plans::filters;
 use super::postgres_reads::{
@@ -10,9 +11,10 @@ use super::postgres_reads::{
 use super::postgres_rows::{Random, copied, key_of, mixed_hub};
 use super::*;
 use crate::store::postgres::reads::testing::Filled;
-use crate::store::postgres::testing::plans::{Excused, check_in_all_states};
+use crate::store::postgres::testing::plans::{Excused, Plans, check_in_all_states};
+use crate::store::postgres::testing::server;
 use crate::store::sqlite::rows::reader::FileReader;
-use crate::store::{InstanceFilter, ListQuery, Order};
+use crate::store::{InstanceFilter, ListQuery, Order, Partition, Partitions};
 
 /// Statements that may do what others must not.
 const EXCUSED: &Excused = &[
@@ -81,6 +83,9 @@ fn all_reads(hub: (&FileReader, &Filled)) -> BTreeMap<String, usize> {
     reads_of_the_hub_agree(hub);
     hub.1.reader.sharing().unwrap();
     hub.1.reader.oldest_sent().unwrap();
+    hub.1.reader.last_key().unwrap();
+    let some = Partitions::some(64, [Partition(1), Partition(3)]);
+    hub.1.reader.within(some).unwrap().suspended().unwrap();
     seen.take();
     reads_of_instances_agree(hub, 1..=20);
     seen.take();
@@ -96,18 +101,31 @@ fn all_reads(hub: (&FileReader, &Filled)) -> BTreeMap<String, usize> {
     seen.statements
 }
 
+/// All statements of readers, with their plans on a hub that has some rows; made once. `None` if there is no server.
+pub(in crate::store) fn reads() -> Option<&'static (BTreeMap<String, usize>, Plans)> {
+    server()?;
+    static READS: OnceLock<Option<(BTreeMap<String, usize>, Plans)>> = OnceLock::new();
+    let made = READS.get_or_init(|| {
+        let hub = mixed_hub(300);
+        let filled = copied(&hub)?;
+        let statements = all_reads((hub.file_reader(), &filled));
+        assert!(statements.len() > 300, "{} statements", statements.len());
+        let few = filled.plans_of(&statements);
+        Some((statements, few))
+    });
+    made.as_ref()
+}
+
 #[test]
 fn a_read_finds_rows_by_the_same_indexes_whatever_was_there_when_tables_were_analyzed() {
-    let hub = mixed_hub(300);
-    let Some(filled) = copied(&hub) else { return };
-    let statements = all_reads((hub.file_reader(), &filled));
-    assert!(statements.len() > 300, "{} statements", statements.len());
-    let few = filled.plans_of(&statements);
+    let Some((statements, few)) = reads() else {
+        return;
+    };
     let Some(empty) = Filled::new() else { return };
     check_in_all_states(
         &|sql| empty.sql(sql),
-        &|| empty.plans_of(&statements),
-        &few,
+        &|| empty.plans_of(statements),
+        few,
         EXCUSED,
     );
 }

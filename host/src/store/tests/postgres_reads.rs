@@ -310,7 +310,8 @@ pub(super) fn reads_of_the_hub_agree(of: (&FileReader, &Filled)) {
 
 /// No statement reads a whole table of rows that become many.
 fn plans_are_good(of: &Filled) {
-    for (sql, plan) in of.plans() {
+    let statements = of.prepared().into_iter().collect();
+    for (sql, plan) in of.plans_of(&statements) {
         for table in ["instance", "turn", "task", "inbox", "request"] {
             let seq = format!("Seq Scan on {table} ");
             assert!(!plan.contains(&seq), "{sql}\n{plan}");

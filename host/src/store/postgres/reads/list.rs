@@ -10,7 +10,7 @@ use crate::store::numbers::status_of;
 use crate::store::postgres::pool::Conn;
 use crate::store::postgres::reads::instances::{COLUMNS, instance_of};
 use crate::store::postgres::reads::looks::{Chunk, OF_ENTRIES, looked};
-use crate::store::postgres::reads::overview::count_between;
+use crate::store::postgres::reads::overview::count_ended;
 use crate::store::postgres::reads::walks::{Entries, Values, prefix_range};
 use crate::store::postgres::reads::{PostgresReader, has_nul};
 use crate::store::postgres::source::state;
@@ -399,7 +399,7 @@ fn have_few_ended(conn: &Conn<'_>, filter: &InstanceFilter) -> Result<bool, Stor
     let mut left = FEW_ENDED;
     for status in Status::ALL.into_iter().filter(is_end) {
         if filter.statuses.is_empty() || filter.statuses.contains(&status) {
-            let found = count_between(conn, Some(status), span, left)?;
+            let found = count_ended(conn, status, span, left)?;
             match left.checked_sub(found) {
                 Some(rest) => left = rest,
                 None => return Ok(false),

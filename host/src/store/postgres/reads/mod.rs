@@ -58,7 +58,7 @@ impl PostgresReader {
         }
     }
 
-    fn within(&self, of: Partitions) -> Option<Reader> {
+    pub(in crate::store) fn within(&self, of: Partitions) -> Option<Reader> {
         Some(Reader::new(Self {
             pool: Arc::clone(&self.pool),
             of,

@@ -223,33 +223,23 @@ impl PostgresReader {
     }
 }
 
-/// The instances that ended in a span with a status, or were created in it. Counts no more than one beyond `at_most`.
-pub(super) fn count_between(
+/// The instances that ended in a span with a status. Counts no more than one beyond `at_most`.
+pub(super) fn count_ended(
     conn: &Conn<'_>,
-    status: Option<Status>,
+    status: Status,
     (from, to): (Timestamp, Timestamp),
     at_most: u64,
 ) -> Result<u64, StoreError> {
     let limit = int(at_most.saturating_add(1));
     let (from, to) = (int(from.0), int(to.0));
-    let row = match status {
-        None => conn.query_opt(
-            concat!(
-                "SELECT count(*) FROM (SELECT 1 FROM instance WHERE created_at >= $1 AND created_at < $2 AND ",
-                by!(created),
-                " ORDER BY created_at, key LIMIT $3) AS f"
-            ),
-            &[&from, &to, &limit],
-        )?,
-        Some(status) => conn.query_opt(
-            concat!(
-                "SELECT count(*) FROM (SELECT 1 FROM instance WHERE status = $4::bigint::smallint AND ended_at IS NOT NULL AND ended_at >= $1
-                 AND ended_at < $2 AND ",
-                by!(ended),
-                " ORDER BY ended_at, key LIMIT $3) AS f"
-            ),
-            &[&from, &to, &limit, &i64::from(status_number(status))],
-        )?,
-    };
+    let row = conn.query_opt(
+        concat!(
+            "SELECT count(*) FROM (SELECT 1 FROM instance WHERE status = $4::bigint::smallint AND ended_at IS NOT NULL AND ended_at >= $1
+             AND ended_at < $2 AND ",
+            by!(ended),
+            " ORDER BY ended_at, key LIMIT $3) AS f"
+        ),
+        &[&from, &to, &limit, &i64::from(status_number(status))],
+    )?;
     row.map_or(Ok(0), |row| Ok(uint(row.try_get(0)?)))
 }

@@ -48,11 +48,6 @@ impl Filled {
         }
     }
 
-    /// The plans of all statements that the reader has prepared, as its own session makes them.
-    pub(in crate::store) fn plans(&self) -> Vec<(String, String)> {
-        self.reader.pool.read(|conn| Ok(conn.plans())).unwrap()
-    }
-
     /// All statements that the reader has prepared and not forgotten, and how many parameters they have.
     pub(in crate::store) fn prepared(&self) -> Vec<(String, usize)> {
         let texts = self.reader.pool.read(|conn| conn.query(PREPARED, &[]));

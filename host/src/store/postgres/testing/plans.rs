@@ -55,7 +55,7 @@ pub(in crate::store::postgres) fn plans(
 }
 
 /// Tables that grow without a bound. Those of the hub itself (modules, names, keys, settings) do not.
-fn growing() -> impl Iterator<Item = &'static str> {
+pub(in crate::store::postgres) fn growing() -> impl Iterator<Item = &'static str> {
     let of_instances = OF_INSTANCES.into_iter().chain([&TAG]);
     of_instances
         .map(|table| table.name)

@@ -1,6 +1,7 @@
 //! The plan of each statement of a writer.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use perennial_core::{Digest, Timestamp};
 
@@ -11,8 +12,9 @@ use crate::store::partition::{Partition, Partitions};
 use crate::store::postgres::copy::Copy;
 use crate::store::postgres::session::Session;
 use crate::store::postgres::testing::plans::{
-    Excused, PREPARED, check_in_all_states, plans, texts_of,
+    Excused, PREPARED, Plans, check_in_all_states, plans, texts_of,
 };
+use crate::store::postgres::testing::server;
 use crate::store::postgres::tests::rows::{BOUND, Dice, fill, thin_out};
 use crate::store::postgres::writer::COUNT_LIVE;
 use crate::store::types::InstanceKey;
@@ -103,29 +105,40 @@ fn session(copy: &mut Copy) -> &Session {
     copy.overlay.source().session().unwrap()
 }
 
+/// All statements of a writer, with their plans on a hub that has some rows; made once. `None` if there is no server.
+pub(super) fn writes() -> Option<&'static (BTreeMap<String, usize>, Plans)> {
+    server()?;
+    static WRITES: OnceLock<Option<(BTreeMap<String, usize>, Plans)>> = OnceLock::new();
+    let made = WRITES.get_or_init(|| {
+        let mut memory = Memory::default();
+        let mut copy = Copy::of(&memory, BOUND)?;
+        read_all(&mut copy);
+        let prepared = |copy: &mut Copy| texts_of(&session(copy).query(PREPARED, &[]).unwrap());
+        session(&mut copy).query(COUNT_LIVE, &[]).unwrap();
+        let reads = prepared(&mut copy);
+        write_all(&mut memory, &mut copy);
+        read_all(&mut copy);
+        let statements: BTreeMap<_, _> = reads.into_iter().chain(prepared(&mut copy)).collect();
+        assert!(statements.len() > 60, "{} statements", statements.len());
+        let few = plans(session(&mut copy), &statements);
+        Some((statements, few))
+    });
+    made.as_ref()
+}
+
 #[test]
 fn a_writer_finds_rows_by_the_same_indexes_whatever_was_there_when_tables_were_analyzed() {
-    let mut memory = Memory::default();
-    let Some(mut copy) = Copy::of(&memory, BOUND) else {
+    let Some((statements, few)) = writes() else {
         return;
     };
-    read_all(&mut copy);
-    let prepared = |copy: &mut Copy| texts_of(&session(copy).query(PREPARED, &[]).unwrap());
-    session(&mut copy).query(COUNT_LIVE, &[]).unwrap();
-    let reads = prepared(&mut copy);
-    write_all(&mut memory, &mut copy);
-    read_all(&mut copy);
-    let statements: BTreeMap<_, _> = reads.into_iter().chain(prepared(&mut copy)).collect();
-    assert!(statements.len() > 60, "{} statements", statements.len());
-    let few = plans(session(&mut copy), &statements);
     let Some(mut empty) = Copy::of(&Memory::default(), BOUND) else {
         return;
     };
     let empty = session(&mut empty);
     check_in_all_states(
         &|sql| empty.batch(sql).unwrap(),
-        &|| plans(empty, &statements),
-        &few,
+        &|| plans(empty, statements),
+        few,
         EXCUSED,
     );
 }

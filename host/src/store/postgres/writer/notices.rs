@@ -269,7 +269,7 @@ impl Teller {
                 told();
             }
         };
-        let session = Session::open_told(&self.address, Purpose::Manage, Arc::new(notified))?;
+        let session = Session::open_told(&self.address, Purpose::Beside, Arc::new(notified))?;
         session.batch(&format!("LISTEN \"{channel}\""))?;
         Ok(session)
     }
