@@ -37,7 +37,7 @@ pub(crate) use values::{Tag, Values};
 /// Durable workflows in WebAssembly: deploy modules, run a task hub, manage instances
 #[derive(Debug, Parser)]
 #[command(name = "perennial", version, max_term_width = 100, after_help = help::EXIT_CODES, after_long_help = help::MAIN)]
-#[command(disable_help_subcommand = true, arg_required_else_help = true)]
+#[command(arg_required_else_help = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,

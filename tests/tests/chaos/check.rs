@@ -199,6 +199,26 @@ impl<'a> Check<'a> {
         }
     }
 
+    /// Whether a command found the instance on its way to where it leads: another one of its kind, which had no answer, took effect after this
+    /// one was sent.
+    fn was_so_by_then(&self, asked: &'a Asked, instance: &Instance) -> bool {
+        if !matches!(asked.what, What::Suspend | What::Resume) {
+            return false;
+        }
+        let others = self.asked(&asked.id);
+        let mut others = others.filter(|other| {
+            other.what == asked.what
+                && other.outcome == Outcome::Unknown
+                && other.said != asked.said
+        });
+        others.any(|other| {
+            let mut effects = instance.history.iter();
+            effects.any(|event| {
+                reason_of(&event.event) == Some(other.said.as_str()) && event.at.0 >= asked.from
+            })
+        })
+    }
+
     /// Each acknowledged command had its effect, once.
     fn commands(&mut self, id: &str, instance: &Instance) {
         let status = &instance.status;
@@ -228,6 +248,7 @@ impl<'a> Check<'a> {
                 What::Start | What::Event(_) | What::Purge => continue,
             };
             match (effects, asked.outcome) {
+                (0, Outcome::Done) if self.was_so_by_then(asked, instance) => {}
                 (0, Outcome::Done) if holds || asked.what == What::Rewind => {
                     self.says(format!(
                         "{id}: {:?} ({said}) was acknowledged and is lost",

@@ -72,7 +72,7 @@ fn of_store(error: &StoreError) -> &'static str {
     }
     match error {
         StoreError::Missing(_) => "noTaskHub",
-        StoreError::NotAHub(_) => "notATaskHub",
+        StoreError::NotAHub(_) | StoreError::NotABackup(_) => "notATaskHub",
         #[cfg(feature = "postgres")]
         StoreError::NotAHubSchema { .. } => "notATaskHub",
         #[cfg(feature = "postgres")]
@@ -230,6 +230,7 @@ pub(crate) mod tests {
             StoreError::Gone(path()),
             StoreError::LogGone(path()),
             StoreError::NotAHub(path()),
+            StoreError::NotABackup(path()),
             StoreError::Newer {
                 path: path(),
                 found: 2,

@@ -8,12 +8,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
+
 use crate::engine::Engine;
 use crate::engine::requests::request::Request;
 use crate::store::{Change, InstanceKey, Partition, Purged, Reply, StoreError};
 
 /// How long a request follows an instance whose partition moves. A move takes less than a second, and what a dead host had is taken after a few.
 pub(super) const FOLLOW_MAX: Duration = Duration::from_secs(20);
+
+/// How many shares of one request are on their way at once. Each takes a place among the requests that wait for other hosts.
+const SHARES_AT_ONCE: usize = 16;
 
 /// The wait before it is sent on.
 pub(super) const SEND_ON_AFTER: Duration = Duration::from_millis(10);
@@ -165,10 +170,14 @@ impl Engine {
             let there = place(&request).filter(|to| !self.hub.partitions.has(*to));
             shares.entry(there).or_default().push((number, request));
         }
-        let mut replies: Vec<Option<Reply>> = vec![None; count];
-        for share in shares.into_values() {
+        // What different hosts do needs no order, and each share waits for a transaction there.
+        let shares = shares.into_values().map(|share| {
             let (numbers, requests): (Vec<usize>, Vec<Request>) = share.into_iter().unzip();
-            for (number, reply) in numbers.iter().zip(self.submit_share(requests).await?) {
+            async move { (numbers, self.submit_share(requests).await) }
+        });
+        let mut replies: Vec<Option<Reply>> = vec![None; count];
+        for (numbers, of_share) in together(shares).await {
+            for (number, reply) in numbers.iter().zip(of_share?) {
                 replies[*number] = Some(reply);
             }
         }
@@ -204,22 +213,41 @@ impl Engine {
 
     /// Deletes the ended ones of some instances, each where it is run.
     async fn purge_each(self: &Arc<Self>, keys: Vec<i64>) -> Result<Reply, StoreError> {
+        let mut shares: BTreeMap<Option<Partition>, Vec<i64>> = BTreeMap::new();
+        for key in keys {
+            let partition = self.partition_of(InstanceKey(key));
+            // Those that run here are one share.
+            let there = (!self.hub.partitions.has(partition)).then_some(partition);
+            shares.entry(there).or_default().push(key);
+        }
+        let shares = shares
+            .into_iter()
+            .map(|(there, keys)| self.purge_share(there, keys));
+        purged(together(shares).await)
+    }
+
+    /// Deletes instances that one host runs. If that changes meanwhile, partition by partition.
+    async fn purge_share(
+        self: &Arc<Self>,
+        there: Option<Partition>,
+        keys: Vec<i64>,
+    ) -> Result<Reply, StoreError> {
+        if let Some(partition) = there {
+            return self.purge_in(partition, keys).await;
+        }
+        match self.submit_here(Request::Purge(keys.clone())).await {
+            Err(StoreError::Elsewhere(_)) => {}
+            result => return result,
+        }
         let mut shares: BTreeMap<Partition, Vec<i64>> = BTreeMap::new();
         for key in keys {
             let partition = self.partition_of(InstanceKey(key));
             shares.entry(partition).or_default().push(key);
         }
-        let mut purged = Purged::default();
-        for (partition, keys) in shares {
-            match self.purge_in(partition, keys).await? {
-                Reply::Purged(of_share) => {
-                    purged.deleted += of_share.deleted;
-                    purged.live += of_share.live;
-                }
-                other => return Ok(other),
-            }
-        }
-        Ok(Reply::Purged(purged))
+        let shares = shares
+            .into_iter()
+            .map(|(partition, keys)| self.purge_in(partition, keys));
+        purged(together(shares).await)
     }
 
     async fn purge_in(
@@ -242,4 +270,25 @@ impl Engine {
             }
         }
     }
+}
+
+/// Carries out shares of a request, some at once, and returns what came of them in their order.
+async fn together<F: Future>(shares: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let shares = futures::stream::iter(shares);
+    shares.buffered(SHARES_AT_ONCE).collect().await
+}
+
+/// What several shares of a purge have deleted together.
+fn purged(shares: Vec<Result<Reply, StoreError>>) -> Result<Reply, StoreError> {
+    let mut purged = Purged::default();
+    for reply in shares {
+        match reply? {
+            Reply::Purged(of_share) => {
+                purged.deleted += of_share.deleted;
+                purged.live += of_share.live;
+            }
+            other => return Ok(other),
+        }
+    }
+    Ok(Reply::Purged(purged))
 }

@@ -165,3 +165,33 @@ fn an_owner_that_hears_nothing_of_its_lease() {
     hub.does(raise(1, "x"));
     assert!(hub.owned.writer.is_sure());
 }
+
+#[test]
+fn a_database_that_may_only_be_read_for_a_while_is_written_to_again() {
+    let Some(server) = Server::start(false) else {
+        return say_skipped();
+    };
+    let hub = Hub::new(&server);
+    hub.does(start(1));
+    // Those that may not write, and one that may, as a superuser has who mends it.
+    let admin = Session::open(&hub.address, Purpose::Manage).unwrap();
+    let does = |sql: &str| drop(admin.query(sql, &[]).unwrap());
+    let name: String = admin.query("SELECT current_database()", &[]).unwrap()[0].get(0);
+    does(&format!(
+        "ALTER DATABASE {name} SET default_transaction_read_only = on"
+    ));
+    // A session keeps the settings with which it began.
+    does(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()",
+    );
+    let waits = hub.submit(raise(1, "x"));
+    assert!(
+        waits.recv_timeout(Duration::from_millis(300)).is_err(),
+        "it was written"
+    );
+    does(&format!(
+        "ALTER DATABASE {name} RESET default_transaction_read_only"
+    ));
+    waits.recv().unwrap().unwrap();
+    hub.does(raise(1, "y"));
+}

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_postgres::types::ToSql;
 
+use crate::store::postgres::error::else_changed;
 use crate::store::postgres::session::Param;
 use crate::store::schema::{Kind, Table};
 

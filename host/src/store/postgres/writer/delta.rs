@@ -8,6 +8,7 @@ use crate::store::memory::delta::Delta;
 use crate::store::memory::table::RowChange;
 use crate::store::memory::{Instance, Posted};
 use crate::store::numbers::task_kind_number;
+use crate::store::postgres::error::else_changed;
 use crate::store::postgres::indexes::by;
 use crate::store::postgres::partitions::unless_all;
 use crate::store::postgres::writer::columns::{Act, Cell, Rows, Statement};
