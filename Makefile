@@ -25,7 +25,7 @@ test: build guests ## every test that fits fifteen minutes
 	@PERENNIAL_TEST_STORE=memory .ci/step "test the engine on a store in memory" cargo test --release --locked --workspace --lib engine::tests
 	@PERENNIAL_TEST_STORE=partitions .ci/step "test engines that share the partitions of a hub" cargo test --release --locked --workspace --lib engine::tests
 
-test-postgres: build guests ## the tests of the engine with hubs in PostgreSQL, and hosts and servers that die, where its programs are there; 7 minutes
+test-postgres: build guests ## the tests of the engine and of the whole with hubs in PostgreSQL, and hosts and servers that die, where its programs are there; 10 minutes
 	@.ci/step "test the engine on PostgreSQL" .ci/postgres
 
 test-ways: build guests ## what depends on how a guest was built, once more by each other way to build that this machine has

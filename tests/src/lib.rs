@@ -3,13 +3,14 @@
 pub mod postgres;
 mod process;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use perennial::{Client, Host, HostBuilder, Module};
+use perennial::{Client, Host, HostBuilder, Module, Store};
 
-pub use process::{Process, Serve, binary};
+pub use process::{Process, Serve, binary, perennial};
 
 /// Random numbers from a seed (SplitMix64): the same seed gives the same test.
 #[derive(Debug)]
@@ -109,33 +110,92 @@ pub fn module(package: &str) -> Module {
     Module::from_file(guest(package)).unwrap()
 }
 
-/// A data directory of a test's own, gone when dropped.
-pub struct DataDir(tempfile::TempDir);
+/// A data directory of a test's own, gone when dropped, and the hubs of it: files in there or, with `PERENNIAL_TEST_STORE=postgres`, in a
+/// database of their own.
+pub struct DataDir {
+    dir: tempfile::TempDir,
+    database: Option<String>,
+}
+
+/// The databases of data directories.
+static DATABASES: Mutex<BTreeMap<PathBuf, String>> = Mutex::new(BTreeMap::new());
+
+fn databases() -> MutexGuard<'static, BTreeMap<PathBuf, String>> {
+    DATABASES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The database of the hubs of a data directory, if they are in one.
+pub(crate) fn database_of(dir: &Path) -> Option<String> {
+    databases().get(dir).cloned()
+}
 
 impl DataDir {
     /// An empty one.
     #[expect(clippy::new_without_default, reason = "it makes a directory")]
     pub fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        let database = postgres::is_wanted().then(|| {
+            let database = postgres::database();
+            database.expect("PERENNIAL_TEST_STORE=postgres needs the programs of PostgreSQL")
+        });
+        let dir = tempfile::tempdir().unwrap();
+        if let Some(database) = &database {
+            databases().insert(dir.path().to_owned(), database.clone());
+        }
+        Self { dir, database }
     }
 
-    /// An empty one in a directory that exists, on its disk.
+    /// An empty one whose hubs are files, whatever else is wanted.
+    pub fn of_files() -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            database: None,
+        }
+    }
+
+    /// As [`of_files`](Self::of_files), in a directory that exists, on its disk.
     pub fn within(dir: &Path) -> Self {
-        Self(tempfile::tempdir_in(dir).unwrap())
+        Self {
+            dir: tempfile::tempdir_in(dir).unwrap(),
+            database: None,
+        }
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        self.0.path()
+        self.dir.path()
+    }
+
+    /// The database of its hubs, if they are in one.
+    pub fn database(&self) -> Option<&str> {
+        self.database.as_deref()
+    }
+
+    /// Where its hubs are.
+    pub fn store(&self) -> Store {
+        store_in(self.path(), self.database())
     }
 
     /// The set-up of a host of its hub.
     pub fn host(&self) -> HostBuilder {
-        Host::builder().data_dir(self.path())
+        Host::builder().store(self.store())
     }
 
-    /// A client of its file.
+    /// A client of its hub, in no host.
     pub fn client(&self) -> Client {
-        Client::open(self.path(), perennial::DEFAULT_TASK_HUB).unwrap()
+        Client::open(self.store(), perennial::DEFAULT_TASK_HUB).unwrap()
+    }
+}
+
+/// Where the hubs of a data directory are, and of its database if they are in one.
+pub fn store_in(dir: &Path, database: Option<&str>) -> Store {
+    match database {
+        Some(database) => Store::postgres(database).unwrap().data_dir(dir),
+        None => Store::dir(dir),
+    }
+}
+
+impl Drop for DataDir {
+    fn drop(&mut self) {
+        databases().remove(self.path());
     }
 }

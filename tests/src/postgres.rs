@@ -8,6 +8,7 @@
 )]
 mod server;
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,6 +16,95 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// Whether tests are to keep their hubs in PostgreSQL: `PERENNIAL_TEST_STORE=postgres`.
 pub fn is_wanted() -> bool {
     std::env::var("PERENNIAL_TEST_STORE").is_ok_and(|store| store == "postgres")
+}
+
+/// Whether a test is left out because its hubs would not be files: says so, with the name of the test.
+pub fn skips(why: &str) -> bool {
+    if is_wanted() {
+        let name = std::thread::current().name().unwrap_or("a test").to_owned();
+        // Not by a macro: what those print is kept from whoever looks on, unless the test fails.
+        let said = writeln!(
+            std::io::stderr(),
+            "SKIPPED: {name} with hubs in PostgreSQL, because {why}"
+        );
+        said.unwrap();
+    }
+    is_wanted()
+}
+
+/// What the program says of hubs in a database, as it says it of hubs in files of the directory `DIR`: without what it says only of a database.
+pub fn as_of_files(told: &str, database: &str) -> String {
+    let (name, sockets) = database
+        .strip_prefix("postgres://perennial@/")
+        .and_then(|rest| rest.split_once("?host="))
+        .unwrap();
+    let shown = format!("postgres://perennial@{sockets}/{name}");
+    let lines = told.split_inclusive('\n');
+    let lines = lines.filter(|line| !line.contains("perennial::store::postgres::settings: "));
+    lines
+        .map(|line| without_machine(&named_as_files(line, &shown)))
+        .filter(|line| !line.starts_with("host           "))
+        .map(|line| {
+            line.replace(
+                "--store and --task-hub say",
+                "--data-dir and --task-hub say",
+            )
+        })
+        .collect()
+}
+
+/// `DIR/hub.db` in place of a hub of the database that is shown so.
+fn named_as_files(line: &str, shown: &str) -> String {
+    let is_of_name = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    let mut said = String::new();
+    let mut rest = line;
+    while let Some((before, after)) = rest.split_once(shown) {
+        let (before, name, after) = match (after.strip_prefix('#'), before.strip_suffix(" in ")) {
+            (Some(named), _) => {
+                let end = named.find(|c| !is_of_name(c)).unwrap_or(named.len());
+                (before, &named[..end], &named[end..])
+            }
+            (None, Some(named)) => {
+                let begin = named.rfind(|c| !is_of_name(c)).map_or(0, |at| at + 1);
+                (&named[..begin], &named[begin..], after)
+            }
+            (None, None) => (before, "", after),
+        };
+        let before = match before.strip_suffix("\"database\":\"") {
+            Some(before) if !name.is_empty() => format!("{before}\"file\":\""),
+            _ => before.to_owned(),
+        };
+        said += &before;
+        said += &match name {
+            "" => "DIR".to_owned(),
+            name => format!("DIR/{name}.db"),
+        };
+        rest = after;
+    }
+    said + rest
+}
+
+/// A process without the machine that it is on, which is said only where others may be.
+fn without_machine(line: &str) -> String {
+    let mut said = String::new();
+    let mut rest = line;
+    while let Some((before, after)) = rest.split_once("(process ") {
+        let (process, after) = after.split_once(')').unwrap_or((after, ""));
+        let process = process.split_once(" on ").map_or(process, |(id, _)| id);
+        said += &format!("{before}(process {process})");
+        rest = after;
+    }
+    let said = said + rest;
+    // How a host stands with its lease is the machine's affair.
+    let counts = ["\"leaseAgeMillis\":", "\"transactions\":"];
+    counts.iter().fold(said, |said, key| {
+        let (before, after) = said.split_once(key).unwrap_or((&said, ""));
+        let after = after.trim_start_matches(|c: char| c.is_ascii_digit());
+        match after {
+            "" => said,
+            after => format!("{before}{key}0{after}"),
+        }
+    })
 }
 
 /// The address of a database that no other test has, on the server of this test process. `None` if there are no programs of PostgreSQL:
@@ -181,4 +271,22 @@ impl Measured {
     pub fn pid(&self) -> u32 {
         self.0.pid()
     }
+}
+
+#[test]
+fn a_hub_in_a_database_is_told_of_as_one_in_a_file() {
+    let database = "postgres://perennial@/t1?host=/tmp/s";
+    let of_files = |told| as_of_files(told, database);
+    assert_eq!(
+        of_files(
+            "no hub at postgres://perennial@/tmp/s/t1#a-b; x in postgres://perennial@/tmp/s/t1\n"
+        ),
+        "no hub at DIR/a-b.db; DIR/x.db\n"
+    );
+    assert_eq!(
+        of_files(
+            "{\"database\":\"postgres://perennial@/tmp/s/t1#a\",\"of\":\"h (process 7 on vm)\"}"
+        ),
+        "{\"file\":\"DIR/a.db\",\"of\":\"h (process 7)\"}"
+    );
 }

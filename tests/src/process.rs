@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
-use crate::{root, target};
+use crate::{database_of, root, target};
 
 /// The `perennial` binary, built from its source if that is newer.
 pub fn binary() -> PathBuf {
@@ -42,6 +42,27 @@ pub fn binary() -> PathBuf {
         );
     });
     target().join("release/perennial")
+}
+
+/// The binary, for the hubs of a data directory: nothing else says where they are.
+pub fn perennial(data_dir: &Path) -> Command {
+    let mut command = Command::new(binary());
+    let variables = [
+        "PERENNIAL_TASK_HUB",
+        "PERENNIAL_LOG",
+        "PERENNIAL_URL",
+        "PERENNIAL_KEY",
+        "PERENNIAL_STORE",
+        "RUST_BACKTRACE",
+    ];
+    for variable in variables {
+        command.env_remove(variable);
+    }
+    command.env("PERENNIAL_DATA_DIR", data_dir);
+    if let Some(database) = database_of(data_dir) {
+        command.env("PERENNIAL_STORE", database);
+    }
+    command
 }
 
 /// A process that is killed when dropped: a test that fails leaves nothing behind.
@@ -87,9 +108,7 @@ impl Serve {
     }
 
     fn start_into(data_dir: &Path, args: &[&str], stderr: Stdio) -> Self {
-        let mut child = Command::new(binary())
-            .arg("--data-dir")
-            .arg(data_dir)
+        let mut child = perennial(data_dir)
             .arg("serve")
             .env("PERENNIAL_LISTEN", "none")
             .args(args)

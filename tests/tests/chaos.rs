@@ -327,7 +327,7 @@ async fn whatever_dies_what_was_acknowledged_is_there_once() {
     let seed = number("PERENNIAL_SEED").unwrap_or(SEED);
     let hosts = number("PERENNIAL_CHAOS_HOSTS").unwrap_or(HOSTS);
     println!("PERENNIAL_SEED={seed} gives the same requests and faults");
-    let (out, dir) = (tempfile::tempdir().unwrap(), DataDir::new());
+    let (out, dir) = (tempfile::tempdir().unwrap(), DataDir::of_files());
     let store = Store::postgres(&database.address())
         .unwrap()
         .data_dir(dir.path());

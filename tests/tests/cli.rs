@@ -429,19 +429,11 @@ fn a_host_says_when_it_is_ready_and_what_is_left_when_it_stops() {
         .spawn()
         .unwrap();
     let mut host = Process(serve);
-    let ready = host.line().replace(cli.dir.path().to_str().unwrap(), "DIR");
+    let ready = cli.of_dir(&host.line());
     expect![[r#"
         {"event":"ready","taskHub":"default","file":"DIR/default.db","pid":<n>,"instances":1}
     "#]]
     .assert_eq(&mask(&ready));
-    cli.check(
-        &["serve"],
-        expect![[r#"
-            ! error: task hub "default": the task hub is in use by perennial serve (process <n>)
-            !   hint: one host at a time owns a task hub; every other command works beside it
-            exit code Some(4)
-        "#]],
-    );
     cli.ok(&["wait", "w1", "--for", "start"]);
     host.signal("TERM");
     let stopped = host.line();
@@ -569,6 +561,9 @@ fn every_command_has_examples() {
 
 #[test]
 fn a_hub_is_copied_and_the_copy_becomes_a_hub() {
+    if perennial_tests::postgres::skips("it copies the file") {
+        return;
+    }
     let cli = Cli::new();
     cli.ok(&["run", &hello(), "--id", "h1", "-q"]);
     let file = cli.dir.path().join("copy.db");

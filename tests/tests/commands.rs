@@ -8,11 +8,11 @@
 mod races;
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use perennial::{Client, Reuse, Status};
-use perennial_tests::{DataDir, Serve, binary, module};
+use perennial_tests::{DataDir, Serve, module, perennial};
 
 /// How long a cell may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -209,10 +209,8 @@ fn by_binary(dir: &Path, command: &str, id: &str) -> Result<String, String> {
         "purge" => vec!["purge", id, "--yes", "--quiet"],
         other => panic!("{other} is no command"),
     };
-    let output = Command::new(binary())
+    let output = perennial(dir)
         .args(args)
-        .env("PERENNIAL_DATA_DIR", dir)
-        .env_remove("PERENNIAL_TASK_HUB")
         .stdin(Stdio::null())
         .output()
         .unwrap();

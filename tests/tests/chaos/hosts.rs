@@ -51,7 +51,7 @@ impl Cluster {
             .map(|number| {
                 Arc::new(Slot {
                     number,
-                    dir: DataDir::new(),
+                    dir: DataDir::of_files(),
                     life: watch::Sender::default(),
                     lines: Mutex::default(),
                     ended: Mutex::default(),

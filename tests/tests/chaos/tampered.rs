@@ -217,7 +217,7 @@ impl Record {
 
 /// What was asked of a host that nobody disturbed, and what its hub has.
 async fn undisturbed() -> (Record, Seen) {
-    let (dir, out) = (DataDir::new(), tempfile::tempdir().unwrap());
+    let (dir, out) = (DataDir::of_files(), tempfile::tempdir().unwrap());
     let host = dir.host().start().await.unwrap();
     let client = host.client();
     crate::deploy(&client, out.path()).await;

@@ -344,6 +344,9 @@ fn durable_says_what_is_wrong_with_exit_code_1() {
 
 #[test]
 fn durable_finds_its_data_directory_in_the_variable_that_is_named() {
+    if perennial_tests::postgres::skips("the variable names a directory of files") {
+        return;
+    }
     let (here, there) = (Cli::new(), Cli::new());
     let dir = there.dir.path().to_str().unwrap();
     here.ok(&[
@@ -380,7 +383,7 @@ fn durable_finds_its_data_directory_in_the_variable_that_is_named() {
 fn durable_purges_and_deletes_a_task_hub_as_func_does() {
     let cli = Cli::deployed();
     {
-        let _host = cli.serve();
+        let host = cli.serve();
         for id in ["c1", "c2"] {
             cli.ok(&["start", "Chain", "--id", id, "--input", "1", "--wait"]);
         }
@@ -416,6 +419,7 @@ fn durable_purges_and_deletes_a_task_hub_as_func_does() {
             exit code Some(1)
         "#]],
         );
+        host.stops();
     }
     cli.ok(&["status", "w1"]);
     cli.types(

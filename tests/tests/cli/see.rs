@@ -4,25 +4,17 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Output, Stdio};
 
 use expect_test::Expect;
-use perennial_tests::{DataDir, binary, guest, postgres};
+use perennial_tests::{DataDir, guest, perennial, postgres};
 
 /// A hub of a test's own, and the program on it.
 pub(crate) struct Cli {
     pub(crate) dir: DataDir,
-    /// The database that its hubs are in, if they are in one.
-    database: Option<String>,
 }
 
 impl Cli {
     pub(crate) fn new() -> Self {
-        let database = postgres::is_wanted().then(|| {
-            let database = postgres::database();
-            database.expect("PERENNIAL_TEST_STORE=postgres needs the programs of PostgreSQL")
-        });
-        Self {
-            dir: DataDir::new(),
-            database,
-        }
+        let dir = DataDir::new();
+        Self { dir }
     }
 
     /// With the guest `workloads` deployed.
@@ -37,26 +29,11 @@ impl Cli {
     }
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = perennial(self.dir.path());
         command
             .args(args)
-            .env("PERENNIAL_DATA_DIR", self.dir.path())
             .env("PERENNIAL_LISTEN", "none")
             .stdin(Stdio::null());
-        let variables = [
-            "PERENNIAL_TASK_HUB",
-            "PERENNIAL_LOG",
-            "PERENNIAL_URL",
-            "PERENNIAL_KEY",
-            "PERENNIAL_STORE",
-            "RUST_BACKTRACE",
-        ];
-        for variable in variables {
-            command.env_remove(variable);
-        }
-        if let Some(database) = &self.database {
-            command.env("PERENNIAL_STORE", database);
-        }
         command
     }
 
@@ -75,17 +52,22 @@ impl Cli {
             Some(0) => {}
             code => told.push_str(&format!("exit code {code:?}\n")),
         }
-        if let Some(database) = &self.database {
-            told = as_in_a_file(&told, database);
-        }
-        let dir = self.dir.path().to_str().unwrap();
         let guests = guest("workloads")
             .parent()
             .unwrap()
             .to_str()
             .unwrap()
             .to_owned();
-        mask(&told.replace(dir, "DIR").replace(&guests, "GUESTS"))
+        mask(&self.of_dir(&told).replace(&guests, "GUESTS"))
+    }
+
+    /// A text with `DIR` where its hubs are.
+    pub(crate) fn of_dir(&self, told: &str) -> String {
+        let told = match self.dir.database() {
+            Some(database) => postgres::as_of_files(told, database),
+            None => told.to_owned(),
+        };
+        told.replace(self.dir.path().to_str().unwrap(), "DIR")
     }
 
     pub(crate) fn check(&self, args: &[&str], expected: Expect) {
@@ -119,26 +101,6 @@ impl Cli {
     }
 }
 
-/// What is said of a hub in a database, as it is said of one in a file.
-fn as_in_a_file(told: &str, database: &str) -> String {
-    let (name, sockets) = database
-        .strip_prefix("postgres://perennial@/")
-        .and_then(|rest| rest.split_once("?host="))
-        .unwrap();
-    let shown = format!("postgres://perennial@{sockets}/{name}");
-    let mut lines = String::new();
-    for line in told.split_inclusive('\n') {
-        let mut line = line.to_owned();
-        for hub in ["default", "other", "work", "a", "b"] {
-            line = line
-                .replace(&format!("{shown}#{hub}"), &format!("DIR/{hub}.db"))
-                .replace(&format!("{hub} in {shown}"), &format!("DIR/{hub}.db"));
-        }
-        lines += &line.replace(&shown, "DIR");
-    }
-    lines
-}
-
 /// The words of a line, as a shell splits it.
 pub(crate) fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
@@ -159,6 +121,12 @@ impl Process {
     /// The next line of its stdout. One byte at a time, so that nothing after it is lost.
     pub(crate) fn line(&mut self) -> String {
         read_line(self.0.stdout.as_mut().unwrap())
+    }
+
+    /// Tells it to stop, and returns when it has: the lease of a host that is killed lasts some seconds where hubs are in a database.
+    pub(crate) fn stops(mut self) {
+        self.signal("TERM");
+        self.0.wait().unwrap();
     }
 
     pub(crate) fn signal(&self, name: &str) {

@@ -4,17 +4,18 @@
 //! command is sent once more, and the table must say exactly what comes of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use perennial::Client;
-use perennial_tests::{Dice, Serve};
+use perennial_tests::{DataDir, Dice, Serve, store_in};
 
 use crate::{Hub, PATIENCE, STATUSES, TABLE, by_client, check};
 
 /// The variables that make a process of the race of this test binary: its hub, and its seed.
 const HUB: &str = "PERENNIAL_TEST_RACE_HUB";
+const DATABASE: &str = "PERENNIAL_TEST_RACE_DATABASE";
 const SEED: &str = "PERENNIAL_TEST_RACE_SEED";
 
 const PROCESSES: u64 = 4;
@@ -54,7 +55,9 @@ async fn a_process_of_the_race() {
     let (Ok(hub), Ok(seed)) = (std::env::var(HUB), std::env::var(SEED)) else {
         return;
     };
-    let client = Client::open(PathBuf::from(hub), perennial::DEFAULT_TASK_HUB).unwrap();
+    let database = std::env::var(DATABASE).ok();
+    let store = store_in(Path::new(&hub), database.as_deref());
+    let client = Client::open(store, perennial::DEFAULT_TASK_HUB).unwrap();
     let mut dice = Dice(seed.parse().unwrap());
     for _ in 0..STEPS {
         let (command, said) = step(&client, &mut dice).await;
@@ -63,11 +66,12 @@ async fn a_process_of_the_race() {
 }
 
 /// Lets the processes race for a round; everything that they sent and were told.
-fn round(dir: &Path, seed: u64) -> Vec<(String, String)> {
+fn round(dir: &DataDir, seed: u64) -> Vec<(String, String)> {
     let start = |number: u64| {
         Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "races::a_process_of_the_race", "--nocapture"])
-            .env(HUB, dir)
+            .env(HUB, dir.path())
+            .envs(dir.database().map(|database| (DATABASE, database)))
             .env(SEED, (seed.wrapping_add(number)).to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -142,7 +146,7 @@ async fn commands_of_several_processes_at_once_do_what_the_table_says() {
             rounds < ROUNDS_MAX,
             "seed {seed}: something never happened: {seen:?}"
         );
-        for (command, said) in round(hub.dir.path(), seed.wrapping_add(rounds * PROCESSES)) {
+        for (command, said) in round(&hub.dir, seed.wrapping_add(rounds * PROCESSES)) {
             let done = judge(&command, &said, &format!("seed {seed}"));
             seen.entry(command).or_default().insert(done);
         }

@@ -7,6 +7,11 @@ use crate::see::{Answer, Wire};
 
 #[tokio::test]
 async fn a_list_has_pages_and_filters() {
+    if perennial_tests::postgres::skips(
+        "instances of several partitions that begin in the same millisecond have another order",
+    ) {
+        return;
+    }
     let wire = Wire::new().await;
     for id in ["a1", "a2", "b1"] {
         wire.ended("Chain", id, 1).await;

@@ -402,6 +402,11 @@ async fn many_follow_one_instance_and_each_is_told_everything() {
 
 #[tokio::test]
 async fn changes_are_followed_and_taken_up_again() {
+    if perennial_tests::postgres::skips(
+        "instances of several partitions that begin in the same millisecond have another order",
+    ) {
+        return;
+    }
     let wire = Wire::new().await;
     wire.ended("HelloSequence", "first", ()).await;
     wire.ended("HelloSequence", "other", ()).await;

@@ -36,14 +36,19 @@ async fn a_command_that_no_notification_tells_of_is_taken_with_the_next_look() {
     let swallow = "CREATE FUNCTION perennial_default.pg_notify(text, text) RETURNS void LANGUAGE sql AS 'SELECT'";
     database.batch_execute(swallow).await.unwrap();
     let untold = commanded(store()).await;
-    assert!(untold < SOON, "{untold:?} without a notification");
+    assert!(
+        untold < SOON,
+        "{untold:?} without a notification, {usual:?} with one"
+    );
 
     // Nor is there a connection that hears.
     let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query = 'SELECT 1' OR query LIKE 'LISTEN %'";
     let ended: i64 = database.query_one(end, &[]).await.unwrap().get(0);
     assert!(ended > 0, "nobody listened");
     let lost = commanded(store()).await;
-    assert!(lost < SOON, "{lost:?} after the connection was lost");
-    println!("a command takes {usual:?}, {untold:?} untold, {lost:?} after a lost connection");
+    assert!(
+        lost < SOON,
+        "{lost:?} after the connection was lost, {usual:?} before"
+    );
     host.shut_down().await;
 }

@@ -80,7 +80,7 @@ pub(super) fn complete(
 }
 
 /// Whether a file has not been warned of yet: an address is read several times in one command.
-fn is_first(path: &Path) -> bool {
+pub(super) fn is_first(path: &Path) -> bool {
     static WARNED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
     let mut warned = WARNED.lock().unwrap_or_else(PoisonError::into_inner);
     warned.insert(path.to_owned())
