@@ -18,6 +18,8 @@ mod manage;
 mod mistakes;
 #[path = "cli/people.rs"]
 mod people;
+#[path = "cli/places.rs"]
+mod places;
 #[path = "cli/project.rs"]
 mod project;
 #[path = "cli/raw.rs"]

@@ -366,17 +366,17 @@ fn what_needs_the_files_of_a_hub_is_refused_over_http() {
         told.push('\n');
     }
     expect![[r#"
-        ! error: `perennial serve` is not done over HTTP: it needs the files of the task hub
-        ! error: `perennial backup` is not done over HTTP: it needs the files of the task hub
-        ! error: `perennial restore` is not done over HTTP: it needs the files of the task hub
-        ! error: `perennial doctor` is not done over HTTP: it needs the files of the task hub
-        ! error: `perennial check` is not done over HTTP: it needs the files of the task hub
-        ! error: `perennial dev` is not done over HTTP: it needs the files of the task hub
-        ! error: `perennial hubs list` is not done over HTTP: it needs the files of the task hub
-        ! error: `perennial hubs create` is not done over HTTP: it needs the files of the task hub
-        ! error: `perennial delete-task-hub` is not done over HTTP: it needs the files of the task hub
-        ! error: `perennial durable delete-task-hub` is not done over HTTP: it needs the files of the task hub
-        ! error: `perennial deploy --check` is not done over HTTP: it needs the files of the task hub
+        ! error: `perennial serve` is not done over HTTP: it needs the files of the task hub, or its database
+        ! error: `perennial backup` is not done over HTTP: it needs the files of the task hub, or its database
+        ! error: `perennial restore` is not done over HTTP: it needs the files of the task hub, or its database
+        ! error: `perennial doctor` is not done over HTTP: it needs the files of the task hub, or its database
+        ! error: `perennial check` is not done over HTTP: it needs the files of the task hub, or its database
+        ! error: `perennial dev` is not done over HTTP: it needs the files of the task hub, or its database
+        ! error: `perennial hubs list` is not done over HTTP: it needs the files of the task hub, or its database
+        ! error: `perennial hubs create` is not done over HTTP: it needs the files of the task hub, or its database
+        ! error: `perennial delete-task-hub` is not done over HTTP: it needs the files of the task hub, or its database
+        ! error: `perennial durable delete-task-hub` is not done over HTTP: it needs the files of the task hub, or its database
+        ! error: `perennial deploy --check` is not done over HTTP: it needs the files of the task hub, or its database
         ! error: `perennial new` is not done over HTTP: it uses no task hub
         ! error: `perennial build` is not done over HTTP: it uses no task hub
         ! error: `perennial inspect` is not done over HTTP: it uses no task hub
