@@ -231,13 +231,7 @@ fn hint(error: &perennial::Error, session: &Session) -> Option<String> {
         ));
     }
     if error.is_owned() {
-        return Some(
-            match session.has_database() {
-                true => "stop its hosts first: this command needs a task hub that no host runs",
-                false => "one host at a time owns a task hub; every other command works beside it",
-            }
-            .to_owned(),
-        );
+        return Some("stop its hosts first; every other command works beside them".to_owned());
     }
     None
 }

@@ -415,7 +415,7 @@ fn durable_purges_and_deletes_a_task_hub_as_func_does() {
             "durable delete-task-hub",
             expect![[r#"
             ! error: task hub "default": the task hub is in use by perennial serve (process <n>)
-            !   hint: one host at a time owns a task hub; every other command works beside it
+            !   hint: stop its hosts first; every other command works beside them
             exit code Some(1)
         "#]],
         );

@@ -158,7 +158,7 @@ fn script() -> Vec<String> {
         history family
         history later
         history nobody
-        list --oldest-first
+        list --oldest-first --name Wait
         list --json --limit 2 --oldest-first --input --output
         list --status Running
         list --name HelloSequence --tag team=a --prefix h --created-from 2020-01-01 --created-to 2099-01-01
