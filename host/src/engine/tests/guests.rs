@@ -241,6 +241,9 @@ pub(crate) type Logic = Box<dyn FnMut(&Seen, &mut Out) -> Ending + Send>;
 
 pub(super) type Make = Arc<dyn Fn() -> Logic + Send + Sync>;
 
+/// Tells that something has begun, and then waits to be told to go on.
+pub(crate) type Stops = (Sender<()>, Receiver<()>);
+
 /// The orchestrations, by name.
 #[derive(Clone, Default)]
 pub(crate) struct Programs {
@@ -256,7 +259,7 @@ pub(crate) struct Programs {
     /// Told of each module that is prepared.
     pub(crate) prepared: Arc<Mutex<Option<Sender<Digest>>>>,
     /// What the next module that is compiled for a deployment tells when that begins, and then waits for.
-    pub(crate) compiles: Arc<Mutex<Option<(Sender<()>, Receiver<()>)>>>,
+    pub(crate) compiles: Arc<Mutex<Option<Stops>>>,
 }
 
 impl Executor for Programs {

@@ -367,11 +367,8 @@ fn what_another_host_deploys_is_compiled_before_it_runs() {
 }
 
 /// As [`listens`] to nothing, but its first turn tells that it runs, and then waits to be told to go on.
-fn stops_once(
-    begins: std::sync::mpsc::Sender<()>,
-    goes_on: std::sync::mpsc::Receiver<()>,
-) -> impl Fn() -> Logic + Send + Sync {
-    let once = Arc::new(std::sync::Mutex::new(Some((begins, goes_on))));
+fn stops_once(stops: Stops) -> impl Fn() -> Logic + Send + Sync {
+    let once = Arc::new(std::sync::Mutex::new(Some(stops)));
     move || {
         let once = Arc::clone(&once);
         Box::new(move |_, _| {
@@ -389,7 +386,7 @@ fn what_another_host_deploys_while_a_start_is_prepared_is_what_starts() {
     for is_told in [true, false] {
         let (begins, begun) = std::sync::mpsc::channel();
         let (go_on, goes_on) = std::sync::mpsc::channel();
-        let world = World::with("Listen", stops_once(begins, goes_on))
+        let world = World::with("Listen", stops_once((begins, goes_on)))
             .and("Listen#8", || Box::new(|_, _| completes(8)))
             .shared_by(1);
         let mut host = world.open();
