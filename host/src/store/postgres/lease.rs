@@ -31,8 +31,15 @@ const ABANDONED_MS: i64 = if cfg!(test) { 500 } else { 1_000 };
 pub(super) const RENEWED_WITHIN: Duration =
     Duration::from_millis(if cfg!(test) { 300 } else { 1_200 });
 
+/// Renews a lease, unless a transaction of its owner is about to.
+pub(super) const KEEP: &str = "UPDATE owner SET renewed = clock_timestamp() WHERE epoch = (SELECT epoch FROM owner WHERE epoch = $1 AND NOT dead FOR UPDATE SKIP LOCKED)
+     RETURNING (extract(epoch FROM renewed) * 1000000)::bigint";
+
+/// How long the lease of an owner is kept whose writer does not renew it: longer than a statement may take.
+pub(super) const KEPT_FOR: Duration = Duration::from_secs(90);
+
 /// An owner that renewed its lease longer ago than this many milliseconds is kept waiting: an idle one renews it more often.
-const LATE_MS: i64 = if cfg!(test) { 800 } else { 2_000 };
+pub(super) const LATE_MS: i64 = if cfg!(test) { 800 } else { 2_000 };
 
 /// The bits of an epoch below its number: they are random.
 const RANDOM_BITS: u32 = 31;

@@ -20,7 +20,8 @@ use crate::store::owned::{
 use crate::store::partition::{Partition, Partitions};
 use crate::store::postgres::address::Address;
 use crate::store::postgres::lease::{
-    LOCK, Living, RENEWED_WITHIN, Silent, TTL_MS, free_the_silent, living, lock_of, read_note,
+    KEEP, KEPT_FOR, LOCK, Living, RENEWED_WITHIN, Silent, TTL_MS, free_the_silent, living, lock_of,
+    read_note,
 };
 use crate::store::postgres::partitions;
 use crate::store::postgres::running;
@@ -70,13 +71,6 @@ const FORGET: &str = "DELETE FROM worker AS w WHERE w.owner = $1 OR NOT EXISTS (
 
 const OFFER: &str =
     "INSERT INTO worker (owner, number, offer) SELECT $1, * FROM unnest($2::bigint[], $3::text[])";
-
-/// Renews a lease, unless a transaction of its owner is about to.
-const KEEP: &str = "UPDATE owner SET renewed = clock_timestamp() WHERE epoch = (SELECT epoch FROM owner WHERE epoch = $1 AND NOT dead FOR UPDATE SKIP LOCKED)
-     RETURNING (extract(epoch FROM renewed) * 1000000)::bigint";
-
-/// How long the lease of an owner is kept whose writer does not renew it: longer than a statement may take.
-const KEPT_FOR: Duration = Duration::from_secs(90);
 
 /// How long owners have to renew their leases after the database was away.
 const HEARD_OF: Duration = Duration::from_millis(if cfg!(test) { 500 } else { 3_000 });

@@ -151,7 +151,8 @@ impl Writes for PostgresWriter {
             return;
         }
         let sent = Arc::clone(&self.shared.sent);
-        let notices = Notices::start(&self.address, self.epoch, sent, told);
+        let renewed = Arc::clone(&self.shared.renewed);
+        let notices = Notices::start(&self.address, self.epoch, sent, renewed, told);
         let mut kept = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
         match notices {
             Ok(notices) => *kept = Some(notices),

@@ -240,6 +240,29 @@ fn an_owner_whose_writer_waits() {
 }
 
 #[test]
+fn an_owner_whose_writer_waits_and_that_does_not_look_keeps_its_lease() {
+    steadily(an_owner_whose_writer_waits_and_that_does_not_look);
+}
+
+fn an_owner_whose_writer_waits_and_that_does_not_look() {
+    let Some(server) = server() else { return };
+    let (address, _session) = hub(server);
+    let (one, other) = (join(&address, Share::Joined), join(&address, Share::Joined));
+    // What tells others keeps the lease too. Who looks may be waiting for the writer.
+    one.writer.when_sent(Arc::new(|| {}));
+    let mut second = shares(&address, &other);
+    let (lets, goes_on) = mpsc::channel::<()>();
+    let change = Change::Join(all(&[]));
+    let waits = Write::new(change, Timestamp(2_000), move |_, _| _ = goes_on.recv());
+    one.writer.submit_or_commit(waits);
+    let begun = Instant::now();
+    while begun.elapsed() < TTL * 3 {
+        assert_eq!(look(&mut second).owners.len(), 2);
+    }
+    drop(lets);
+}
+
+#[test]
 fn an_owner_that_is_connected_and_renews_nothing_is_dead_once_its_lease_has_run_out() {
     let Some(server) = server() else { return };
     let (address, session) = hub(server);

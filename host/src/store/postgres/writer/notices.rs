@@ -3,6 +3,8 @@
 //! A notification is a transaction of its own, after the one that sent the message: PostgreSQL commits those that notify one after the other.
 //! A thread makes one for all messages and hints since the last one, so that no writer waits for it. Nothing relies on a notification: who was
 //! not told looks each second.
+//!
+//! The thread also keeps the lease of an owner whose writer waits for a lock of somebody else, and whose other threads may wait for the writer.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -16,11 +18,12 @@ use crate::store::StoreError;
 use crate::store::hints::Hints;
 use crate::store::partition::{Partition, Partitions};
 use crate::store::postgres::address::Address;
+use crate::store::postgres::lease::{KEEP, KEPT_FOR, LATE_MS};
 use crate::store::postgres::partitions::{is_about, payload};
 use crate::store::postgres::session::{Purpose, Session};
 
 /// How often an owner looks that was told nothing.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_millis(if cfg!(test) { 400 } else { 1_000 });
 
 /// The time between two notifications of nothing but hints.
 const HINT_EVERY: Duration = Duration::from_millis(10);
@@ -173,12 +176,14 @@ impl Notices {
         address: &Address,
         epoch: i64,
         sent: Arc<SentTo>,
+        renewed: Arc<Mutex<Option<Instant>>>,
         told: Arc<dyn Fn() + Send + Sync>,
     ) -> Result<Self, StoreError> {
         let told = Teller {
             address: address.clone(),
             epoch,
             sent: Arc::clone(&sent),
+            renewed,
             told,
         };
         let thread = std::thread::Builder::new()
@@ -214,6 +219,8 @@ struct Teller {
     address: Address,
     epoch: i64,
     sent: Arc<SentTo>,
+    /// When the writer renewed the lease last.
+    renewed: Arc<Mutex<Option<Instant>>>,
     told: Arc<dyn Fn() + Send + Sync>,
 }
 
@@ -223,7 +230,8 @@ impl Teller {
         let mut news = News::default();
         let mut looked = Instant::now();
         loop {
-            if let Err(error) = self.tell(&mut session, news) {
+            let told = self.tell(&mut session, news);
+            if let Err(error) = told.and_then(|()| self.keep_lease(session.as_ref())) {
                 // What they are not told of they find soon.
                 tracing::debug!(%error, "could not tell other hosts of messages");
                 session = None;
@@ -256,6 +264,19 @@ impl Teller {
         if !said.is_empty() {
             let notify = "SELECT pg_notify($1, said) FROM unnest($2::text[]) AS said";
             session.query(notify, &[&channel, &said])?;
+        }
+        Ok(())
+    }
+
+    /// Renews the lease in place of the writer, if that is late: this process lives, and reaches the database. A transaction under way has the row
+    /// already. Not for ever: the writer may hang.
+    fn keep_lease(&self, session: Option<&Session>) -> Result<(), StoreError> {
+        let renewed = *self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
+        let late = Duration::from_millis(LATE_MS.unsigned_abs());
+        if let (Some(session), Some(renewed)) = (session, renewed)
+            && (late..KEPT_FOR).contains(&renewed.elapsed())
+        {
+            session.query_opt(KEEP, &[&self.epoch])?;
         }
         Ok(())
     }
