@@ -11,9 +11,15 @@ impl Host<'_> {
     /// Waits until the row of an instance meets a condition, and its engine has been told of the change by which it does: what the change
     /// means for attempts and for other instances has happened too.
     pub(crate) fn until(&self, id: &str, is_so: impl Fn(&InstanceRow) -> bool) -> InstanceRow {
-        let row = self
-            .world
-            .block_on(&format!("{id:?}, which is {:?}", self.row(id)), async {
+        let row = self.world.block_on_or(
+            || {
+                format!(
+                    "{id:?}, which is {:?}, with {:?}",
+                    self.row(id),
+                    self.events(id)
+                )
+            },
+            async {
                 loop {
                     let changed = self.of(id).watch(id, Until::Changed, Duration::ZERO);
                     if let Some(row) = self.row(id).filter(|row| is_so(row)) {
@@ -21,7 +27,8 @@ impl Host<'_> {
                     }
                     changed.told.await.expect("the engine runs");
                 }
-            });
+            },
+        );
         self.is_told(self.of(id));
         row
     }

@@ -238,10 +238,19 @@ impl World {
     }
 
     pub(crate) fn block_on<T>(&self, what: &str, future: impl Future<Output = T>) -> T {
+        self.block_on_or(|| what.to_owned(), future)
+    }
+
+    /// As [`block_on`](Self::block_on), and asks what was waited for only when that was in vain.
+    pub(crate) fn block_on_or<T>(
+        &self,
+        what: impl FnOnce() -> String,
+        future: impl Future<Output = T>,
+    ) -> T {
         let limited = async { tokio::time::timeout(patience(), future).await };
         self.runtime
             .block_on(limited)
-            .unwrap_or_else(|_| panic!("waited in vain for {what}"))
+            .unwrap_or_else(|_| panic!("waited in vain for {}", what()))
     }
 
     pub(crate) fn spawn<T: Send + 'static>(
