@@ -72,6 +72,10 @@ const FORGET: &str = "DELETE FROM worker AS w WHERE w.owner = $1 OR NOT EXISTS (
 const OFFER: &str =
     "INSERT INTO worker (owner, number, offer) SELECT $1, * FROM unnest($2::bigint[], $3::text[])";
 
+/// Those of some owners that have no transaction under way.
+const UNLOCKED: &str =
+    "SELECT epoch FROM owner WHERE epoch = ANY($1::bigint[]) FOR NO KEY UPDATE SKIP LOCKED";
+
 /// How long owners have to renew their leases after the database was away.
 const HEARD_OF: Duration = Duration::from_millis(if cfg!(test) { 500 } else { 3_000 });
 
@@ -139,6 +143,28 @@ impl Shares {
         Ok(())
     }
 
+    /// Owners whose leases have run out, and that have a transaction under way, live: it renews the lease when it ends well. When it does not, they
+    /// have as long from then on to renew it as any other.
+    fn hear_of_locked(&mut self, living: &[Living]) -> Result<(), StoreError> {
+        let others = living.iter().filter(|owner| owner.epoch != self.epoch);
+        let stuck: Vec<i64> = others
+            .filter(|owner| owner.is_stuck)
+            .map(|owner| owner.epoch)
+            .collect();
+        if stuck.is_empty() {
+            return Ok(());
+        }
+        let rows = self.session()?.query(UNLOCKED, &[&stuck])?;
+        let unlocked: Result<Vec<i64>, _> = rows.iter().map(|row| row.try_get(0)).collect();
+        let unlocked = unlocked?;
+        for epoch in stuck.iter().filter(|epoch| !unlocked.contains(epoch)) {
+            if let Some((_, since)) = self.leases.get_mut(epoch) {
+                *since = Instant::now();
+            }
+        }
+        Ok(())
+    }
+
     /// The leases of other owners that count as dead. One that is connected has had time to renew its lease since that was last seen to change: a
     /// transaction that waited for long renews it as of its beginning.
     fn silent(&mut self, living: &[Living]) -> Vec<Silent> {
@@ -193,6 +219,7 @@ impl Shares {
         let (address, me) = (self.address.clone(), self.epoch);
         let begun = self.looked.unwrap_or_else(Instant::now);
         let living = living(self.session()?, &address)?;
+        self.hear_of_locked(&living)?;
         let silent = self.silent(&living);
         self.keep_lease(&living)?;
         if begun.elapsed() > STOOD_STILL {

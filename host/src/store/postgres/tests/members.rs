@@ -214,6 +214,37 @@ fn an_owner_whose_transaction_waits() {
 }
 
 #[test]
+fn an_owner_whose_transaction_fails_after_long_has_time_to_renew_its_lease() {
+    let Some(server) = server() else { return };
+    let (address, session) = hub(server);
+    let one = join(&address, Share::Joined);
+    let mut first = shares(&address, &one);
+    // One that is connected, and whose transaction waits for longer than a lease lasts.
+    let stands_still =
+        "INSERT INTO owner (epoch, host, commits, renewed) VALUES (7, '{}', 0, clock_timestamp())";
+    session.execute(stands_still, &[]).unwrap();
+    let holds = "SELECT pg_advisory_lock(hashtextextended($1, 0))";
+    let name = format!("{}/7", address.schema());
+    session.query(holds, &[&name]).unwrap();
+    session
+        .batch("BEGIN; UPDATE owner SET renewed = clock_timestamp() WHERE epoch = 7")
+        .unwrap();
+    let begun = Instant::now();
+    while begun.elapsed() < TTL + RENEWED_WITHIN * 3 {
+        assert_eq!(look(&mut first).owners.len(), 2);
+    }
+    let locked = Instant::now();
+    look(&mut first);
+    session.batch("ROLLBACK").unwrap();
+    let owners = look(&mut first).owners.len();
+    // A machine that stood still says nothing.
+    assert!(owners == 2 || locked.elapsed() >= RENEWED_WITHIN);
+    while look(&mut first).owners.len() == 2 {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+    }
+}
+
+#[test]
 fn an_owner_whose_writer_waits_keeps_its_lease_as_long_as_it_looks() {
     steadily(an_owner_whose_writer_waits);
 }
