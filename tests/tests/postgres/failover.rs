@@ -206,7 +206,7 @@ async fn the_instances_of_a_host_that_is_killed_go_on_within_two_seconds() {
         [DataDir::new(), DataDir::new()],
         tempfile::tempdir().unwrap(),
     );
-    let store = Store::postgres(&database).unwrap();
+    let store = Store::postgres(&database).unwrap().data_dir(dirs[0].path());
     let client = Client::open(store, "default").unwrap();
     let grants = Grants::new().dir(DirGrant::new(out.path(), "/out").writable());
     let deployed = client.deploy(module("workloads")).grants(grants);

@@ -213,6 +213,16 @@ fn an_owner_whose_transaction_waits() {
     write(&other, Change::Join(all(&[]))).unwrap();
 }
 
+/// Adds an owner that stands still, with its connection.
+fn stands_still(session: &Session, address: &Address) {
+    let owner =
+        "INSERT INTO owner (epoch, host, commits, renewed) VALUES (7, '{}', 0, clock_timestamp())";
+    session.execute(owner, &[]).unwrap();
+    let holds = "SELECT pg_advisory_lock(hashtextextended($1, 0))";
+    let name = format!("{}/7", address.schema());
+    session.query(holds, &[&name]).unwrap();
+}
+
 #[test]
 fn an_owner_whose_transaction_fails_after_long_has_time_to_renew_its_lease() {
     let Some(server) = server() else { return };
@@ -220,12 +230,7 @@ fn an_owner_whose_transaction_fails_after_long_has_time_to_renew_its_lease() {
     let one = join(&address, Share::Joined);
     let mut first = shares(&address, &one);
     // One that is connected, and whose transaction waits for longer than a lease lasts.
-    let stands_still =
-        "INSERT INTO owner (epoch, host, commits, renewed) VALUES (7, '{}', 0, clock_timestamp())";
-    session.execute(stands_still, &[]).unwrap();
-    let holds = "SELECT pg_advisory_lock(hashtextextended($1, 0))";
-    let name = format!("{}/7", address.schema());
-    session.query(holds, &[&name]).unwrap();
+    stands_still(&session, &address);
     session
         .batch("BEGIN; UPDATE owner SET renewed = clock_timestamp() WHERE epoch = 7")
         .unwrap();
@@ -301,12 +306,7 @@ fn an_owner_that_is_connected_and_renews_nothing_is_dead_once_its_lease_has_run_
     let mut first = shares(&address, &one);
     // It stands still, with its connection.
     let begun = Instant::now();
-    let stands_still =
-        "INSERT INTO owner (epoch, host, commits, renewed) VALUES (7, '{}', 0, clock_timestamp())";
-    session.execute(stands_still, &[]).unwrap();
-    let holds = "SELECT pg_advisory_lock(hashtextextended($1, 0))";
-    let name = format!("{}/7", address.schema());
-    session.query(holds, &[&name]).unwrap();
+    stands_still(&session, &address);
     while look(&mut first).owners.len() == 2 {
         assert!(begun.elapsed() < Duration::from_secs(60));
     }
