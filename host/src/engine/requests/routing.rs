@@ -213,17 +213,21 @@ impl Engine {
 
     /// Deletes the ended ones of some instances, each where it is run.
     async fn purge_each(self: &Arc<Self>, keys: Vec<i64>) -> Result<Reply, StoreError> {
-        let mut shares: BTreeMap<Option<Partition>, Vec<i64>> = BTreeMap::new();
-        for key in keys {
-            let partition = self.partition_of(InstanceKey(key));
-            // Those that run here are one share.
-            let there = (!self.hub.partitions.has(partition)).then_some(partition);
-            shares.entry(there).or_default().push(key);
-        }
-        let shares = shares
-            .into_iter()
-            .map(|(there, keys)| self.purge_share(there, keys));
+        // Those that run here are one share.
+        let there = |partition| (!self.hub.partitions.has(partition)).then_some(partition);
+        let shares = self.shares(keys, there).into_iter();
+        let shares = shares.map(|(there, keys)| self.purge_share(there, keys));
         purged(together(shares).await)
+    }
+
+    /// Instances by what this says of their partitions.
+    fn shares<P: Ord>(&self, keys: Vec<i64>, of: impl Fn(Partition) -> P) -> BTreeMap<P, Vec<i64>> {
+        let mut shares: BTreeMap<P, Vec<i64>> = BTreeMap::new();
+        for key in keys {
+            let share = of(self.partition_of(InstanceKey(key)));
+            shares.entry(share).or_default().push(key);
+        }
+        shares
     }
 
     /// Deletes instances that one host runs. If that changes meanwhile, partition by partition.
@@ -239,14 +243,8 @@ impl Engine {
             Err(StoreError::Elsewhere(_)) => {}
             result => return result,
         }
-        let mut shares: BTreeMap<Partition, Vec<i64>> = BTreeMap::new();
-        for key in keys {
-            let partition = self.partition_of(InstanceKey(key));
-            shares.entry(partition).or_default().push(key);
-        }
-        let shares = shares
-            .into_iter()
-            .map(|(partition, keys)| self.purge_in(partition, keys));
+        let shares = self.shares(keys, |partition| partition).into_iter();
+        let shares = shares.map(|(partition, keys)| self.purge_in(partition, keys));
         purged(together(shares).await)
     }
 
